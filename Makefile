@@ -1,0 +1,60 @@
+# One command per task; each does all the set-up that it needs, in a fresh clone too. `make` alone lists them.
+SHELL := /bin/bash
+BIN := .venv/bin
+EMOTIVETALK := $(BIN)/emotivetalk
+DEV := text,train,dev
+VOICES := libespeak-ng1 flite
+STAGES := autoencoder lip_sync expression emotion_sources vaid ethd
+
+export PYTHON
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help demo test lint format bench starter clean setup-demo setup-dev
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+demo: setup-demo  ## one portrait speaks twice, angry and happy: build/demo/*.mp4
+	@mkdir -p build/demo
+	@for emotion in angry happy; do \
+	    echo "$(EMOTIVETALK) generate --portrait examples/portrait.png --audio examples/hello.wav --emotion $$emotion" \
+	        "-o build/demo/$$emotion.mp4 --overwrite"; \
+	    $(EMOTIVETALK) generate --portrait examples/portrait.png --audio examples/hello.wav --emotion $$emotion \
+	        -o build/demo/$$emotion.mp4 --overwrite || exit $$?; \
+	done
+	@echo "The videos:"; ls -1 $(CURDIR)/build/demo/angry.mp4 $(CURDIR)/build/demo/happy.mp4
+
+test: setup-dev  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup-dev  ## check style, types and who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: setup-dev  ## rewrite the sources to the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup-dev  ## measure how fast the shipped checkpoint generates here
+	$(BIN)/python -m benchmarks.generate
+
+starter: setup-dev  ## train the shipped checkpoint again, into build/checkpoints/starter (hours); goes on where it was
+	@test -d build/corpus/starter || $(EMOTIVETALK) synthesize -o build/corpus/starter \
+	    --identities 240 --clips 6 --held-out 32
+	@for stage in $(STAGES); do \
+	    resume=; \
+	    if compgen -G "build/train/$${stage}_starter/training/step_*" >/dev/null; then resume=--resume; fi; \
+	    echo "$(EMOTIVETALK) train train_configs/$${stage}_starter.yaml $$resume"; \
+	    $(EMOTIVETALK) train train_configs/$${stage}_starter.yaml $$resume || exit $$?; \
+	done
+
+clean:  ## remove the environment, caches and the demo; corpora and training runs in build/ stay
+	rm -rf .venv build/demo build/bench dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+
+setup-demo:
+	@scripts/setup.sh text
+
+setup-dev:
+	@scripts/setup.sh $(DEV) $(VOICES)

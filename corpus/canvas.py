@@ -1,0 +1,84 @@
+"""A batch of pictures that signed distances are painted on (ours)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Field = Float[Tensor, "batch height width"]
+"""One number for every pixel of every picture of a batch: a coordinate, a distance, a coverage."""
+
+
+def smoothstep(low: float | Tensor, high: float | Tensor, x: Tensor) -> Tensor:
+    """Cubic ramp from 0 at `low` to 1 at `high` (either may be the larger)."""
+    t = ((x - low) / (high - low)).clamp(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def bell(x: Tensor, y: Tensor, width: float | Tensor, height: float | Tensor) -> Tensor:
+    """Gaussian bump of height 1 at the origin, `width` and `height` where it falls to 1/e."""
+    return torch.exp(-((x / width) ** 2 + (y / height) ** 2))
+
+
+def ellipse(x: Tensor, y: Tensor, width: float | Tensor, height: float | Tensor) -> Tensor:
+    """Signed distance (approximate, negative inside) to an ellipse of these half-axes."""
+    smaller = torch.minimum(torch.as_tensor(width), torch.as_tensor(height))
+    return (torch.sqrt((x / width) ** 2 + (y / height) ** 2 + 1e-9) - 1) * smaller
+
+
+def superellipse(x: Tensor, y: Tensor, width: float | Tensor, height: float | Tensor, power: float) -> Tensor:
+    """The radius of a superellipse: 1 on its edge, less inside; square it up by raising `power` above 2."""
+    return ((x / width).abs() ** power + (y / height).abs() ** power + 1e-9) ** (1 / power)
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Pictures being painted, with the coordinates of their pixels in the plane of the face.
+
+    `region` gives a smaller canvas over the same pictures, so a feature costs only the pixels near it.
+    """
+
+    image: Float[Tensor, "batch 3 height width"]
+    x: Field
+    y: Field
+    pixel: float
+    """Width of one pixel in face units."""
+
+    def cover(self, distance: Tensor, softness: float = 1.0) -> Tensor:
+        """How much of each pixel lies inside a signed distance (0..1), with an edge `softness` pixels wide."""
+        return (0.5 - distance / (self.pixel * softness)).clamp(0, 1)
+
+    def paint(self, color: Float[Tensor, "batch 3 h w"], coverage: Field) -> None:
+        """Lay a color over the picture."""
+        self.image.lerp_(color.to(self.image.dtype), coverage.unsqueeze(1))
+
+    def shade(self, factor: Field) -> None:
+        """Multiply the picture: below 1 darkens."""
+        self.image.mul_(factor.unsqueeze(1))
+
+    def light(self, amount: Field) -> None:
+        """Add white light."""
+        self.image.add_(amount.unsqueeze(1))
+
+    def shifted(self, dx: Tensor, dy: Tensor) -> Canvas:
+        """The same pictures with coordinates moved, for features that slide over the head as it turns."""
+        return Canvas(self.image, self.x - dx, self.y - dy, self.pixel)
+
+    def region(self, left: float, right: float, top: float, bottom: float) -> Canvas:
+        """The part of the pictures where any of them has face coordinates within these bounds."""
+        step = 4
+        x, y = self.x[:, ::step, ::step], self.y[:, ::step, ::step]
+        inside = ((x > left) & (x < right) & (y > top) & (y < bottom)).any(0)
+        rows, columns = inside.any(1).nonzero(), inside.any(0).nonzero()
+        if not len(rows) or not len(columns):
+            empty = (slice(0, 0), slice(0, 0))
+            return Canvas(self.image[:, :, *empty], self.x[:, *empty], self.y[:, *empty], self.pixel)
+        height, width = self.x.shape[1:]
+        part = (
+            slice(max(0, int(rows[0]) * step - step), min(height, int(rows[-1]) * step + 2 * step)),
+            slice(max(0, int(columns[0]) * step - step), min(width, int(columns[-1]) * step + 2 * step)),
+        )
+        return Canvas(self.image[:, :, *part], self.x[:, *part], self.y[:, *part], self.pixel)

@@ -1,0 +1,497 @@
+"""Texts that ask for an emotion: the training data of the mapping's text head, and what it is tested on (ours).
+
+Training prompts are generated from a vocabulary and sentence frames. The held-out prompts were written separately, in
+other sentences, and share no emotion word with the training vocabulary: they measure what the sentence encoder
+generalises, not what the head has memorised.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from corpus.emotion_vocabulary import VOCABULARY, Vocabulary
+
+PromptKind: TypeAlias = Literal["word", "action", "scene", "negation", "none"]
+KINDS: tuple[PromptKind, ...] = ("word", "action", "scene", "negation", "none")
+
+MILD, PLAIN, STRONG = 0.35, 0.65, 1.0
+DESCRIBED = 0.8  # what a deed or a situation suggests
+
+
+@dataclass(frozen=True)
+class EmotionPrompt:
+    """A text and what it asks for.
+
+    emotion: one of models.emotion.EMOTIONS, or None for a text that asks for no emotion.
+    intensity: 0..1; without meaning where the emotion is None or "neutral".
+    kind: how the text says it: by an emotion word, by what somebody does, by a situation, by a negation, or not at all.
+    """
+
+    text: str
+    emotion: str | None
+    intensity: float
+    kind: PromptKind
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(","))
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in text.strip().splitlines())
+
+
+WEAK_MODIFIERS = ("a little", "slightly", "a bit", "somewhat", "mildly")
+STRONG_MODIFIERS = ("very", "extremely", "really", "incredibly", "absolutely", "terribly")
+WEAK_AMOUNTS = ("a hint of", "a little", "slight", "some mild", "a tinge of")
+STRONG_AMOUNTS = ("great", "the greatest", "extreme", "intense", "so much")
+
+FRAMES_PER_WORD, FRAMES_PER_ADVERB, FRAMES_PER_ACTION, FRAMES_PER_SCENE = 6, 3, 2, 2
+WORD_FRAMES = (
+    "Be {}.", "Sound {}.", "Look {}.", "Speak as if you were {}.", "You are {}.", "I feel {}.", "She looks {}.",
+    "He is {} today.", "Say that sentence as if you were {}.", "Act {}.", "Make the person look {}.", "A {} face.",
+    "Speak in a {} voice.", "a {} expression", "Say this in a {} tone.", "Talk like somebody who is {}.",
+    "Keep a {} look.",
+    "The speaker should be {}.", "Someone who feels {}",
+)  # fmt: skip
+NOUN_FRAMES = (
+    "{}", "Speak with {}.", "Full of {}.", "Say that sentence with {}.", "Show {}.", "a face full of {}",
+    "a voice of {}", "Express {}.", "Let us hear your {}.", "There is {} in her eyes.",
+)  # fmt: skip
+ADVERB_FRAMES = (
+    "{}",
+    "Speak {}.",
+    "Say that sentence {}.",
+    "Talk {}.",
+    "Answer {}.",
+    "She speaks {}.",
+    "Look at me {}.",
+)
+ACTION_FRAMES = ("Speak as you {}.", "You {}.", "Talk as if you were about to {}.", "I want to {}.", "They {}.")
+SCENE_FRAMES = ("Imagine: {}", "Speak as if this had just happened. {}", "Situation: {}", "{} Say it like that.")
+NEGATION_FRAMES = (
+    "Do not be {}.", "Don't sound {}.", "Not {} at all.", "Stop being {}.", "Without being {}.", "Never look {}.",
+    "There is no reason to be {}.", "You are no longer {}.", "Speak without sounding {}.",
+)  # fmt: skip
+NEGATED_NOUN_FRAMES = (
+    "Without any {}.",
+    "No {}, please.",
+    "Show no {}.",
+    "Speak with no trace of {}.",
+    "Leave out the {}.",
+)
+
+_NONE_THINGS = _words(
+    "train, table, bottle, river, computer, window, lamp, bicycle, carpet, mountain, engine, spoon, bridge, printer, "
+    "cabbage, planet, keyboard, ladder, curtain, museum, library, oxygen, paper, bucket, potato, cable, staircase"
+)
+_NONE_PLACES = _words(
+    "in the kitchen, near the station, on the second floor, behind the school, in northern Europe, under the desk, "
+    "next to the bank, in the catalogue, at the corner, on page twelve, above the shelf, in the left drawer"
+)
+_NONE_FRAMES = (
+    "The {0} is {1}.", "There are three {0}s {1}.", "A {0} {1}", "Where is the {0}? It is {1}.", "Put the {0} {1}.",
+    "{0} {2}", "The {0} weighs {2} kilograms.", "The {0} was built in 19{2}.", "{2} times a {0} makes {2}.",
+    "How do you spell {0}?", "This {0} consists of steel and glass.", "buy a {0} {1}", "{0} {0} {0}",
+)  # fmt: skip
+_NONE_SENTENCES = _lines("""
+    Speak.
+    Say that sentence.
+    Talk to the camera.
+    Speak faster.
+    Speak a little more slowly.
+    Speak louder, please.
+    Turn your head to the left.
+    Look at the camera.
+    Read this sentence.
+    Say hello.
+    Please say the following sentence.
+    Speak English.
+    Speak with a British accent.
+    Nod while you speak.
+    The quick brown fox jumps over the lazy dog.
+    One two three four five.
+    The train leaves at nine.
+    Water boils at one hundred degrees.
+    Paris is the capital of France.
+    import numpy as np
+    def main(): return 0
+    SELECT name FROM users;
+    https://www.example.com/index.html
+    hello
+    test
+    ok
+    yes
+    video of a person talking
+    a portrait of a woman with brown hair
+    a man in a blue suit
+    4k, high quality, detailed
+    25 frames per second
+    The meeting starts on Tuesday at ten.
+    Add two eggs and stir for a minute.
+    The capital has four million inhabitants.
+    Chapter three, paragraph seven.
+    Version 2.1 is out.
+    the of and to a in
+    What is the time?
+    My name is Robert.""")
+
+DEMO_PROMPTS = (
+    EmotionPrompt("Speak seriously", "neutral", PLAIN, "word"),
+    EmotionPrompt("Be cheerful and say that sentence", "happy", PLAIN, "word"),
+)
+"""The paper's own two text sources, held out like the rest."""
+
+
+def training_prompts(seed: int = 0) -> tuple[EmotionPrompt, ...]:
+    """All training prompts, the same for the same seed; no text twice, none that is among the held-out ones."""
+    rng = np.random.default_rng(seed)
+    held_out = {_plain(prompt.text) for prompt in (*HELD_OUT, *DEMO_PROMPTS, *MEANINGLESS)}
+    held_out |= {_plain(prompt.text) for pair in INTENSITY_PAIRS for prompt in pair}
+    prompts: dict[str, EmotionPrompt] = {}
+    for prompt in _generate(rng):
+        if _plain(prompt.text) not in held_out:
+            prompts.setdefault(_plain(prompt.text), prompt)
+    return tuple(prompts.values())
+
+
+def emotion_words() -> frozenset[str]:
+    """The single words of the training vocabulary that name an emotion or its expression."""
+    return frozenset(
+        phrase
+        for words in VOCABULARY.values()
+        for phrase in (*words.mild, *words.plain, *words.strong, *words.nouns, *words.adverbs)
+        if " " not in phrase
+    )
+
+
+def _generate(rng: np.random.Generator) -> Iterator[EmotionPrompt]:
+    for emotion, words in VOCABULARY.items():
+        yield from _word_prompts(emotion, words, rng)
+        for action in words.actions:
+            for frame in ("{}", *rng.choice(ACTION_FRAMES, FRAMES_PER_ACTION, replace=False)):
+                yield _prompt(frame, action, emotion, DESCRIBED, "action")
+        for scene in words.scenes:
+            for frame in ("{}", *rng.choice(SCENE_FRAMES, FRAMES_PER_SCENE, replace=False)):
+                yield _prompt(frame, scene, emotion, DESCRIBED, "scene")
+        if emotion != "neutral":
+            yield from _negations(words, rng)
+    yield from _meaningless(rng)
+
+
+def _word_prompts(emotion: str, words: Vocabulary, rng: np.random.Generator) -> Iterator[EmotionPrompt]:
+    adjectives = ((MILD, words.mild), (PLAIN, words.plain), (STRONG, words.strong))
+    for base, level in adjectives:
+        for adjective in level:
+            yield _prompt("{}", adjective, emotion, base, "word")
+            for frame in rng.choice(WORD_FRAMES, FRAMES_PER_WORD, replace=False):
+                phrase, intensity = _modified(adjective, emotion, base, WEAK_MODIFIERS, STRONG_MODIFIERS, rng)
+                yield _prompt(frame, phrase, emotion, intensity, "word")
+    for noun in words.nouns:
+        for frame in rng.choice(NOUN_FRAMES, FRAMES_PER_WORD, replace=False):
+            phrase, intensity = _modified(noun, emotion, PLAIN, WEAK_AMOUNTS, STRONG_AMOUNTS, rng)
+            yield _prompt(frame, phrase, emotion, intensity, "word")
+    for adverb in words.adverbs:
+        for frame in rng.choice(ADVERB_FRAMES, FRAMES_PER_ADVERB, replace=False):
+            phrase, intensity = _modified(adverb, emotion, PLAIN, WEAK_MODIFIERS, STRONG_MODIFIERS, rng)
+            yield _prompt(frame, phrase, emotion, intensity, "word")
+
+
+def _modified(
+    phrase: str,
+    emotion: str,
+    intensity: float,
+    weak: Sequence[str],
+    strong: Sequence[str],
+    rng: np.random.Generator,
+) -> tuple[str, float]:
+    """The phrase as it is, weaker, or stronger, a third each; neutral has no strength."""
+    choice = int(rng.integers(3))
+    if choice == 0 or emotion == "neutral":
+        return phrase, intensity
+    if choice == 1:
+        return f"{rng.choice(weak)} {phrase}", weakened(intensity)
+    return f"{rng.choice(strong)} {phrase}", strengthened(intensity)
+
+
+def weakened(intensity: float) -> float:
+    """What "a little" leaves of an intensity."""
+    return max(0.15, 0.5 * intensity)
+
+
+def strengthened(intensity: float) -> float:
+    """What "very" makes of an intensity."""
+    return 1 - 0.3 * (1 - intensity)
+
+
+def _negations(words: Vocabulary, rng: np.random.Generator) -> Iterator[EmotionPrompt]:
+    for word in (*words.mild, *words.plain, *words.strong):
+        yield _prompt(str(rng.choice(NEGATION_FRAMES)), word, None, 0.0, "negation")
+    for noun in words.nouns:
+        yield _prompt(str(rng.choice(NEGATED_NOUN_FRAMES)), noun, None, 0.0, "negation")
+
+
+def _meaningless(rng: np.random.Generator) -> Iterator[EmotionPrompt]:
+    for sentence in _NONE_SENTENCES:
+        yield _prompt("{}", sentence, None, 0.0, "none")
+    for thing in _NONE_THINGS:
+        for frame in _NONE_FRAMES:
+            text = frame.format(thing, rng.choice(_NONE_PLACES), rng.integers(2, 100))
+            yield _prompt("{}", text, None, 0.0, "none")
+    for _ in range(150):
+        letters = rng.choice(list("abcdefghijklmnopqrstuvwxyz0123456789;,.!?"), size=int(rng.integers(2, 14)))
+        yield _prompt("{}", "".join(letters), None, 0.0, "none")
+        yield _prompt("{}", " ".join(rng.choice(_NONE_THINGS, size=3, replace=False)), None, 0.0, "none")
+
+
+def _prompt(frame: str, words: str, emotion: str | None, intensity: float, kind: PromptKind) -> EmotionPrompt:
+    text = frame.format(words)
+    return EmotionPrompt(text[:1].upper() + text[1:], emotion, intensity, kind)
+
+
+def _plain(text: str) -> str:
+    return text.lower().strip(" .!")
+
+
+# ------------------------------------------------------------------------------------------------------- held out
+
+
+def _held_out(emotion: str, words: str, scenes: str) -> tuple[EmotionPrompt, ...]:
+    return (
+        *(EmotionPrompt(text, emotion, PLAIN, "word") for text in _lines(words)),
+        *(EmotionPrompt(text, emotion, 0.8, "scene") for text in _lines(scenes)),
+    )
+
+
+HELD_OUT: tuple[EmotionPrompt, ...] = (
+    *_held_out(
+        "neutral",
+        """Speak in a deadpan manner
+        Use a businesslike delivery
+        Be impassive
+        Narrate it like an encyclopaedia
+        Use a monotone
+        Deliver the line dispassionately
+        An unemotional announcement
+        Stay poker-faced
+        Like a newsreader
+        Be impartial
+        Poised and level-headed""",
+        """You are giving somebody the opening hours over the telephone.
+        You are reading a shopping list into a recorder.
+        A clerk reads the register of names.
+        You describe how to assemble a shelf.""",
+    ),
+    *_held_out(
+        "angry",
+        """Be irate
+        Say it in an infuriated manner
+        You are fuming
+        Your blood is boiling
+        Seething inside
+        Lose your temper with the customer service
+        Speak wrathfully
+        He is incensed
+        You have had enough of this insolence
+        Blow your top
+        Tell them off
+        exasperated and ready to explode
+        a vexed customer
+        Like a drill sergeant bellowing at recruits""",
+        """The thief grins and walks away with your bicycle.
+        Your brother smashed your phone on purpose.
+        The landlord raised the rent and switched off the heating.
+        A colleague blamed you publicly for his own mistake.""",
+    ),
+    *_held_out(
+        "contempt",
+        """Be disdainful
+        Speak derisively
+        Sneer at the newcomer
+        In a patronising way
+        You look down your nose at everybody here
+        supercilious
+        Snooty like an aristocrat among beggars
+        Say it with disdain
+        Make a derogatory remark
+        You think they are a bunch of losers
+        Turn up your nose at these commoners
+        a sarcastic and pompous critic
+        Jeer at the failure
+        cocky, better than everyone""",
+        """What a joke, this fool calls himself an expert.
+        Is that supposed to be your best, little man?
+        You find the competitors laughably incompetent.
+        The servant dares to offer you, a duke, advice.""",
+    ),
+    *_held_out(
+        "disgusted",
+        """Be repulsed
+        Yuck
+        You feel sickened
+        That is icky
+        Say it as if you stood in sewage
+        repelled by the stench
+        Ugh, how foul
+        You want to puke
+        Say it like there is a bad taste in your mouth
+        Speak as though you had swallowed a worm
+        Eat a bug and comment on it
+        That is so nasty and filthy
+        a face that says yuck
+        loathsome, vile, putrid""",
+        """The fridge was off for weeks and something is growing in it.
+        There is dog poo on your shoe.
+        A stranger's wet handkerchief sticks to your hand.
+        The sausage is green and furry.""",
+    ),
+    *_held_out(
+        "fear",
+        """Be petrified
+        You are apprehensive
+        Dread what is coming
+        Shake like a leaf
+        Your voice is trembling because of the ghost
+        You are spooked
+        Speak as though a murderer stood behind you
+        Your knees are knocking before the tiger
+        Say it with horror, something lurks in the shadows
+        jittery and jumpy
+        alarmed by the gunshots
+        Cowardly, spare me
+        Your hair stands on end
+        horrified by the zombies""",
+        """The elevator cable snaps and you are falling.
+        A bear has found your tent.
+        Smoke comes in under the door of your hotel room.
+        Armed men storm the bank where you are queuing.""",
+    ),
+    *_held_out(
+        "happy",
+        """Be elated
+        Sound gleeful
+        You are in high spirits
+        Speak jubilantly
+        Say it with a beaming grin
+        You are on cloud nine
+        Over the moon about it
+        In a jolly mood
+        blissful
+        Be exuberant
+        Chuckle while you speak
+        upbeat
+        radiant, life is beautiful
+        rejoice
+        Have the time of your life""",
+        """You just became a father of a healthy boy.
+        The band plays your favourite song at the festival.
+        Your scholarship was approved.
+        Grandma has baked your favourite cake and the whole family is here.""",
+    ),
+    *_held_out(
+        "sad",
+        """Be dejected
+        You are depressed
+        Speak mournfully
+        Weep while you talk
+        Feeling blue
+        Say it with a lump in your throat
+        crestfallen
+        Sob
+        You are in despair after the loss
+        despondent and downcast
+        glum
+        a woeful voice
+        Speak as though you had lost a loved one
+        bereaved
+        homesick and abandoned""",
+        """Your wife was buried yesterday.
+        The little bird you nursed did not live through the night.
+        He rips up the photographs of their years together.
+        The orphan waits at the window for parents who will not return.""",
+    ),
+    *_held_out(
+        "surprised",
+        """Be astounded
+        You are dumbfounded
+        Awestruck
+        You can't believe your eyes
+        Your jaw drops
+        gobsmacked
+        Say it as though you had not seen it coming
+        Whoa, where did that come from?
+        Speechless at the sight
+        bowled over by it
+        You never would have guessed it
+        stupefied
+        Blimey!
+        Who would have thought that?""",
+        """A spaceship lands in your garden.
+        Your goldfish just said good morning.
+        The man you buried years ago rings your doorbell.
+        Without warning a celebrity walks into your classroom.""",
+    ),
+)
+"""Prompts in wording that training has not seen."""
+
+MEANINGLESS: tuple[EmotionPrompt, ...] = tuple(
+    EmotionPrompt(text, None, 0.0, "none")
+    for text in _lines("""
+        asdf qwer zxcv
+        xkcd 9071 ffff
+        ..........
+        lorem ipsum dolor sit amet
+        blue green seventeen
+        The square root of sixteen is four.
+        The warehouse opens at half past six.
+        Copper conducts electricity.
+        <div class="row"></div>
+        git rebase --interactive
+        Mix flour with yeast and let it rest.
+        The cupboard has two doors and a mirror.
+        Tilt the head upwards.
+        Speak more quietly.
+        A photograph of an elderly man with a beard
+        The committee meets every second Thursday.
+        umbrella parliament zinc
+        1 + 1 = 2
+        Chapter nine: irrigation""")
+)
+
+NEGATED: tuple[EmotionPrompt, ...] = tuple(
+    EmotionPrompt(text, None, 0.0, "negation")
+    for text in _lines("""
+        Avoid being irate
+        You need not be petrified
+        Do not weep
+        Don't sneer
+        Do not be gleeful
+        Nothing here is repulsive
+        You are not astounded
+        Refrain from being mournful
+        There is no need for dread
+        I do not want you to be elated""")
+)
+
+INTENSITY_PAIRS: tuple[tuple[EmotionPrompt, EmotionPrompt], ...] = tuple(
+    (EmotionPrompt(weak, emotion, weakened(PLAIN), "word"), EmotionPrompt(strong, emotion, 1.0, "word"))
+    for emotion, weak, strong in (
+        ("angry", "Be faintly peeved", "You are boiling with wrath"),
+        ("angry", "Be just a touch irate", "Be tremendously irate"),
+        ("contempt", "With a trace of disdain", "With boundless disdain"),
+        ("contempt", "Be vaguely disdainful", "Be overwhelmingly disdainful"),
+        ("disgusted", "Be faintly repulsed", "Be enormously repulsed"),
+        ("disgusted", "It is just a touch icky", "It is the most repulsive thing in the world"),
+        ("fear", "Be faintly apprehensive", "Be utterly petrified"),
+        ("fear", "A trace of dread", "Overwhelming dread"),
+        ("happy", "Be just a touch cheerful", "Be immensely elated"),
+        ("happy", "In a fairly jolly mood", "In a tremendously jubilant mood"),
+        ("sad", "Be just a touch glum", "Be immensely mournful"),
+        ("sad", "Feeling faintly blue", "Sob in the deepest despair"),
+        ("surprised", "Be vaguely astounded", "Be utterly astounded"),
+        ("surprised", "Be just a touch dumbfounded", "Be tremendously dumbfounded"),
+    )
+)
+"""The same emotion twice, weaker first, in modifiers that training has not seen."""

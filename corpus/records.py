@@ -1,0 +1,296 @@
+"""The record of a clip, shared by the synthetic corpus and real video, and the Parquet shards that hold records.
+
+A corpus is a folder of shards `<split>-<number>.parquet`. A shard's schema carries `SCHEMA_VERSION`; reading another
+version fails by name. Waveforms are stored as 16-bit samples, tracks as float32, everything at 25 frames a second.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float, Int
+
+from corpus.parameters import EXPRESSION, LIP, POSE
+from media.errors import InputError
+
+Split = Literal["train", "held_out", "foreign"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+SCHEMA_VERSION = "1"
+FRAMES_PER_S = 25
+SAMPLE_RATE_HZ = 16_000
+SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FRAMES_PER_S
+_VERSION_KEY = b"emotivetalk.corpus.version"
+_CLIPS_PER_ROW_GROUP = 8  # what one random access reads
+_FULL_SCALE = 32767
+
+
+def _track(size: int) -> pa.DataType:
+    return pa.list_(pa.list_(pa.float32(), size))
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("identity_seed", pa.int64()),  # null for real video
+        pa.field("speaker", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("engine", pa.string(), nullable=False),
+        pa.field("voice", pa.string(), nullable=False),
+        pa.field("emotion", pa.int8(), nullable=False),
+        pa.field("emotion_per_frame", pa.list_(pa.int8()), nullable=False),
+        pa.field("intensity", pa.float32(), nullable=False),
+        pa.field("num_frames", pa.int32(), nullable=False),
+        pa.field("sample_rate", pa.int32(), nullable=False),
+        pa.field("waveform", pa.binary(), nullable=False),  # int16, little-endian
+        pa.field("lip", _track(len(LIP)), nullable=False),
+        pa.field("expression", _track(len(EXPRESSION)), nullable=False),
+        pa.field("pose", _track(len(POSE)), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+    ],
+    metadata={_VERSION_KEY: SCHEMA_VERSION},
+)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A speaking face: speech, and per frame what the lips, the face and the head do (`corpus/parameters.py`).
+
+    Frame i shows the moment (i + 1/2) / 25 s, and is heard in samples 640 i .. 640 (i + 1).
+    `emotion` is the one of most frames; `emotion_per_frame` differs from it where the emotion changes inside the clip.
+    """
+
+    clip_id: str
+    split: Split
+    identity_seed: int | None
+    speaker: str
+    text: str
+    engine: str
+    voice: str
+    emotion: int
+    emotion_per_frame: Int[np.ndarray, "frames"]
+    intensity: float
+    waveform: Float[np.ndarray, "samples"]
+    lip: Float[np.ndarray, "frames 6"]
+    expression: Float[np.ndarray, "frames 12"]
+    pose: Float[np.ndarray, "frames 6"]
+    seed: int
+
+    def __post_init__(self) -> None:
+        tracks = {"lip": self.lip, "expression": self.expression, "pose": self.pose}
+        lengths = {name: len(track) for name, track in tracks.items()} | {
+            "emotion_per_frame": len(self.emotion_per_frame),
+            "waveform": len(self.waveform) / SAMPLES_PER_FRAME,
+        }
+        if set(lengths.values()) != {self.num_frames}:
+            raise ValueError(f"clip {self.clip_id}: tracks differ in length (frames): {lengths}")
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.lip)
+
+    @property
+    def changes_emotion(self) -> bool:
+        return bool((self.emotion_per_frame != self.emotion).any())
+
+
+def to_int16(waveform: Float[np.ndarray, "samples"]) -> Int[np.ndarray, "samples"]:
+    """Samples in [-1, 1] as they are stored; what lies outside is clipped."""
+    return np.round(np.clip(waveform, -1, 1) * _FULL_SCALE).astype(np.int16)
+
+
+def to_float(samples: Int[np.ndarray, "samples"]) -> Float[np.ndarray, "samples"]:
+    """Stored samples as float32 in [-1, 1]. The inverse of `to_int16` on its results."""
+    return samples.astype(np.float32) / np.float32(_FULL_SCALE)
+
+
+def write_shards(clips: Iterable[Clip], folder: Path, clips_per_shard: int = 256) -> tuple[Path, ...]:
+    """Write clips of any splits as shards, in their order; returns the paths written.
+
+    A shard appears under its name only when it is whole. Raises InputError when `folder` already holds a corpus.
+    """
+    if clips_per_shard < 1:
+        raise ValueError(f"clips_per_shard is {clips_per_shard}; it must be at least 1")
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.glob("*.parquet")):
+        raise InputError(
+            code="corpus_exists",
+            message=f"{folder} already holds a corpus",
+            remedy="Name another folder, or delete this one first",
+        )
+    waiting: dict[Split, list[Clip]] = {}
+    paths: list[Path] = []
+
+    def flush(split: Split) -> None:
+        number = sum(path.name.startswith(f"{split}-") for path in paths)
+        path = folder / f"{split}-{number:05d}.parquet"
+        partial = path.with_suffix(".partial")
+        pq.write_table(_table(waiting.pop(split)), partial, row_group_size=_CLIPS_PER_ROW_GROUP, compression="zstd")
+        paths.append(partial.rename(path))
+
+    for clip in clips:
+        waiting.setdefault(clip.split, []).append(clip)
+        if len(waiting[clip.split]) == clips_per_shard:
+            flush(clip.split)
+    for split in tuple(waiting):
+        flush(split)
+    return tuple(paths)
+
+
+def _table(clips: Sequence[Clip]) -> pa.Table:
+    columns = {name: [getattr(clip, name, None) for clip in clips] for name in SCHEMA.names}
+    columns["sample_rate"] = [SAMPLE_RATE_HZ] * len(clips)
+    columns["waveform"] = [to_int16(clip.waveform).astype("<i2").tobytes() for clip in clips]
+    for name in ("lip", "expression", "pose"):
+        columns[name] = _track_array([getattr(clip, name) for clip in clips])
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _track_array(tracks: Sequence[Float[np.ndarray, "frames dim"]]) -> pa.Array:
+    offsets = np.cumsum([0, *(len(track) for track in tracks)]).astype(np.int32)
+    values = np.concatenate(tracks).astype(np.float32)
+    rows = pa.FixedSizeListArray.from_arrays(values.ravel(), values.shape[1])
+    return pa.ListArray.from_arrays(offsets, rows)
+
+
+class Corpus(Sequence[Clip]):
+    """The clips of one split, read when they are asked for; the latest read stay in memory. Can be pickled.
+
+    `by_identity` and `by_emotion` take an identity's seed or an emotion's index to positions in this corpus.
+    """
+
+    def __init__(self, shards: Sequence[Path], num_cached_groups: int = 256) -> None:
+        self._shards = tuple(shards)
+        self._num_cached_groups = num_cached_groups
+        self._groups: list[tuple[int, int, int]] = []  # shard, row group, position of its first clip
+        heads: list[pa.Table] = []
+        position = 0
+        for shard, path in enumerate(self._shards):
+            file = _open(path)
+            for group in range(file.num_row_groups):
+                self._groups.append((shard, group, position))
+                position += file.metadata.row_group(group).num_rows
+            heads.append(_read(file, path, columns=["identity_seed", "emotion"]))
+        head = pa.concat_tables(heads)
+        self._firsts = np.array([first for _, _, first in self._groups])
+        self._length = position
+        self.by_identity: Mapping[int, tuple[int, ...]] = _index(head["identity_seed"].to_pylist())
+        self.by_emotion: Mapping[int, tuple[int, ...]] = _index(head["emotion"].to_pylist())
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Clip:
+        if not -self._length <= index < self._length:
+            raise IndexError(f"clip {index} of a corpus of {self._length}")
+        index %= self._length
+        group = int(np.searchsorted(self._firsts, index, side="right")) - 1
+        return self._group(group)[index - int(self._firsts[group])]
+
+    def __iter__(self) -> Iterator[Clip]:
+        return (self[index] for index in range(self._length))
+
+    @cached_property
+    def _group(self):
+        def read(group: int) -> tuple[Clip, ...]:
+            shard, row_group, _ = self._groups[group]
+            path = self._shards[shard]
+            return tuple(_clips(_read(_open(path), path, row_group=row_group)))
+
+        return lru_cache(self._num_cached_groups)(read)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_group"}
+
+
+def read_corpus(folder: Path, split: Split, num_cached_groups: int = 256) -> Corpus:
+    """Open one split of a corpus. Memory: at most `num_cached_groups` x 8 clips (0.2 MB each at 64 frames).
+
+    Raises InputError: not a corpus, no such split in it, a shard of another schema version, a corrupt shard.
+    """
+    if not any(folder.glob("*.parquet")):
+        raise InputError(
+            code="corpus_missing",
+            message=f"{folder} is not a corpus: it holds no Parquet shards",
+            remedy="Write one with `emotivetalk corpus synthesize`, or name the folder that holds the shards",
+        )
+    shards = sorted(folder.glob(f"{split}-*.parquet"))
+    if not shards:
+        found = sorted({path.name.rsplit("-", 1)[0] for path in folder.glob("*.parquet")})
+        raise InputError(
+            code="corpus_split_missing",
+            message=f"{folder} has no split {split!r}, only {', '.join(found)}",
+            remedy="Write the corpus again with that split",
+        )
+    return Corpus(shards, num_cached_groups)
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _corrupt(path, error) from error
+    version = (file.schema_arrow.metadata or {}).get(_VERSION_KEY)
+    if version is None:
+        raise InputError(
+            code="corpus_missing",
+            message=f"{path} is a Parquet file, but no shard of a corpus",
+            remedy="Name a folder that `emotivetalk corpus` wrote",
+        )
+    if version.decode() != SCHEMA_VERSION:
+        raise InputError(
+            code="corpus_version",
+            message=f"{path} has schema version {version.decode()}; this program reads version {SCHEMA_VERSION}",
+            remedy="Write the corpus again with this program",
+        )
+    return file
+
+
+def _read(
+    file: pq.ParquetFile, path: Path, columns: list[str] | None = None, row_group: int | None = None
+) -> pa.Table:
+    try:
+        return file.read(columns) if row_group is None else file.read_row_group(row_group, columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _corrupt(path, error) from error
+
+
+def _corrupt(path: Path, error: Exception) -> InputError:
+    return InputError(
+        code="corpus_shard_corrupt",
+        message=f"{path} cannot be read ({str(error).splitlines()[0]})",
+        remedy="Write the corpus again, or delete this shard",
+    )
+
+
+def _clips(table: pa.Table) -> Iterator[Clip]:
+    table = table.combine_chunks()
+    plain = ("clip_id", "split", "identity_seed", "speaker", "text", "engine", "voice", "emotion", "intensity", "seed")
+    values = {name: table[name].to_pylist() for name in plain}
+    for row in range(len(table)):
+        yield Clip(
+            **{name: values[name][row] for name in plain},
+            emotion_per_frame=table["emotion_per_frame"][row].values.to_numpy().astype(np.int64),
+            waveform=to_float(np.frombuffer(table["waveform"][row].as_buffer(), "<i2")),
+            lip=_frames(table["lip"][row], len(LIP)),
+            expression=_frames(table["expression"][row], len(EXPRESSION)),
+            pose=_frames(table["pose"][row], len(POSE)),
+        )
+
+
+def _frames(track: pa.ListScalar, size: int) -> Float[np.ndarray, "frames dim"]:
+    return track.values.flatten().to_numpy().reshape(-1, size)
+
+
+def _index(keys: Iterable[int | None]) -> dict[int, tuple[int, ...]]:
+    positions: dict[int, list[int]] = {}
+    for position, key in enumerate(keys):
+        if key is not None:
+            positions.setdefault(key, []).append(position)
+    return {key: tuple(found) for key, found in positions.items()}

@@ -1,0 +1,207 @@
+"""Speech with exact phoneme timings from two free synthesisers: espeak-ng (its C library) and flite (its command).
+
+Ours: the synthetic corpus needs lips that are true to the sound, so the sound comes from a synthesiser that says when
+it makes which phoneme. Both engines are looked for when first used; where one is missing, the error names its package.
+"""
+
+import ctypes
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from scipy.io import wavfile
+from scipy.signal import resample_poly
+
+from corpus.records import SAMPLE_RATE_HZ
+from corpus.voices import Prosody, Voice
+from media.errors import EmotiveTalkError
+
+
+@dataclass(frozen=True)
+class Phoneme:
+    """A phoneme in the notation of its engine, and when it starts. It lasts until the next one starts."""
+
+    start_s: float
+    symbol: str
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What was said: mono 16 kHz in [-1, 1], and its phonemes in order of time."""
+
+    waveform: Float[np.ndarray, "samples"]
+    phonemes: tuple[Phoneme, ...]
+    text: str
+    voice: Voice
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.waveform) / SAMPLE_RATE_HZ
+
+
+def speak(text: str, voice: Voice, prosody: Prosody) -> Utterance:
+    """Say `text`. Raises EmotiveTalkError when the engine is not installed, or has no such voice."""
+    engine = _espeak() if voice.engine == "espeak" else _flite()
+    waveform, phonemes = engine.say(text, voice, prosody)
+    return Utterance(np.clip(waveform, -1, 1).astype(np.float32), phonemes, text, voice)
+
+
+class _EventId(ctypes.Union):
+    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
+
+
+class _Event(ctypes.Structure):
+    """espeak_EVENT of espeak-ng's speak_lib.h."""
+
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", _EventId),
+    ]
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+_EVENTS_END, _EVENT_PHONEME = 0, 7
+_OUTPUT_SYNCHRONOUS, _WITH_PHONEME_EVENTS, _UTF8 = 2, 1, 1
+_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+
+
+class _Espeak:
+    """espeak-ng. The library holds one synthesiser per process and is not thread-safe: use processes."""
+
+    STOPS = ("p", "b", "t", "d", "k", "g")
+    LONGEST_CLOSURE_S = 0.1
+    SILENT = 3e-4
+
+    def __init__(self) -> None:
+        try:
+            self._library = ctypes.CDLL("libespeak-ng.so.1")
+        except OSError as error:
+            raise _missing("espeak", "the library libespeak-ng.so.1", "libespeak-ng1") from error
+        self._native_rate_hz = self._library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, None, _WITH_PHONEME_EVENTS)
+        if self._native_rate_hz <= 0:
+            raise _missing("espeak", "the voice data of espeak-ng", "espeak-ng-data")
+        self._pieces: list[np.ndarray] = []
+        self._events: list[tuple[int, str]] = []
+        self._callback = _Callback(self._receive)  # kept: ctypes does not keep it alive for the library
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def _receive(self, samples, num_samples: int, events) -> int:  # noqa: ANN001 (ctypes pointers)
+        if num_samples > 0 and samples:
+            self._pieces.append(np.ctypeslib.as_array(samples, (num_samples,)).copy())
+        for event in iter(_until_end(events)):
+            if event.type == _EVENT_PHONEME:
+                self._events.append((event.sample, event.id.string.decode("utf-8", "replace")))
+        return 0
+
+    def say(
+        self, text: str, voice: Voice, prosody: Prosody
+    ) -> tuple[Float[np.ndarray, "samples"], tuple[Phoneme, ...]]:
+        self._pieces, self._events = [], []
+        if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
+            raise _no_voice("espeak-ng", voice)
+        settings = {_RATE: prosody.rate_wpm, _VOLUME: prosody.volume, _PITCH: prosody.pitch}
+        for parameter, value in (settings | {_RANGE: prosody.pitch_range}).items():
+            self._library.espeak_SetParameter(parameter, round(value), 0)
+        encoded = text.encode()
+        self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8, None, None)
+        waveform = np.concatenate([np.zeros(0, np.int16), *self._pieces]).astype(np.float32) / 32768
+        phonemes = tuple(Phoneme(n / self._native_rate_hz, symbol) for n, symbol in self._with_closures(waveform))
+        return resample_poly(waveform, SAMPLE_RATE_HZ // 50, self._native_rate_hz // 50), phonemes
+
+    def _with_closures(self, waveform: Float[np.ndarray, "samples"]) -> list[tuple[int, str]]:
+        """Move the start of each stop back to where its closure begins.
+
+        espeak-ng announces a stop at its burst: the silence for which lips or tongue are closed still counts as the
+        phoneme before. Listening to the waveform puts that right, or lips would close one or two frames late.
+        """
+        loud = np.abs(waveform) > self.SILENT
+        silent_since = np.maximum.accumulate(np.where(loud, np.arange(1, len(loud) + 1), 0))
+        longest = round(self.LONGEST_CLOSURE_S * self._native_rate_hz)
+        events, previous = [], 0
+        for sample, symbol in self._events:
+            if symbol.startswith(self.STOPS) and 0 < sample <= len(loud):
+                sample = max(previous, min(sample, silent_since[sample - 1]), sample - longest)
+            events.append((sample, symbol))
+            previous = sample
+        return events
+
+
+def _until_end(events):  # noqa: ANN001, ANN202 (ctypes pointers)
+    index = 0
+    while events[index].type != _EVENTS_END:
+        yield events[index]
+        index += 1
+
+
+class _Flite:
+    """flite: slower and more human. Its voices cannot shout or whisper, so volume is a gain."""
+
+    PITCH_HZ = {"awb": 130.0, "kal16": 105.0, "rms": 105.0, "slt": 170.0}
+    TIMEOUT_S = 60.0
+
+    def __init__(self) -> None:
+        try:
+            subprocess.run(["flite", "--version"], capture_output=True, timeout=self.TIMEOUT_S, check=False)
+        except FileNotFoundError as error:
+            raise _missing("flite", "the command flite", "flite") from error
+
+    def say(
+        self, text: str, voice: Voice, prosody: Prosody
+    ) -> tuple[Float[np.ndarray, "samples"], tuple[Phoneme, ...]]:
+        if voice.name not in self.PITCH_HZ:
+            raise _no_voice("flite", voice)
+        pitch_hz = self.PITCH_HZ[voice.name] * 2 ** ((prosody.pitch - 50) / 70)
+        settings = {
+            "duration_stretch": 172 / prosody.rate_wpm,
+            "int_f0_target_mean": pitch_hz,
+            "int_f0_target_stddev": pitch_hz * prosody.pitch_range / 400,
+        }
+        arguments = [part for name, value in settings.items() for part in ("--setf", f"{name}={value:.3f}")]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "speech.wav")
+            command = ["flite", "-voice", voice.name, *arguments, "-psdur", "-t", text, "-o", str(path)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=self.TIMEOUT_S, check=True)
+            rate_hz, samples = wavfile.read(path)
+        waveform = samples.astype(np.float32) / 32768 * (prosody.volume / 90) ** 0.7
+        segments = [segment.rsplit(":", 1) for segment in done.stdout.split()]
+        starts_s = [0.0, *(float(end_s) for _, end_s in segments)]
+        phonemes = tuple(Phoneme(start_s, symbol) for start_s, (symbol, _) in zip(starts_s, segments, strict=False))
+        if rate_hz != SAMPLE_RATE_HZ:
+            waveform = resample_poly(waveform, SAMPLE_RATE_HZ, rate_hz)
+        return waveform, phonemes
+
+
+@cache
+def _espeak() -> _Espeak:
+    return _Espeak()
+
+
+@cache
+def _flite() -> _Flite:
+    return _Flite()
+
+
+def _missing(engine: str, what: str, package: str) -> EmotiveTalkError:
+    return EmotiveTalkError(
+        code=f"{engine}_missing",
+        message=f"{what} was not found, which speaks the synthetic corpus",
+        remedy=f"Install the Debian package {package} (apt-get install {package})",
+    )
+
+
+def _no_voice(engine: str, voice: Voice) -> EmotiveTalkError:
+    return EmotiveTalkError(
+        code="voice_missing",
+        message=f"{engine} has no voice {voice.name!r}",
+        remedy="Install the engine's full voice data, or take a voice listed in corpus/voices.py",
+    )

@@ -1,0 +1,53 @@
+"""EmotiveTalk's front door: the `emotivetalk` command, and the public names of the Python API.
+
+Names are imported when they are first used, so that `import emotivetalk` and `emotivetalk --help` answer at once::
+
+    from emotivetalk import EmotionLabel, EmotiveTalkPipeline
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from media.errors import EmotiveTalkError, InputError
+    from models.emotion import (
+        EMOTIONS,
+        EmotionImage,
+        EmotionKey,
+        EmotionLabel,
+        EmotionSpeech,
+        EmotionText,
+        EmotionTrack,
+        EmotionVideo,
+    )
+    from models.pipeline import EmotiveTalkPipeline
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EMOTIONS",
+    "EmotionImage",
+    "EmotionKey",
+    "EmotionLabel",
+    "EmotionSpeech",
+    "EmotionText",
+    "EmotionTrack",
+    "EmotionVideo",
+    "EmotiveTalkError",
+    "EmotiveTalkPipeline",
+    "InputError",
+    "__version__",
+]
+
+_HOMES = {"EmotiveTalkPipeline": "models.pipeline", "EmotiveTalkError": "media.errors", "InputError": "media.errors"}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its home (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'emotivetalk' has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "models.emotion")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

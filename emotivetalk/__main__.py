@@ -1,0 +1,6 @@
+"""`python -m emotivetalk`, the same as the `emotivetalk` command."""
+
+from emotivetalk.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Where checkpoints are, which one it is, and what its provenance says."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from media.errors import InputError
+
+PACKAGE = Path(__file__).resolve().parent
+# The starter lies beside the packages in a checkout, and inside the package in a wheel.
+STARTERS = (PACKAGE.parent / "checkpoints" / "starter", PACKAGE / "checkpoints" / "starter")
+
+
+def find_checkpoint(folder: Path | None) -> Path:
+    """The checkpoint folder that the user named, or the starter that ships with the project.
+
+    Raises:
+        InputError: it is no checkpoint folder (one has `model_index.json`), or there is no starter.
+    """
+    if folder is None:
+        for starter in STARTERS:
+            if (starter / "model_index.json").is_file():
+                return starter
+        raise InputError(
+            "checkpoint_missing", f"the starter checkpoint is not at {STARTERS[0]}", "Name another with --checkpoint."
+        )
+    if not (folder / "model_index.json").is_file():
+        raise InputError(
+            "checkpoint_invalid",
+            f"--checkpoint {folder} has no model_index.json",
+            "Give the folder of a checkpoint, such as checkpoints/starter.",
+        )
+    return folder
+
+
+def trained_on(checkpoint: Path) -> str | None:
+    """What `provenance.json` says that the checkpoint was trained on; None where it doesn't say."""
+    provenance = checkpoint / "provenance.json"
+    if not provenance.is_file():
+        return None
+    try:
+        record = json.loads(provenance.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            "checkpoint_invalid", f"{provenance} is not JSON: {error}", "Restore the checkpoint."
+        ) from error
+    said = record.get("trained_on") if isinstance(record, dict) else None
+    return said if isinstance(said, str) else None
+
+
+def checkpoint_id(checkpoint: Path) -> str:
+    """The folder's name and a hash of all that is in it, such as "starter-3f9a0c12"."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            digest.update(str(path.relative_to(checkpoint)).encode() + hashlib.file_digest(file, "sha256").digest())
+    return f"{checkpoint.resolve().name}-{digest.hexdigest()[:8]}"

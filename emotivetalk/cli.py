@@ -1,0 +1,90 @@
+"""The `emotivetalk` command.
+
+A command imports what is heavy inside its function, so that `--help` and wrong options answer at once. What a user got
+wrong is one line on stderr and exit status 2, what failed on our side is one line and 1, Ctrl-C is 130.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from emotivetalk import __version__
+from emotivetalk.commands.avatar import avatar
+from emotivetalk.commands.evaluate import evaluate
+from emotivetalk.commands.generate import generate
+from emotivetalk.commands.synthesize import synthesize
+from emotivetalk.commands.train import train
+from media.errors import EmotiveTalkError, InputError
+
+INTERRUPTED = 130  # what a shell reports of a process ended by Ctrl-C
+
+app = typer.Typer(
+    name="emotivetalk",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+for command in (generate, avatar, synthesize, train, evaluate):
+    app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"emotivetalk {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def emotivetalk(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """One portrait, speech and an emotion in; a talking head out.
+
+    \b
+    Example:
+      emotivetalk generate --portrait me.png --audio hello.wav --emotion happy:0.8 -o hello.mp4
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line without the program's name; gives its exit status and raises nothing."""
+    debug = "--debug" in arguments[:1]
+    try:
+        status = app(args=list(arguments), prog_name="emotivetalk", standalone_mode=False)
+    except typer.TyperException as error:
+        return _fail(error.format_message(), error.exit_code, debug)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", INTERRUPTED, debug)
+    except InputError as error:
+        return _fail(str(error), 2, debug)
+    except EmotiveTalkError as error:
+        return _fail(str(error), 1, debug)
+    except ModuleNotFoundError as error:
+        needed = f"this needs the package {error.name}, which is not installed"
+        return _fail(f"{needed}. pip install 'emotivetalk[text,train]'", 1, debug)
+    except Exception as error:  # noqa: BLE001 the edge of the program: whatever it was, say it in one line
+        said = " ".join(str(error).split())
+        return _fail(f"{type(error).__name__}: {said}. `emotivetalk --debug ...` shows where", 1, debug)
+    return status or 0
+
+
+def _fail(message: str, status: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    return status
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))

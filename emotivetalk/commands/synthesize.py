@@ -1,0 +1,46 @@
+"""`emotivetalk synthesize`: a corpus of avatars that speak, with the truth of every frame."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from media.errors import InputError
+from media.files import quoted
+
+
+def synthesize(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder of the corpus; new, or without a corpus.")],
+    identities: Annotated[int, typer.Option(min=1, max=4096, help="How many people speak in the training split.")] = 64,
+    clips: Annotated[int, typer.Option(min=1, help="How many training clips each of them has.")] = 8,
+    held_out: Annotated[
+        int, typer.Option(min=0, max=4096, help="How many more are held out, with their voices and sentences.")
+    ] = 8,
+    seconds: Annotated[float, typer.Option(min=0.2, max=60, help="How long a clip is.")] = 2.56,
+    seed: Annotated[int, typer.Option(min=0, max=255, help="Same seed, same corpus; another, other people.")] = 0,
+    preview: Annotated[bool, typer.Option("--preview", help="Also write a contact sheet and a few videos.")] = False,
+) -> None:
+    """Make a synthetic corpus: Parquet shards of speech, and of what lips, face and head do.
+
+    Frames are not stored; they are rendered from the records when they are needed. Needs espeak-ng and flite.
+
+    \b
+    Example:
+      emotivetalk synthesize -o build/corpus --identities 64 --clips 8 --held-out 8 --preview
+    """
+    if output.exists() and not output.is_dir():
+        raise InputError("output_not_folder", f"output {quoted(output)} is not a folder", "Give a folder's name.")
+
+    from corpus.records import FRAMES_PER_S
+    from corpus.synthesize import synthesize as write_corpus
+    from emotivetalk.corpus_preview import write_preview
+    from emotivetalk.progress import progress_bar
+
+    num_frames = round(seconds * FRAMES_PER_S)
+    with progress_bar("clips") as bar:
+        shards = write_corpus(output, identities, clips, num_frames, held_out, seed, progress=bar.at)
+    num_bytes = sum(shard.stat().st_size for shard in shards)
+    typer.echo(f"{output}: {len(shards)} shards, {num_bytes / 1e6:.1f} MB")
+    if preview:
+        for path in write_preview(output):
+            typer.echo(path)

@@ -1,0 +1,123 @@
+"""Opening a media file with PyAV: only real containers, only local, with a bounded number of streams."""
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+from av.error import FFmpegError
+from av.container import InputContainer
+from av.stream import Stream
+
+from media.errors import InputError
+from media.files import check_readable, quoted
+from media.limits import Limits, say_duration
+
+# FFmpeg also "opens" playlists, text, pictures and devices; a playlist names further files and addresses to read.
+READABLE_FORMATS = (
+    "wav,w64,aiff,caf,mp3,aac,ac3,eac3,flac,ogg,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,asf,flv,mpeg,mpegts,amr,au"
+)
+# These have no header that knows the length: FFmpeg's duration is a guess from the bit rate.
+WITHOUT_CLAIM = {"aac", "ac3", "eac3", "amr", "mpeg", "mpegts"}
+
+
+@contextmanager
+def open_media(path: Path, kind: str, limits: Limits) -> Iterator[InputContainer]:
+    """Open an audio or video file for decoding; what the decoder refuses meanwhile becomes an InputError.
+
+    Args:
+        kind: "audio" or "video": what the file is to the user.
+    """
+    check_readable(path, kind, limits.media_bytes)
+    options = {"protocol_whitelist": "file", "format_whitelist": READABLE_FORMATS}
+    try:
+        container = av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
+    except (FFmpegError, ValueError) as error:
+        raise InputError(
+            f"{kind}_unreadable",
+            f"{kind} {quoted(path)} is not a media file that can be read, or is cut off at its start",
+            "Give a WAV, MP3, M4A, FLAC, OGG or MP4 file, or export it again.",
+        ) from error
+    with container:
+        if len(container.streams) > limits.streams:
+            raise InputError(
+                f"{kind}_too_many_streams",
+                f"{kind} {quoted(path)} has {len(container.streams)} streams; the limit is {limits.streams}",
+                "Export it with one picture and one sound track.",
+            )
+        try:
+            yield container
+        except (FFmpegError, EOFError) as error:
+            raise InputError(
+                f"{kind}_corrupt",
+                f"{kind} {quoted(path)} is damaged: decoding failed ({error})",
+                "Copy or export it again.",
+            ) from error
+
+
+def claimed_duration_s(path: Path, container: InputContainer, stream: Stream) -> float | None:
+    """The stream's length as the file's header has it, or None if it says nothing.
+
+    FFmpeg gives a cut WAV the length of what is left, and guesses where there is no header; so we look ourselves.
+    """
+    names = set(container.format.name.split(","))
+    if "wav" in names:
+        return _wav_claim_s(path)
+    if names & WITHOUT_CLAIM or ("mp3" in names and not _has_mp3_header(path)):
+        return None
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / av.time_base
+
+
+def _wav_claim_s(path: Path) -> float | None:
+    """The size of the data chunk in seconds; None if it was written to a pipe and never filled in."""
+    bytes_per_s = 0
+    with path.open("rb") as file:
+        file.seek(12)  # "RIFF", size, "WAVE"
+        while len(header := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", header)
+            if name == b"data":
+                return size / bytes_per_s if bytes_per_s and 0 < size < 0x7FFFFFFF else None
+            chunk = file.read(size + size % 2) if name == b"fmt " else b""
+            if name == b"fmt " and size >= 12:
+                bytes_per_s = struct.unpack_from("<I", chunk, 8)[0]
+            elif name != b"fmt ":
+                file.seek(size + size % 2, os.SEEK_CUR)
+    return None
+
+
+def _has_mp3_header(path: Path) -> bool:
+    """Whether the first frame, behind an ID3 tag, is an encoder's table of contents ("Xing"; "Info" if the rate is
+    constant), which counts the frames."""
+    with path.open("rb") as file:
+        start = file.read(10)
+        if start[:3] == b"ID3" and len(start) == 10:
+            size = sum((byte & 0x7F) << shift for byte, shift in zip(start[6:], (21, 14, 7, 0), strict=True))
+            file.seek(10 + size)
+        else:
+            file.seek(0)
+        first_frame = file.read(200)
+    return b"Xing" in first_frame or b"Info" in first_frame
+
+
+def check_complete(path: Path, kind: str, claimed_s: float | None, found_s: float) -> None:
+    """Raise InputError if the header promises clearly more than could be decoded: the file was cut off."""
+    if claimed_s is not None and found_s < claimed_s - max(0.25, 0.02 * claimed_s):
+        raise InputError(
+            f"{kind}_truncated",
+            f"{kind} {quoted(path)} is cut off: it should last {say_duration(claimed_s)}, "
+            f"only {say_duration(found_s)} are there",
+            "Copy or export it again.",
+        )
+
+
+def too_long(path: Path, kind: str, duration_s: float, limit_s: float) -> InputError:
+    """The error for a file that lasts longer than its limit."""
+    return InputError(
+        f"{kind}_too_long",
+        f"{kind} {quoted(path)} is {say_duration(duration_s)} long; the limit is {say_duration(limit_s)}",
+        f"Split it, or raise limits.{kind}_s.",
+    )

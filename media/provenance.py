@@ -1,0 +1,62 @@
+"""The mark on every video that says a machine made it, in the container's own tags.
+
+The source type is IPTC's vocabulary, as in C2PA and XMP. Tags say it to whoever looks; they prove nothing, and can be
+removed.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from media.containers import open_media
+from media.limits import Limits
+
+SYNTHETIC_MEDIA = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+SOFTWARE = "EmotiveTalk"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a video.
+
+    Attributes:
+        checkpoint: id of the checkpoint (name and hash), or None if not known.
+        seed: of the sampling noise, or None if not known.
+        software: name and version.
+    """
+
+    checkpoint: str | None
+    seed: int | None
+    software: str = SOFTWARE
+
+    def tags(self) -> dict[str, str]:
+        """As metadata for VideoWriter."""
+        sentence = f"AI-generated video ({self.software})"
+        tags = {
+            "comment": sentence,
+            "description": f"{sentence}: the face, its motion and its expression were made by a generative model.",
+            "digitalSourceType": SYNTHETIC_MEDIA,
+            "software": self.software,
+        }
+        if self.checkpoint is not None:
+            tags["checkpoint"] = self.checkpoint
+        if self.seed is not None:
+            tags["seed"] = str(self.seed)
+        return tags
+
+
+def read_provenance(path: Path, limits: Limits | None = None) -> Provenance | None:
+    """Read the mark; None if the file does not carry it.
+
+    Raises:
+        InputError: not a media file.
+    """
+    with open_media(path, "video", limits or Limits()) as container:
+        tags = {key.lower(): value for key, value in container.metadata.items()}
+    if tags.get("digitalsourcetype") != SYNTHETIC_MEDIA:
+        return None
+    seed = tags.get("seed", "")
+    return Provenance(
+        checkpoint=tags.get("checkpoint"),
+        seed=int(seed) if seed.lstrip("-").isdecimal() else None,
+        software=tags.get("software", SOFTWARE),
+    )

@@ -1,0 +1,1 @@
+"""The networks and the mathematics of EmotiveTalk: PyTorch and diffusers, no Ray, no media files."""

@@ -1,0 +1,410 @@
+"""Emotion sources, and the frozen mapping that takes them into the expression space.
+
+Figure 2, Di-CTE: a frozen mapping sends the utterance source S_U (an image or a text) to the condition of its blocks.
+ours: the utterance space is the expression space itself. Label, text and speech go through class probabilities and an
+intensity to a mixture of prototypes (mean expression latents, per emotion and level); an image goes through the
+expression encoder; a track cross-fades what its keys gave.
+"""
+
+import difflib
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.log_mel import NUM_MELS, LogMel
+
+EMOTIONS = ("neutral", "angry", "contempt", "disgusted", "fear", "happy", "sad", "surprised")  # MEAD's eight
+NUM_LEVELS = 4  # prototypes at intensity 0, 1/3, 2/3 and 1: MEAD's three levels, and none
+FRAME_RATE_HZ = 25
+MAX_TEXT_LENGTH = 1_000  # characters
+MAX_TRACK_KEYS = 1_000
+
+
+# --------------------------------------------------------------------------------------------------------- sources
+
+
+@dataclass(frozen=True)
+class EmotionLabel:
+    """One of the eight emotions, at an intensity of 0 (neutral) to 1.
+
+    Raises:
+        ValueError: an emotion that is not among EMOTIONS, or an intensity outside 0..1.
+    """
+
+    emotion: str
+    intensity: float = 1.0
+
+    def __post_init__(self) -> None:
+        emotion_index(self.emotion)
+        if not 0.0 <= self.intensity <= 1.0:  # refuses NaN too
+            raise ValueError(
+                f"intensity is {self.intensity}; it goes from 0 (neutral) to 1 (full). Give one in between."
+            )
+
+
+@dataclass(frozen=True)
+class EmotionText:
+    """A text in English that asks for an emotion ("Speak seriously") or describes one; Figure 2's text source.
+
+    Raises:
+        ValueError: no text, or more than MAX_TEXT_LENGTH characters.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise ValueError('the emotion text is empty. Describe how to speak, such as "Be cheerful".')
+        if len(self.text) > MAX_TEXT_LENGTH:
+            raise ValueError(
+                f"the emotion text has {len(self.text)} characters; the limit is {MAX_TEXT_LENGTH}. "
+                "Say it in a sentence or two."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class EmotionImage:
+    """A face, of anybody, whose expression is to be taken; Figure 2's image source. RGB in -1..1.
+
+    Raises:
+        ValueError: not three channels, no pixels, or values that are not finite.
+    """
+
+    image: Float[Tensor, "3 height width"]
+
+    def __post_init__(self) -> None:
+        _check_pixels("emotion image", self.image, num_axes=3)
+
+
+@dataclass(frozen=True, eq=False)
+class EmotionVideo:
+    """A video whose expressions are taken frame by frame; Figure 2's temporal source S_T. RGB in -1..1, 25 fps.
+
+    Raises:
+        ValueError: no frames, not three channels, no pixels, or values that are not finite.
+    """
+
+    frames: Float[Tensor, "frames 3 height width"]
+
+    def __post_init__(self) -> None:
+        _check_pixels("emotion video", self.frames, num_axes=4)
+
+
+@dataclass(frozen=True)
+class EmotionSpeech:
+    """The emotion is taken from the speech itself."""
+
+
+KeySource: TypeAlias = EmotionLabel | EmotionText | EmotionImage
+
+
+@dataclass(frozen=True)
+class EmotionKey:
+    """From time_s on, the emotion turns to that of source.
+
+    Raises:
+        ValueError: a time that is negative or not finite.
+    """
+
+    time_s: float
+    source: KeySource
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.time_s) and self.time_s >= 0):
+            raise ValueError(f"an emotion key is at {self.time_s} s. Give a time from 0 s on.")
+
+
+@dataclass(frozen=True)
+class EmotionTrack:
+    """Emotions along time (ours). Each key begins to fade in at its time and has taken over fade_s later.
+
+    The first key's emotion holds from the start of the clip. fade_s of 0 cuts.
+
+    Raises:
+        ValueError: no keys, more than MAX_TRACK_KEYS, times that do not increase, or a fade that is negative.
+    """
+
+    keys: tuple[EmotionKey, ...]
+    fade_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.keys:
+            raise ValueError("the emotion track has no keys. Give at least one.")
+        if len(self.keys) > MAX_TRACK_KEYS:
+            raise ValueError(
+                f"the emotion track has {len(self.keys)} keys; the limit is {MAX_TRACK_KEYS}. Thin it out."
+            )
+        for before, after in itertools.pairwise(self.keys):
+            if after.time_s <= before.time_s:
+                raise ValueError(
+                    f"the emotion track's key at {after.time_s} s follows the one at {before.time_s} s. "
+                    "Sort the keys by time, one for each time."
+                )
+        if not (math.isfinite(self.fade_s) and self.fade_s >= 0):
+            raise ValueError(f"fade_s is {self.fade_s}. Give seconds, 0 for a cut.")
+
+    @classmethod
+    def from_json(cls, keys: Sequence[Mapping[str, object]]) -> "EmotionTrack":
+        """Read parsed JSON: [{"time_s": 0, "emotion": "happy", "intensity": 0.8}, {"time_s": 2, "text": "..."}].
+
+        Raises:
+            ValueError: a key with other fields than these, or with values of the wrong kind or range, by its number.
+        """
+        parsed = []
+        for number, key in enumerate(keys, start=1):
+            try:
+                parsed.append(_parse_key(key))
+            except ValueError as error:
+                raise ValueError(f"emotion track, key {number}: {error}") from error
+        return cls(tuple(parsed))
+
+    def weights(self, num_frames: int) -> Float[Tensor, "frames keys"]:
+        """How much of each key there is in each frame, at 25 fps. Rows sum to 1.
+
+        A key fades in by smoothstep over whatever was there, so fades that overlap stay continuous.
+        """
+        time_s = (torch.arange(num_frames) + 0.5) / FRAME_RATE_HZ  # the middle of a frame
+        weights = torch.zeros(num_frames, len(self.keys))
+        weights[:, 0] = 1
+        for index, key in enumerate(self.keys[1:], start=1):
+            since_s = time_s - key.time_s
+            progress = (since_s / self.fade_s).clamp(0, 1) if self.fade_s > 0 else (since_s >= 0).float()
+            arrived = progress.square() * (3 - 2 * progress)
+            weights *= 1 - arrived[:, None]
+            weights[:, index] = arrived
+        return weights
+
+
+EmotionSource: TypeAlias = (
+    EmotionLabel | EmotionText | EmotionImage | EmotionVideo | EmotionSpeech | EmotionTrack | None
+)
+"""None is the portrait's own expression: Di-CTE's unconditional branch."""
+
+
+def emotion_index(emotion: str) -> int:
+    """The emotion's place in EMOTIONS.
+
+    Raises:
+        ValueError: there is no such emotion; the nearest ones are named.
+    """
+    if emotion in EMOTIONS:
+        return EMOTIONS.index(emotion)
+    nearest = difflib.get_close_matches(emotion.strip().lower(), EMOTIONS, n=2, cutoff=0.4)
+    hint = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
+    raise ValueError(f"there is no emotion '{emotion}'. {hint}The emotions are {', '.join(EMOTIONS)}.")
+
+
+def parse_label(text: str) -> EmotionLabel:
+    """Read "happy" or "happy:0.8".
+
+    Raises:
+        ValueError: an unknown emotion, or an intensity that is not a number in 0..1.
+    """
+    emotion, colon, intensity = (part.strip() for part in text.partition(":"))
+    if not colon:
+        return EmotionLabel(emotion)
+    try:
+        value = float(intensity)
+    except ValueError as error:
+        raise ValueError(f"the intensity in '{text}' is not a number. Write it as in happy:0.8.") from error
+    return EmotionLabel(emotion, value)
+
+
+def _parse_key(key: Mapping[str, object]) -> EmotionKey:
+    if set(key) not in ({"time_s", "emotion"}, {"time_s", "emotion", "intensity"}, {"time_s", "text"}):
+        raise ValueError(
+            f"the fields are {', '.join(sorted(key)) or 'none'}. "
+            "Give time_s with emotion (and intensity), or with text."
+        )
+    time_s, intensity = _number("time_s", key["time_s"]), _number("intensity", key.get("intensity", 1.0))
+    field = "text" if "text" in key else "emotion"
+    value = key[field]
+    if not isinstance(value, str):
+        raise ValueError(f"{field} is {value!r}. Give a string.")
+    return EmotionKey(time_s, EmotionText(value) if field == "text" else EmotionLabel(value, intensity))
+
+
+def _number(field: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{field} is {value!r}. Give a number.")
+    return float(value)
+
+
+def _check_pixels(name: str, pixels: Tensor, num_axes: int) -> None:
+    if pixels.ndim != num_axes or pixels.shape[-3] != 3 or pixels.numel() == 0:
+        layout = "[3, H, W]" if num_axes == 3 else "[frames, 3, H, W]"
+        raise ValueError(f"the {name} has the shape {list(pixels.shape)}. Give {layout}, at least one pixel and frame.")
+    if not pixels.isfinite().all():
+        raise ValueError(f"the {name} holds values that are not finite. Give RGB in -1..1.")
+
+
+# --------------------------------------------------------------------------------------------------------- mapping
+
+
+@dataclass(frozen=True)
+class EmotionEstimate:
+    """What a text or a speech was understood as: how likely each of EMOTIONS, and an intensity in 0..1."""
+
+    probabilities: Float[Tensor, "*batch 8"]
+    intensity: Float[Tensor, "*batch"]
+
+
+@dataclass(frozen=True)
+class EmotionLogits:
+    """What a head gives before softmax and sigmoid; the losses take it like this."""
+
+    emotion: Float[Tensor, "batch classes"]
+    intensity: Float[Tensor, " batch"]
+
+
+class TextHead(nn.Module):
+    """A sentence embedding to nine classes, EMOTIONS and "none" (the text asks for no emotion), and an intensity."""
+
+    def __init__(self, dim_text: int, dim_hidden: int) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Dropout(0.3), nn.Linear(dim_text, dim_hidden), nn.GELU(), nn.Dropout(0.3))
+        self.emotion = nn.Linear(dim_hidden, len(EMOTIONS) + 1)
+        self.intensity = nn.Linear(dim_hidden, 1)
+
+    def forward(self, embedding: Float[Tensor, "batch dim_text"]) -> EmotionLogits:
+        """Classify sentence embeddings of length 1."""
+        hidden = self.hidden(embedding)
+        return EmotionLogits(self.emotion(hidden), self.intensity(hidden)[:, 0])
+
+
+class SpeechHead(nn.Module):
+    """Log-mel steps to eight classes and an intensity: convolutions, then attentive statistics over time.
+
+    The pooling is the attention-weighted mean and standard deviation of each channel (Okabe et al., 2018), so that the
+    speech may have any length.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            *self._convolution(NUM_MELS, dim, stride=2),
+            *self._convolution(dim, dim, stride=2),
+            *self._convolution(dim, dim, stride=1),
+        )
+        self.attention = nn.Conv1d(dim, 1, kernel_size=1)
+        self.hidden = nn.Sequential(nn.Dropout(0.3), nn.Linear(2 * dim, dim), nn.GELU())
+        self.emotion = nn.Linear(dim, len(EMOTIONS))
+        self.intensity = nn.Linear(dim, 1)
+
+    @staticmethod
+    def _convolution(dim_in: int, dim_out: int, stride: int) -> tuple[nn.Module, ...]:
+        return nn.Conv1d(dim_in, dim_out, kernel_size=5, stride=stride, padding=2), nn.GELU(), nn.BatchNorm1d(dim_out)
+
+    def forward(self, mel: Float[Tensor, "batch steps 80"]) -> EmotionLogits:
+        """Classify whole utterances, or clips of them."""
+        features = self.convolutions(mel.transpose(1, 2))
+        attention = self.attention(features).softmax(dim=-1)
+        mean = (features * attention).sum(dim=-1)
+        variance = ((features - mean[..., None]).square() * attention).sum(dim=-1)
+        hidden = self.hidden(torch.cat([mean, variance.clamp(min=1e-5).sqrt()], dim=-1))
+        return EmotionLogits(self.emotion(hidden), self.intensity(hidden)[:, 0])
+
+
+class EmotionMapping(ModelMixin, ConfigMixin):
+    """Figure 2's frozen mapping: utterance sources to conditions in the expression space.
+
+    The prototypes are mean expression latents for each emotion at intensities 0, 1/3, 2/3 and 1 (`set_prototypes`).
+    Probabilities from text and speech are raised to the power `sharpness` and renormalised before they mix prototypes:
+    halfway between two emotions there is seldom a face that anybody makes. 1 mixes as estimated; the larger, the nearer
+    to the likeliest emotion alone.
+    """
+
+    prototypes: Float[Tensor, "8 4 dim_expression"]
+
+    @register_to_config
+    def __init__(
+        self,
+        dim_expression: int = 16,
+        dim_text: int = 384,
+        dim_text_hidden: int = 256,
+        dim_speech: int = 96,
+        sharpness: float = 3.0,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("prototypes", torch.zeros(len(EMOTIONS), NUM_LEVELS, dim_expression))
+        self.text_head = TextHead(dim_text, dim_text_hidden)
+        self.log_mel = LogMel()
+        self.speech_head = SpeechHead(dim_speech)
+        self.sharpness = sharpness
+
+    def set_prototypes(self, prototypes: Float[Tensor, "8 4 dim_expression"]) -> None:
+        """Take the mean expression latents, by emotion and intensity level.
+
+        Raises:
+            ValueError: another shape than [8, 4, dim_expression], or values that are not finite.
+        """
+        if prototypes.shape != self.prototypes.shape:
+            raise ValueError(f"the prototypes are {list(prototypes.shape)}. Give {list(self.prototypes.shape)}.")
+        if not prototypes.isfinite().all():
+            raise ValueError("the prototypes are not finite. Give every emotion and level at least one clip.")
+        self.prototypes.copy_(prototypes)
+
+    def label(self, emotion: str, intensity: float = 1.0) -> Float[Tensor, " dim_expression"]:
+        """The condition of a label.
+
+        Raises:
+            ValueError: an unknown emotion, or an intensity outside 0..1.
+        """
+        label = EmotionLabel(emotion, intensity)
+        certain = self.prototypes.new_zeros(len(EMOTIONS))
+        certain[emotion_index(label.emotion)] = 1
+        return self.mixture(certain, self.prototypes.new_tensor(label.intensity))
+
+    def mixture(
+        self, probabilities: Float[Tensor, "*batch 8"], intensity: Float[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch dim_expression"]:
+        """Prototypes mixed by probability, linear between their levels; intensity is clamped to 0..1."""
+        place = intensity.clamp(0, 1) * (NUM_LEVELS - 1)
+        levels = torch.arange(NUM_LEVELS, device=place.device, dtype=place.dtype)
+        level_weights = (1 - (place[..., None] - levels).abs()).clamp(min=0)
+        weights = (probabilities[..., :, None] * level_weights[..., None, :]).to(self.prototypes.dtype)
+        return torch.einsum("...el,eld->...d", weights, self.prototypes)
+
+    def text(self, embedding: Float[Tensor, "batch dim_text"]) -> Float[Tensor, "batch dim_expression"]:
+        """The conditions of texts, from their sentence embeddings (models/sentence_encoder.py)."""
+        return self._sharpened(self.text_estimate(embedding))
+
+    def text_estimate(self, embedding: Float[Tensor, "batch dim_text"]) -> EmotionEstimate:
+        """What the texts ask for. A text that asks for no emotion is neutral."""
+        logits = self.text_head(embedding)
+        *emotions, none = logits.emotion.softmax(dim=-1).unbind(dim=-1)
+        emotions[0] = emotions[0] + none
+        return EmotionEstimate(torch.stack(emotions, dim=-1), logits.intensity.sigmoid())
+
+    def speech(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch dim_expression"]:
+        """The conditions of 16 kHz utterances, from their own tone of voice."""
+        return self._sharpened(self.speech_estimate(waveform))
+
+    def speech_estimate(self, waveform: Float[Tensor, "batch samples"]) -> EmotionEstimate:
+        """How the utterances sound."""
+        logits = self.speech_head(self.log_mel(waveform).to(self.prototypes.dtype))
+        return EmotionEstimate(logits.emotion.softmax(dim=-1), logits.intensity.sigmoid())
+
+    def track(
+        self, track: EmotionTrack, key_conditions: Float[Tensor, "keys dim_expression"], num_frames: int
+    ) -> Float[Tensor, "frames dim_expression"]:
+        """The condition of each frame: what each key of the track was mapped to, cross-faded along time.
+
+        Raises:
+            ValueError: there is not one condition for each key.
+        """
+        if len(key_conditions) != len(track.keys):
+            raise ValueError(f"{len(key_conditions)} conditions for {len(track.keys)} keys. Give one for each key.")
+        return track.weights(num_frames).to(key_conditions) @ key_conditions
+
+    def _sharpened(self, estimate: EmotionEstimate) -> Float[Tensor, "batch dim_expression"]:
+        powers = (estimate.probabilities.clamp(min=1e-8).log() * self.sharpness).softmax(dim=-1)
+        return self.mixture(powers, estimate.intensity)

@@ -1,0 +1,107 @@
+"""The command line as a user meets it: help that answers at once, and one line for whatever went wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emotivetalk.cli import run
+from media.errors import EmotiveTalkError
+
+COMMANDS = ("generate", "avatar", "synthesize", "train", "evaluate")
+HEAVY = ("torch", "diffusers", "transformers", "av", "cv2", "numpy", "pyarrow", "matplotlib")
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert run([*arguments, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(capsys)
+    assert "Example:" in text
+    assert all(command in text for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(capsys, command)
+    assert "Example:\n" in text
+    assert f"\n    emotivetalk {command}" in text
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    assert "Usage: emotivetalk" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("emotivetalk ")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["generate", "--portrait", "missing.png"]])
+def test_help_and_wrong_options_import_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "import sys; from emotivetalk.cli import run; run(sys.argv[1:]);"
+        f"print('LOADED', sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_python_m_gives_the_exit_status() -> None:
+    command = [sys.executable, "-m", "emotivetalk", "generate"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_unknown_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["animate"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [
+        (
+            EmotiveTalkError("disk_full", "the disk is full", "Free some space."),
+            1,
+            "the disk is full. Free some space.",
+        ),
+        (RuntimeError("first line\nsecond line"), 1, "RuntimeError: first line second line."),
+    ],
+)
+def test_what_fails_inside_is_one_line(
+    raised: Exception,
+    status: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("emotivetalk.commands.avatar.check_output", fail)
+    command = ["avatar", "-o", str(tmp_path / "portrait.png")]
+    assert run(command) == status
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert errors.count("\n") == 1
+    assert run(["--debug", *command]) == status
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interrupting_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("emotivetalk.commands.avatar.check_output", interrupt)
+    assert run(["avatar", "-o", "portrait.png"]) == 130
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,90 @@
+"""Networks of debug size, and conditions for them, that the tests of models share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.autoencoder import PortraitAutoencoder
+from models.diffusion import svd_scheduler
+from models.emotion import EmotionMapping
+from models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder
+from models.ethd import ETHD, Conditions
+from models.pipeline import EmotiveTalkPipeline
+from models.vaid import VAID
+
+DIM_AUDIO, DIM_LIP, DIM_EXPRESSION = 16, 8, 6
+IMAGE_SIZE, LATENT_CHANNELS = 64, 4
+
+
+def stir(module: torch.nn.Module, amount: float = 0.1) -> torch.nn.Module:
+    """Moves every weight, so that layers that start as the identity do something."""
+    for parameter in module.parameters():
+        parameter.data += amount * torch.randn_like(parameter)
+    return module.eval()
+
+
+def ethd(**changes: object) -> ETHD:
+    """A two-level ETHD with every layer at work."""
+    torch.manual_seed(0)
+    settings: dict[str, object] = {
+        "latent_channels": LATENT_CHANNELS,
+        "block_out_channels": (32, 64),
+        "attention_levels": (True, True),
+        "layers_per_block": 1,
+        "num_attention_heads": (1, 2),
+        "feed_forward_mult": 1,
+        "dim_lip": DIM_LIP,
+        "dim_expression": DIM_EXPRESSION,
+        "lip_window": 3,
+        "num_expression_tokens": 4,
+        "context_dim": 16,
+    }
+    return stir(ETHD(**settings | changes))
+
+
+def conditions(batch: int = 2, frames: int = 4, side: int = 8, seed: int = 0) -> Conditions:
+    """Random conditions with the face in the middle."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def gauss(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    mask = torch.zeros(batch, 1, side, side)
+    mask[..., side // 4 : -side // 4, side // 4 : -side // 4] = 1
+    return Conditions(
+        reference_latent=gauss(batch, LATENT_CHANNELS, side, side),
+        lip=gauss(batch, frames, 3, DIM_LIP),
+        expression_driving=gauss(batch, frames, DIM_EXPRESSION),
+        expression_reference=gauss(batch, DIM_EXPRESSION),
+        face_mask=mask,
+    )
+
+
+def pipeline() -> EmotiveTalkPipeline:
+    """A whole pipeline with random weights; 64 x 64 pictures."""
+    torch.manual_seed(0)
+    vae = PortraitAutoencoder(
+        LATENT_CHANNELS, (32, 32, 32), (1, 1, 1), latents_mean=[0.0] * LATENT_CHANNELS, latents_std=[1.0] * LATENT_CHANNELS
+    )
+    mapping = EmotionMapping(DIM_EXPRESSION)
+    mapping.set_prototypes(torch.randn(8, 4, DIM_EXPRESSION))
+    made = EmotiveTalkPipeline(
+        vae=stir(vae, 0.02),
+        audio_encoder=stir(ConvAudioEncoder(DIM_AUDIO, 32)),
+        lip_encoder=LipEncoder(DIM_LIP, (8, 16, 16)),
+        expression_encoder=ExpressionEncoder(DIM_EXPRESSION, 8, (8, 16, 16)),
+        emotion_mapping=mapping,
+        vaid=stir(VAID(DIM_AUDIO, DIM_LIP, DIM_EXPRESSION, 32, 2, 2)),
+        ethd=ethd(lip_window=5),
+        scheduler=svd_scheduler(0.1, 20.0),
+        image_size=IMAGE_SIZE,
+        chunk_frames=8,
+        segment_chunks=3,
+        pinned_frames=2,
+        shift_stride=3,
+        expression_steps=4,
+        expression_chunk_frames=16,
+    )
+    made.set_progress_bar_config(disable=True)
+    return made

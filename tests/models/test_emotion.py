@@ -1,0 +1,271 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.emotion import (
+    EMOTIONS,
+    FRAME_RATE_HZ,
+    MAX_TEXT_LENGTH,
+    MAX_TRACK_KEYS,
+    NUM_LEVELS,
+    EmotionImage,
+    EmotionKey,
+    EmotionLabel,
+    EmotionLogits,
+    EmotionMapping,
+    EmotionText,
+    EmotionTrack,
+    EmotionVideo,
+    emotion_index,
+    parse_label,
+)
+
+DIM = 6
+
+
+@pytest.fixture
+def mapping() -> EmotionMapping:
+    torch.manual_seed(0)
+    mapping = EmotionMapping(dim_expression=DIM, dim_text=12, dim_text_hidden=16, dim_speech=8).eval()
+    mapping.set_prototypes(torch.randn(len(EMOTIONS), NUM_LEVELS, DIM))
+    return mapping
+
+
+def track(*times_s: float, fade_s: float = 0.5) -> EmotionTrack:
+    return EmotionTrack(tuple(EmotionKey(time_s, EmotionLabel("happy")) for time_s in times_s), fade_s)
+
+
+# sources
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("hapy", "happy"), ("Happy", "happy"), ("anger", "angry"), ("suprised", "surprised"), ("disgust", "disgusted")],
+)
+def test_an_unknown_emotion_names_the_nearest(wrong: str, right: str) -> None:
+    with pytest.raises(ValueError, match=f"no emotion '{wrong}'. Did you mean .*{right}"):
+        EmotionLabel(wrong)
+
+
+def test_an_emotion_like_none_lists_them_all() -> None:
+    with pytest.raises(ValueError, match=", ".join(EMOTIONS)):
+        emotion_index("zzz")
+
+
+@pytest.mark.parametrize("intensity", [-0.01, 1.01, math.nan, math.inf])
+def test_intensity_is_between_zero_and_one(intensity: float) -> None:
+    with pytest.raises(ValueError, match="intensity is"):
+        EmotionLabel("sad", intensity)
+
+
+def test_labels_are_read() -> None:
+    assert parse_label("happy") == EmotionLabel("happy", 1.0)
+    assert parse_label(" sad : 0.25 ") == EmotionLabel("sad", 0.25)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("happy:", "not a number"), ("happy:much", "not a number"), ("happy:2", "intensity is 2"), ("happy:nan", "nan")],
+)
+def test_wrong_labels_are_refused(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_label(text)
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_an_empty_text_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="empty"):
+        EmotionText(text)
+
+
+def test_a_long_text_is_refused_with_the_limit() -> None:
+    with pytest.raises(ValueError, match=f"limit is {MAX_TEXT_LENGTH}"):
+        EmotionText("x" * (MAX_TEXT_LENGTH + 1))
+
+
+def test_pixels_are_checked() -> None:
+    EmotionImage(torch.zeros(3, 4, 4))
+    EmotionVideo(torch.zeros(2, 3, 4, 4))
+    with pytest.raises(ValueError, match="not finite"):
+        EmotionImage(torch.full((3, 4, 4), math.nan))
+    with pytest.raises(ValueError, match="at least one"):
+        EmotionVideo(torch.zeros(0, 3, 4, 4))
+
+
+# tracks
+
+
+def test_a_track_is_read_from_json() -> None:
+    read = EmotionTrack.from_json(
+        [{"time_s": 0, "emotion": "happy", "intensity": 0.8}, {"time_s": 2.5, "text": "Speak seriously"}]
+    )
+    assert read.keys == (
+        EmotionKey(0.0, EmotionLabel("happy", 0.8)),
+        EmotionKey(2.5, EmotionText("Speak seriously")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ([], "no keys"),
+        ([{"time_s": 0}], "key 1: the fields are time_s"),
+        ([{"time_s": 0, "emotion": "sad", "text": "x"}], "key 1: the fields"),
+        ([{"time_s": 0, "emotion": "sad"}, {"time_s": 1, "emotion": "hapy"}], "key 2: there is no emotion 'hapy'"),
+        ([{"time_s": "0", "emotion": "sad"}], "time_s is '0'"),
+        ([{"time_s": True, "emotion": "sad"}], "time_s is True"),
+        ([{"time_s": 0, "emotion": 3}], "emotion is 3"),
+        ([{"time_s": -1, "emotion": "sad"}], "from 0 s on"),
+        ([{"time_s": math.nan, "emotion": "sad"}], "from 0 s on"),
+        ([{"time_s": 1, "emotion": "sad"}, {"time_s": 1, "emotion": "fear"}], "Sort the keys"),
+        ([{"time_s": 2, "emotion": "sad"}, {"time_s": 1, "emotion": "fear"}], "Sort the keys"),
+        ([{"time_s": i, "emotion": "sad"} for i in range(MAX_TRACK_KEYS + 1)], f"limit is {MAX_TRACK_KEYS}"),
+    ],
+)
+def test_wrong_tracks_are_refused_by_key(keys: list[dict[str, object]], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        EmotionTrack.from_json(keys)
+
+
+@settings(deadline=None)
+@given(
+    times_s=st.lists(st.floats(0, 4, allow_nan=False), min_size=1, max_size=6, unique=True).map(sorted),
+    fade_s=st.floats(0.3, 2),
+)
+def test_weights_are_a_continuous_partition(times_s: list[float], fade_s: float) -> None:
+    weights = track(*times_s, fade_s=fade_s).weights(125)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(125))
+    assert (weights >= 0).all()
+    # smoothstep's steepest slope is 1.5 / fade_s; fades that overlap add up
+    assert weights.diff(dim=0).abs().max() <= len(times_s) * 1.5 / fade_s / FRAME_RATE_HZ + 1e-5
+
+
+def test_a_key_has_arrived_a_fade_after_its_time_and_not_begun_before() -> None:
+    weights = track(0.0, 1.0, fade_s=0.4).weights(50)[:, 1]
+    middles_s = (torch.arange(50) + 0.5) / FRAME_RATE_HZ
+    assert (weights[middles_s <= 1.0] == 0).all()
+    assert (weights[middles_s >= 1.4] == 1).all()
+    rising = weights[(middles_s > 1.0) & (middles_s < 1.4)]
+    assert (rising.diff() > 0).all()
+    assert rising.mean().item() == pytest.approx(0.5, abs=0.02)
+
+
+def test_without_a_fade_it_cuts() -> None:
+    weights = track(0.0, 1.0, fade_s=0.0).weights(50)[:, 1]
+    assert weights.tolist() == [0.0] * 25 + [1.0] * 25
+
+
+def test_the_first_key_holds_from_the_start() -> None:
+    assert (track(1.0).weights(50) == 1).all()
+
+
+def test_a_track_of_one_emotion_is_that_emotion(mapping: EmotionMapping) -> None:
+    condition = mapping.label("fear", 0.5)
+    frames = mapping.track(track(0.0, 1.0), torch.stack([condition, condition]), 60)
+    torch.testing.assert_close(frames, condition.expand(60, -1))
+    with pytest.raises(ValueError, match="1 conditions for 2 keys"):
+        mapping.track(track(0.0, 1.0), condition[None], 60)
+
+
+# mapping
+
+
+@pytest.mark.parametrize("level", range(NUM_LEVELS))
+@pytest.mark.parametrize("emotion", EMOTIONS)
+def test_a_label_at_a_level_is_its_prototype(mapping: EmotionMapping, emotion: str, level: int) -> None:
+    condition = mapping.label(emotion, level / (NUM_LEVELS - 1))
+    torch.testing.assert_close(condition, mapping.prototypes[emotion_index(emotion), level])
+
+
+def test_between_levels_it_is_linear(mapping: EmotionMapping) -> None:
+    low, high = mapping.prototypes[4, 1], mapping.prototypes[4, 2]
+    torch.testing.assert_close(mapping.label("fear", 0.5), (low + high) / 2)
+
+
+def test_a_mixture_is_linear_in_its_probabilities(mapping: EmotionMapping) -> None:
+    probabilities = torch.zeros(2, len(EMOTIONS))
+    probabilities[0, [1, 5]] = torch.tensor([0.25, 0.75])
+    probabilities[1, 7] = 1
+    mixed = mapping.mixture(probabilities, torch.tensor([0.7, 1.0]))
+    torch.testing.assert_close(mixed[0], 0.25 * mapping.label("angry", 0.7) + 0.75 * mapping.label("happy", 0.7))
+    torch.testing.assert_close(mixed[1], mapping.label("surprised"))
+
+
+def test_wrong_prototypes_are_refused(mapping: EmotionMapping) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        mapping.set_prototypes(torch.full((len(EMOTIONS), NUM_LEVELS, DIM), math.nan))
+    with pytest.raises(ValueError, match=r"Give \[8, 4, 6\]"):
+        mapping.set_prototypes(torch.zeros(len(EMOTIONS), NUM_LEVELS, DIM + 1))
+
+
+def test_what_asks_for_no_emotion_is_neutral(mapping: EmotionMapping) -> None:
+    with torch.no_grad():
+        mapping.text_head.emotion.bias[len(EMOTIONS)] += 20
+    estimate = mapping.text_estimate(torch.randn(3, 12))
+    torch.testing.assert_close(estimate.probabilities.sum(dim=-1), torch.ones(3))
+    assert (estimate.probabilities[:, 0] > 0.99).all()
+
+
+def test_sharpness_goes_from_a_blend_to_the_likeliest() -> None:
+    torch.manual_seed(0)
+    prototypes, embedding = torch.randn(len(EMOTIONS), NUM_LEVELS, DIM), torch.randn(1, 12)
+    soft, sharp = (
+        EmotionMapping(DIM, dim_text=12, dim_text_hidden=16, dim_speech=8, sharpness=sharpness).eval()
+        for sharpness in (1.0, 200.0)
+    )
+    sharp.load_state_dict(soft.state_dict())
+    for mapping in (soft, sharp):
+        mapping.set_prototypes(prototypes)
+    estimate = soft.text_estimate(embedding)
+    torch.testing.assert_close(soft.text(embedding), soft.mixture(estimate.probabilities, estimate.intensity))
+    likeliest = EMOTIONS[estimate.probabilities.argmax()]
+    torch.testing.assert_close(sharp.text(embedding)[0], sharp.label(likeliest, estimate.intensity.item()))
+
+
+def test_heads_can_be_trained_alone(mapping: EmotionMapping) -> None:
+    for logits, num_classes in (
+        (mapping.text_head(torch.randn(4, 12)), len(EMOTIONS) + 1),
+        (mapping.speech_head(torch.randn(4, 40, 80)), len(EMOTIONS)),
+    ):
+        assert isinstance(logits, EmotionLogits)
+        assert logits.emotion.shape == (4, num_classes)
+        (logits.emotion.sum() + logits.intensity.sum()).backward()
+    assert all(parameter.grad is not None for parameter in mapping.parameters())
+
+
+@pytest.mark.parametrize("num_samples", [1, 640, 16_000, 50_001])
+def test_speech_may_have_any_length(mapping: EmotionMapping, num_samples: int) -> None:
+    waveform = 0.1 * torch.randn(2, num_samples)
+    assert mapping.speech(waveform).shape == (2, DIM)
+    estimate = mapping.speech_estimate(waveform)
+    torch.testing.assert_close(estimate.probabilities.sum(dim=-1), torch.ones(2))
+    assert ((estimate.intensity >= 0) & (estimate.intensity <= 1)).all()
+
+
+def test_both_heads_learn(mapping: EmotionMapping) -> None:
+    torch.manual_seed(1)
+    emotion = torch.tensor([1, 4, 6])
+    embedding, mel = torch.nn.functional.normalize(torch.randn(3, 12), dim=-1), torch.randn(3, 40, 80)
+    optimizer = torch.optim.AdamW(mapping.parameters(), 1e-2)
+    for _ in range(40):
+        heads = mapping.text_head(embedding), mapping.speech_head(mel)
+        loss = sum(torch.nn.functional.cross_entropy(logits.emotion, emotion) for logits in heads)
+        assert isinstance(loss, torch.Tensor)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert mapping.text_estimate(embedding).probabilities.argmax(-1).tolist() == emotion.tolist()
+    assert mapping.speech_head(mel).emotion.argmax(-1).tolist() == emotion.tolist()
+
+
+def test_saved_and_loaded_it_is_the_same(mapping: EmotionMapping, tmp_path: Path) -> None:
+    mapping.save_pretrained(tmp_path)
+    loaded = EmotionMapping.from_pretrained(tmp_path).eval()
+    waveform, embedding = 0.1 * torch.randn(1, 8000), torch.randn(1, 12)
+    torch.testing.assert_close(loaded.speech(waveform), mapping.speech(waveform))
+    torch.testing.assert_close(loaded.text(embedding), mapping.text(embedding))
+    torch.testing.assert_close(loaded.label("sad", 0.4), mapping.label("sad", 0.4))

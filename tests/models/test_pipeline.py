@@ -1,0 +1,142 @@
+"""The pipeline at debug size: lengths, seeds, seams, sources, saving."""
+
+import itertools
+
+import pytest
+import torch
+
+from models.diffusion import Guidance
+from models.emotion import EmotionImage, EmotionKey, EmotionLabel, EmotionSpeech, EmotionTrack, EmotionVideo
+from models.log_mel import SAMPLES_PER_FRAME
+from models.pipeline import AUDIO_BLOCK_FRAMES, EmotiveTalkPipeline
+from tests.models import debug
+
+SIDE = debug.IMAGE_SIZE
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> EmotiveTalkPipeline:
+    return debug.pipeline()
+
+
+@pytest.fixture(scope="module")
+def portrait() -> torch.Tensor:
+    return torch.rand(3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def speech(frames: float) -> torch.Tensor:
+    return 0.1 * torch.randn(int(frames * SAMPLES_PER_FRAME), generator=torch.Generator().manual_seed(2))
+
+
+def video(pipeline, *arguments, **settings) -> torch.Tensor:
+    return torch.cat(list(pipeline(*arguments, **settings)))
+
+
+@pytest.mark.parametrize("frames", [0.01, 1, 7.5, 8, 50])
+def test_every_frame_of_the_speech_is_shown(pipeline, portrait, frames):
+    frames_shown = video(pipeline, portrait, speech(frames), EmotionLabel("happy"))
+    assert frames_shown.shape == (-(-int(frames * SAMPLES_PER_FRAME) // SAMPLES_PER_FRAME), SIDE, SIDE, 3)
+    assert frames_shown.dtype == torch.uint8
+
+
+def test_same_seed_same_frames_and_another_seed_others(pipeline, portrait):
+    one = video(pipeline, portrait, speech(20), seed=0)
+    assert torch.equal(one, video(pipeline, portrait, speech(20), seed=0))
+    assert not torch.equal(one, video(pipeline, portrait, speech(20), seed=1))
+
+
+def test_frames_come_out_before_the_end(pipeline, portrait):
+    calls: list[tuple[int, int]] = []
+    stream = pipeline(portrait, speech(100), progress=lambda done, total: calls.append((done, total)))
+    next(stream)
+    done, total = calls[-1]
+    assert done < total / 2
+    list(stream)
+    assert calls[-1] == (total, total)
+    assert [done for done, _ in calls] == list(range(1, total + 1))
+
+
+def test_the_start_does_not_depend_on_what_comes_long_after(pipeline, portrait):
+    """Segments follow each other, so V-AID's latents being equal, the first is the same in a longer clip."""
+    performance = pipeline.perform(portrait, speech(90), EmotionLabel("sad"))
+    whole = list(pipeline.render_latents(performance))
+    assert len(whole) > 2
+    again = next(iter(pipeline.render_latents(performance)))
+    assert torch.equal(again, whole[0])
+
+
+def test_long_speech_is_encoded_without_a_seam(pipeline):
+    waveform = speech(AUDIO_BLOCK_FRAMES + 100)
+    with torch.no_grad():
+        whole = pipeline.audio_encoder(waveform[None])[0]
+        blocks = pipeline._audio_features(waveform)
+    torch.testing.assert_close(blocks, whole, rtol=1e-4, atol=1e-4)
+
+
+SOURCES = {
+    "own": None,
+    "label": EmotionLabel("angry", 0.7),
+    "image": EmotionImage(torch.rand(3, 100, 100) * 2 - 1),
+    "video": EmotionVideo(torch.rand(5, 3, 64, 64) * 2 - 1),
+    "speech": EmotionSpeech(),
+    "track": EmotionTrack((EmotionKey(0.0, EmotionLabel("sad")), EmotionKey(0.4, EmotionLabel("happy")))),
+}
+
+
+def test_each_emotion_source_makes_another_performance(pipeline, portrait):
+    made = {name: pipeline.perform(portrait, speech(20), source) for name, source in SOURCES.items()}
+    for (one, a), (other, b) in itertools.combinations(made.items(), 2):
+        assert not torch.allclose(a.expression, b.expression, atol=1e-3), (one, other)
+        assert torch.equal(a.lip, b.lip), "the emotion must not reach the lips"
+
+
+def test_a_video_source_goes_through_frame_by_frame(pipeline, portrait):
+    frames = torch.rand(4, 3, 64, 64) * 2 - 1
+    performance = pipeline.perform(portrait, speech(9), EmotionVideo(frames))
+    with torch.no_grad():
+        seen = pipeline.expression_encoder(frames)
+    torch.testing.assert_close(performance.expression, seen[[0, 1, 2, 3, 2, 1, 0, 1, 2]], rtol=1e-4, atol=1e-5)
+
+
+def test_guidance_of_one_adds_nothing_and_more_changes(pipeline, portrait):
+    performance = pipeline.perform(portrait, speech(8), EmotionLabel("happy"))
+
+    def latents(guidance: Guidance) -> torch.Tensor:
+        return torch.cat(list(pipeline.render_latents(performance, guidance=guidance)))
+
+    assert torch.equal(latents(Guidance()), latents(Guidance(1.0, 1.0)))
+    assert not torch.allclose(latents(Guidance()), latents(Guidance(1.0, 3.0)), atol=1e-3)
+
+
+def test_more_chunks_at_once_change_nothing(pipeline, portrait):
+    performance = pipeline.perform(portrait, speech(40), EmotionLabel("happy"))
+    overlap = debug.pipeline()
+    overlap.register_to_config(fusion="overlap")
+    shifted = torch.cat(list(pipeline.render_latents(performance)))
+    blended = torch.cat(list(overlap.render_latents(performance)))
+    assert shifted.shape == blended.shape
+    assert not torch.equal(shifted, blended)
+
+
+@pytest.mark.parametrize(
+    ("portrait_shape", "waveform", "said"),
+    [
+        ((3, 32, 32), torch.zeros(640), r"shape \(3, 32, 32\); give \(3, 64, 64\)"),
+        ((3, SIDE, SIDE), torch.zeros(0), "empty"),
+        ((3, SIDE, SIDE), torch.full((640,), float("nan")), "finite"),
+    ],
+)
+def test_bad_input_is_named(pipeline, portrait_shape, waveform, said):
+    with pytest.raises(ValueError, match=said):
+        pipeline.perform(torch.zeros(portrait_shape), waveform)
+
+
+def test_saved_and_loaded_makes_the_same_video(pipeline, portrait, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    loaded = EmotiveTalkPipeline.from_pretrained(tmp_path)
+    assert loaded.long_video == pipeline.long_video
+    assert loaded.image_size == SIDE
+    expected = video(pipeline, portrait, speech(12), EmotionLabel("happy"))
+    made = video(loaded, portrait, speech(12), EmotionLabel("happy"))
+    assert (made.int() - expected.int()).abs().max() <= 1  # weights that lie elsewhere in memory are summed otherwise
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".safetensors"}

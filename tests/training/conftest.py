@@ -1,0 +1,40 @@
+"""Golden losses: the first losses of a debug config, as committed in tests/training/golden, hold within 0.1 %."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.config import load_config
+from training.loop import Trainer
+from training.stage import stage_class
+
+GOLDEN_FOLDER = Path(__file__).parent / "golden"
+UPDATE_VARIABLE = "EMOTIVETALK_UPDATE_GOLDEN"
+
+
+def golden_losses(config_path: Path, steps: int) -> list[float]:
+    """The losses of a config's first steps, in float32 on one thread; nothing is written."""
+    config = load_config(config_path, ["precision=fp32", "device=cpu", "prefetch=false"])
+    torch.set_num_threads(1)
+    torch.manual_seed(config.seed)
+    trainer = Trainer(stage_class(config.name)(config.stage), config)
+    return [trainer.step(step).loss for step in range(steps)]
+
+
+@pytest.fixture
+def check_golden() -> Callable[[Path, int], None]:
+    """check_golden(config_path, steps): compares with golden/<the config's name>.json, or writes it if told to."""
+
+    def check(config_path: Path, steps: int) -> None:
+        file = GOLDEN_FOLDER / f"{config_path.stem}.json"
+        losses = golden_losses(config_path, steps)
+        if UPDATE_VARIABLE in os.environ:
+            file.write_text(json.dumps(losses, indent=2) + "\n", encoding="utf-8")
+        assert file.exists(), f"{file} is missing: write it with {UPDATE_VARIABLE}=1, and look at what it holds"
+        assert losses == pytest.approx(json.loads(file.read_text(encoding="utf-8")), rel=1e-3)
+
+    return check

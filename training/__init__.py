@@ -1,0 +1,1 @@
+"""Training without Ray: the stages, one loop for all, its optimisers and its checkpoints."""

@@ -1,0 +1,179 @@
+"""The first stage: the small autoencoder, on single frames of avatars rendered as they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLTemporalDecoder
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from corpus.avatar import Identity
+from corpus.faces import sample_faces
+from corpus.renderer import Frames, render
+from corpus.synthesize import FIRST_HELD_OUT_IDENTITY
+from media.preview import contact_sheet
+from models.autoencoder import PortraitAutoencoder
+from training.stage import Stage, StageConfig, StepLoss
+
+HELD_OUT_SEED = 10**9
+"""Validation draws its people and faces from this seed on; training seeds are hashes far from it."""
+
+
+class AutoencoderConfig(StageConfig):
+    """The `stage:` section of an autoencoder's YAML; weights multiply terms of the loss."""
+
+    size: int = 256
+    latent_channels: int = 16
+    block_out_channels: tuple[int, int, int] = (48, 96, 160)
+    num_decoder_blocks: tuple[int, int, int] = (1, 2, 2)
+    mouth_weight: float = 4.0
+    eye_weight: float = 3.0
+    laplacian_weight: float = 0.7
+    warp_weight: float = 0.1
+    kl_weight: float = 2e-5
+    validation_frames: int = 64
+
+
+@dataclass(frozen=True)
+class AutoencoderBatch:
+    """Pairs of frames of one person each. weight: how much each pixel of `images` counts."""
+
+    images: Float[Tensor, "batch 3 size size"]
+    portraits: Float[Tensor, "batch 3 size size"]
+    weight: Float[Tensor, "batch 1 size size"]
+    noise: Float[Tensor, "batch channels h w"]
+
+
+class AutoencoderLoss(nn.Module):
+    """The autoencoder and its loss: weighted L1, Laplacian pyramid, the warped portrait's L1, and a little KL."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vae = PortraitAutoencoder(config.latent_channels, config.block_out_channels, config.num_decoder_blocks)
+        self.vae.to(memory_format=torch.channels_last)
+
+    def forward(self, batch: AutoencoderBatch) -> StepLoss:
+        config = self.config
+        distribution = self.vae.encode(batch.images)
+        latents = distribution.mean + distribution.std * batch.noise
+        decoded = self.vae.decode(latents, self.vae.portrait_features(batch.portraits))
+        error = (decoded.images - batch.images).float()
+        pixel = (error.abs() * batch.weight).mean()
+        laplacian = sum(
+            (band.abs() * F.avg_pool2d(batch.weight, 2**level)).mean() for level, band in enumerate(_pyramid(error, 3))
+        )
+        warp = (decoded.warped - batch.images).abs().mean()
+        kl = distribution.kl().float().sum() / latents.numel()
+        total = (
+            pixel + config.laplacian_weight * laplacian + config.warp_weight * warp + config.kl_weight * kl
+        )
+        return StepLoss(total, {"pixel": pixel, "laplacian": laplacian, "warp": warp, "kl": kl})
+
+
+class AutoencoderStage(Stage[AutoencoderBatch]):
+    """Trains `PortraitAutoencoder`; every sample is a new person in two poses and expressions."""
+
+    name = "autoencoder"
+    config_class = AutoencoderConfig
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        self.config = config
+        self.module = AutoencoderLoss(config)
+        self._held_out: AutoencoderBatch | None = None
+
+    def batch(self, seeds: Sequence[int]) -> AutoencoderBatch:
+        frames, noise, mirrored = [], [], []
+        for seed in seeds:
+            generator = np.random.default_rng(seed)
+            faces = sample_faces(2, generator)
+            person = Identity.sample(1, int(generator.integers(FIRST_HELD_OUT_IDENTITY)))[[0, 0]]
+            frames.append(render(person, faces.lip, faces.expression, faces.pose, self.config.size))
+            cells = self.config.size // self.module.vae.spatial_compression
+            noise.append(generator.standard_normal((self.config.latent_channels, cells, cells), np.float32))
+            mirrored.append(bool(generator.random() < 0.5))
+        flipped = [_mirror(f) if m else f for f, m in zip(frames, mirrored, strict=True)]
+        images = torch.stack([f.images for f in flipped]) * 2 - 1
+        mouth = F.max_pool2d(torch.cat([f.mouth_mask[:1] for f in flipped]), 9, 1, 4)
+        eyes = torch.cat([f.eye_mask[:1] for f in flipped])
+        weight = 1 + self.config.mouth_weight * mouth + self.config.eye_weight * eyes
+        return AutoencoderBatch(_last(images[:, 0]), _last(images[:, 1]), weight, torch.from_numpy(np.stack(noise)))
+
+    @torch.no_grad()
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """PSNR in dB of the whole picture, of the mouth and of the eyes, and high-pass energy over the truth's."""
+        batch = self._validation()
+        images = torch.cat([_reconstruct(module.vae, batch, i).clamp(-1, 1) for i in range(0, len(batch.images), 8)])
+        error = ((images - batch.images) / 2) ** 2
+        heavy = batch.weight - 1
+        mouth, eyes = (heavy >= self.config.mouth_weight - 1e-3), ((heavy > 1) & (heavy < self.config.eye_weight + 1e-3))
+        return {
+            "psnr": _psnr(error, torch.ones_like(heavy)),
+            "psnr_mouth": _psnr(error, mouth.float()),
+            "psnr_eyes": _psnr(error, eyes.float()),
+            "high_pass": float(_high_pass(images).square().mean() / _high_pass(batch.images).square().mean()),
+        }
+
+    @torch.no_grad()
+    def preview(self, module: nn.Module, folder: Path, step: int) -> None:
+        batch = self._validation()
+        images = _reconstruct(module.vae, batch, 0)
+        rows = torch.cat([batch.portraits[:8], batch.images[:8], images])
+        pictures = ((rows + 1) * 127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
+        contact_sheet(pictures, 8, ["portrait"] * 8 + ["truth"] * 8 + ["decoded"] * 8, folder / f"{step:06d}.png")
+
+    @torch.no_grad()
+    def save(self, module: nn.Module, checkpoint: Path) -> None:
+        """Writes `vae/`, with the latents' mean and standard deviation measured on 256 fresh training frames."""
+        vae = module.vae
+        seeds = np.random.default_rng(0).integers(2**62, size=(32, 8))
+        latents = torch.cat([vae.encode(self.batch(row.tolist()).images).mode() for row in seeds])
+        vae.register_to_config(
+            latents_mean=latents.mean((0, 2, 3)).tolist(), latents_std=latents.std((0, 2, 3)).tolist()
+        )
+        vae.to(torch.float32).save_pretrained(checkpoint / "vae")
+
+    def _validation(self) -> AutoencoderBatch:
+        if self._held_out is None:
+            self._held_out = self.batch(range(HELD_OUT_SEED, HELD_OUT_SEED + self.config.validation_frames))
+        return self._held_out
+
+
+def _reconstruct(vae: PortraitAutoencoder | AutoencoderKLTemporalDecoder, batch: AutoencoderBatch, start: int) -> Tensor:
+    part = slice(start, start + 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        features = vae.portrait_features(batch.portraits[part])
+        return vae.decode(vae.encode(batch.images[part]).mode(), features).images.float()
+
+
+def _psnr(error: Tensor, weight: Tensor) -> float:
+    per_picture = (error.mean(1, keepdim=True) * weight).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp(min=1e-6)
+    return float(-10 * per_picture.log10().mean())
+
+
+def _high_pass(images: Tensor) -> Tensor:
+    return images - F.avg_pool2d(images, 3, 1, 1)
+
+
+def _pyramid(error: Tensor, levels: int) -> list[Tensor]:
+    """The bands of a Laplacian pyramid, finest first."""
+    bands = []
+    for _ in range(levels):
+        smaller = F.avg_pool2d(error, 2)
+        bands.append(error - F.interpolate(smaller, scale_factor=2, mode="bilinear", align_corners=False))
+        error = smaller
+    return bands
+
+
+def _mirror(frames: Frames) -> Frames:
+    return Frames(*(plane.flip(-1) for plane in vars(frames).values()))
+
+
+def _last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)

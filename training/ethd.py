@@ -1,0 +1,290 @@
+"""Stage 2: ETHD on video latents, with V-AID frozen (Figure 2).
+
+A sample is a window of a clip. The portrait is a frame of another clip of the same person, mostly in another emotion:
+taken from the same clip, it would teach the network to copy the portrait's expression. The lips come from the speech
+through the frozen V-AID, as they will in use; the expression from the frozen expression encoder on the very frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from corpus.drawing import draw_clip
+from corpus.records import Split, read_corpus
+from media.preview import contact_sheet
+from models.autoencoder import LatentCodec, PortraitAutoencoder
+from models.diffusion import (
+    denoise,
+    denoising_loss,
+    euler_step,
+    noisy,
+    predict_v,
+    sigma_schedule,
+    svd_scheduler,
+    v_target,
+)
+from models.encoders import ConvAudioEncoder
+from models.ethd import ETHD, Conditions, lip_windows
+from models.face_mask import FaceRegion
+from models.vaid import VAID
+from training.latents import VideoLatents, video_latents
+from training.stage import Stage, StageConfig, StepLoss
+
+
+class ETHDConfig(StageConfig):
+    """The `stage:` section. checkpoint: the folder with everything that is frozen; the rest is `models.ethd.ETHD`'s.
+
+    cached_frames: of each clip, encoded once; num_frames: of a sample, a window of those.
+    drop_lip, drop_expression: shares of samples whose condition is the null condition.
+    other_clip: share of portraits that come from another clip, three quarters of them in another emotion.
+    """
+
+    corpus: Path
+    checkpoint: Path
+    cache: Path
+    size: int = 256
+    cached_frames: int = 16
+    num_frames: int = 12
+    block_out_channels: tuple[int, ...] = (64, 128)
+    attention_levels: tuple[bool, ...] = (True, True)
+    layers_per_block: int = 1
+    num_attention_heads: tuple[int, ...] = (2, 4)
+    feed_forward_mult: int = 1
+    lip_window: int = 5
+    num_expression_tokens: int = 4
+    context_dim: int = 64
+    edi_shares_weights: bool = True
+    sigma_mean: float = 0.0
+    sigma_std: float = 1.3
+    sigma_min: float = 0.1
+    sigma_max: float = 20.0
+    mouth_weight: float = 6.0
+    eye_weight: float = 3.0
+    drop_lip: float = 0.08
+    drop_expression: float = 0.08
+    other_clip: float = 0.9
+    expression_noise: float = 0.1
+    lip_noise: float = 0.05
+    validation_clips: int = 32
+
+
+@dataclass(frozen=True)
+class ETHDBatch:
+    """Windows of clips, their conditions, and how they are noised."""
+
+    latents: Float[Tensor, "batch frames channels h w"]
+    reference_latent: Float[Tensor, "batch channels h w"]
+    lip: Float[Tensor, "batch frames window dim_lip"]
+    expression_driving: Float[Tensor, "batch frames dim_expression"]
+    expression_reference: Float[Tensor, "batch dim_expression"]
+    face_mask: Float[Tensor, "batch 1 h w"]
+    weight: Float[Tensor, "batch frames 1 h w"]
+    sigma: Float[Tensor, " batch"]
+    noise: Float[Tensor, "batch frames channels h w"]
+
+    @property
+    def conditions(self) -> Conditions:
+        return Conditions(
+            self.reference_latent, self.lip, self.expression_driving, self.expression_reference, self.face_mask
+        )
+
+
+class ETHDLoss(nn.Module):
+    """ETHD and the diffusion loss on v, heavier at the mouth and the eyes."""
+
+    def __init__(self, config: ETHDConfig, latent_channels: int, dim_lip: int, dim_expression: int) -> None:
+        super().__init__()
+        self.ethd = ETHD(
+            latent_channels,
+            config.block_out_channels,
+            config.attention_levels,
+            config.layers_per_block,
+            config.num_attention_heads,
+            config.feed_forward_mult,
+            dim_lip,
+            dim_expression,
+            config.lip_window,
+            config.num_expression_tokens,
+            config.context_dim,
+            config.edi_shares_weights,
+        )
+
+    def forward(self, batch: ETHDBatch) -> StepLoss:
+        x = noisy(batch.latents, batch.noise, batch.sigma)
+        conditions = batch.conditions
+        v = predict_v(lambda scaled, timestep: self.ethd(scaled, timestep, conditions), x, batch.sigma).float()
+        target = v_target(batch.latents, batch.noise, batch.sigma)
+        loss = denoising_loss(v, target, batch.weight)
+        return StepLoss(loss, {"weighted": loss, "plain": (v.detach() - target).square().mean()})
+
+
+class ETHDStage(Stage[ETHDBatch]):
+    """Trains `ETHD` on latents that were computed once."""
+
+    name = "ethd"
+    config_class = ETHDConfig
+
+    def __init__(self, config: ETHDConfig) -> None:
+        self.config = config
+        self.train_clips = _Windows(config, "train")
+        self._held_out: _Windows | None = None
+        video = self.train_clips.video
+        dim_lip = self.train_clips.lip_audio.shape[-1]
+        self.module = ETHDLoss(config, video.latents.shape[2], dim_lip, video.expression.shape[-1])
+
+    def batch(self, seeds: Sequence[int]) -> ETHDBatch:
+        rows = [self.train_clips.sample(np.random.default_rng(seed), None, self.config.num_frames) for seed in seeds]
+        batch = _stack(rows)
+        keep_lip, keep_expression = [], []
+        for seed in seeds:
+            drop = np.random.default_rng([1, seed]).random(2)
+            keep_lip.append(drop[0] >= self.config.drop_lip)
+            keep_expression.append(drop[1] >= self.config.drop_expression)
+        dropped = batch.conditions.without_lip().without_expression()
+        return replace(
+            batch,
+            lip=torch.where(torch.tensor(keep_lip)[:, None, None, None], batch.lip, dropped.lip),
+            expression_driving=torch.where(
+                torch.tensor(keep_expression)[:, None, None], batch.expression_driving, dropped.expression_driving
+            ),
+        )
+
+    @torch.no_grad()
+    def validate(self, module: nn.Module) -> dict[str, float]:
+        """Squared error of sampled latents (2 and 4 steps), over all cells and at the mouth; 1 is the latents' variance."""
+        batch = self._validation()
+        mouth = (batch.weight > 2).float()
+        metrics = {}
+        for num_steps in (2, 4):
+            error = (self._sample(module, batch, num_steps) - batch.latents).square().mean(2, keepdim=True)
+            metrics[f"error_{num_steps}"] = float(error.mean())
+            metrics[f"error_mouth_{num_steps}"] = float((error * mouth).sum() / mouth.sum())
+        return metrics
+
+    @torch.no_grad()
+    def preview(self, module: nn.Module, folder: Path, step: int) -> None:
+        """Rows: the truth's latents decoded, and ETHD's, of four held-out clips."""
+        batch = self._validation()
+        sampled = self._sample(module, batch, 4)
+        vae = PortraitAutoencoder.from_pretrained(self.config.checkpoint / "vae").eval()
+        codec, pictures, labels = LatentCodec(vae), [], []
+        for i in range(0, len(batch.latents), max(1, len(batch.latents) // 4)):
+            portrait_images = self._held_out.portrait(batch, i)
+            features = codec.portrait(portrait_images)
+            for name, latents in (("truth", batch.latents[i]), ("ETHD", sampled[i])):
+                images = codec.decode(latents[::2], features)
+                pictures += list(((images + 1) * 127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy())
+                labels += [name] * len(images)
+        contact_sheet(np.stack(pictures), len(batch.latents[0, ::2]), labels, folder / f"{step:06d}.png")
+
+    def save(self, module: nn.Module, checkpoint: Path) -> None:
+        """Writes `ethd/` and `scheduler/`."""
+        module.ethd.save_pretrained(checkpoint / "ethd")
+        svd_scheduler(self.config.sigma_min, self.config.sigma_max).save_pretrained(checkpoint / "scheduler")
+
+    def _validation(self) -> ETHDBatch:
+        if self._held_out is None:
+            self._held_out = _Windows(self.config, "held_out")
+        clips = np.linspace(0, len(self._held_out.corpus) - 1, self.config.validation_clips).astype(int)
+        rows = [self._held_out.sample(np.random.default_rng(int(i)), int(i), self.config.cached_frames) for i in clips]
+        return _stack(rows)
+
+    def _sample(self, module: nn.Module, batch: ETHDBatch, num_steps: int) -> Tensor:
+        sigmas = sigma_schedule(svd_scheduler(self.config.sigma_min, self.config.sigma_max), num_steps)
+        results = []
+        for start in range(0, len(batch.latents), 8):
+            part = ETHDBatch(*(value[start : start + 8] for value in vars(batch).values()))
+            x, conditions = part.noise * sigmas[0], part.conditions
+            for sigma, following in zip(sigmas, sigmas[1:], strict=False):
+                level = sigma.expand(len(x))
+                with torch.autocast("cpu", torch.bfloat16):
+                    x0 = denoise(lambda s, t, c=conditions: module.ethd(s, t, c), x, level).float()
+                x = euler_step(x, x0, level, following.expand(len(x)))
+            results.append(x)
+        return torch.cat(results)
+
+
+class _Windows:
+    """A split's cached windows with the lips that the frozen V-AID hears in their clips."""
+
+    def __init__(self, config: ETHDConfig, split: Split) -> None:
+        self.config = config
+        self.corpus = read_corpus(config.corpus, split)
+        self.video: VideoLatents = video_latents(
+            config.corpus, split, config.checkpoint, config.cache, config.size, config.cached_frames
+        )
+        self.lip_audio = self._hear(config.checkpoint)
+        self.mask = FaceRegion()
+
+    @torch.inference_mode()
+    def _hear(self, checkpoint: Path) -> Float[Tensor, "clips frames dim_lip"]:
+        encoder = ConvAudioEncoder.from_pretrained(checkpoint / "audio_encoder").eval()
+        vaid = VAID.from_pretrained(checkpoint / "vaid").eval()
+        waveforms = torch.stack([torch.from_numpy(clip.waveform) for clip in self.corpus])
+        return torch.cat([vaid.projector(encoder(part)) for part in waveforms.split(32)]).clone()
+
+    def sample(self, generator: np.random.Generator, clip: int | None, num_frames: int) -> ETHDBatch:
+        """One window as a batch of one."""
+        config, video = self.config, self.video
+        if clip is None:
+            clip = int(generator.integers(len(self.corpus)))
+        offset = int(generator.integers(config.cached_frames - num_frames + 1))
+        window = slice(offset, offset + num_frames)
+        first = int(video.start[clip]) + offset
+        portrait, frame = self._portrait(clip, generator), int(generator.integers(config.cached_frames))
+        latents = video.latents[clip, window]
+
+        def gauss(shape: Sequence[int]) -> Tensor:
+            return torch.from_numpy(generator.standard_normal(tuple(shape), np.float32))
+
+        lip = self.lip_audio[clip]
+        lip = lip_windows(lip + config.lip_noise * gauss(lip.shape), config.lip_window)[first : first + num_frames]
+        driving = video.expression[clip, window]
+        driving = driving + config.expression_noise * generator.random() * gauss(driving.shape)
+        height, width = latents.shape[-2:]
+        region = FaceRegion(
+            0.5 + 0.02 * generator.standard_normal(),
+            0.5 + 0.02 * generator.standard_normal(),
+            0.40 * (1 + 0.05 * generator.standard_normal()),
+            0.46 * (1 + 0.05 * generator.standard_normal()),
+        )
+        sigma = float(np.exp(config.sigma_mean + config.sigma_std * generator.standard_normal()))
+        heavy = config.mouth_weight * video.mouth[clip, window] + config.eye_weight * video.eyes[clip, window]
+        row = ETHDBatch(
+            latents=latents,
+            reference_latent=video.latents[portrait, frame],
+            lip=lip,
+            expression_driving=driving,
+            expression_reference=video.expression[portrait, frame],
+            face_mask=region.mask(height, width),
+            weight=1 + heavy,
+            sigma=torch.tensor(sigma),
+            noise=gauss(latents.shape),
+        )
+        return ETHDBatch(*(value[None] for value in vars(row).values()))
+
+    def portrait(self, batch: ETHDBatch, index: int) -> Float[Tensor, "1 3 size size"]:
+        """The picture of a batch's portrait, found again by its latent."""
+        match = (self.video.latents - batch.reference_latent[index]).abs().flatten(2).amax(2)
+        clip, frame = divmod(int(match.argmin()), match.shape[1])
+        picture = draw_clip(self.corpus[clip], [int(self.video.start[clip]) + frame], self.config.size).images
+        return picture * 2 - 1
+
+    def _portrait(self, clip: int, generator: np.random.Generator) -> int:
+        record = self.corpus[clip]
+        others = [i for i in self.corpus.by_identity[record.identity_seed] if i != clip]
+        if not others or generator.random() >= self.config.other_clip:
+            return clip
+        unlike = [i for i in others if self.corpus[i].emotion != record.emotion]
+        return int(generator.choice(unlike if unlike and generator.random() < 0.75 else others))
+
+
+def _stack(rows: Sequence[ETHDBatch]) -> ETHDBatch:
+    return ETHDBatch(*(torch.cat(column) for column in zip(*(vars(row).values() for row in rows), strict=True)))

@@ -1,0 +1,160 @@
+"""What the frozen encoders see in the corpus, computed once and kept on disk for the stages that come after them.
+
+`motion_latents` are the lip and expression latents of every frame of every clip; `video_latents` are a short window of
+each clip at full size as the VAE's latents, with the motion latents of the same pictures. A cache belongs to the exact
+corpus and encoder weights it was made from, and is made anew when either differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from corpus.drawing import draw_clip
+from corpus.records import Split, read_corpus
+from models.autoencoder import LatentCodec, PortraitAutoencoder
+from models.encoders import MOTION_SIZE, ExpressionEncoder, LipEncoder
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class MotionLatents:
+    """Of all clips of a split, in the corpus's order."""
+
+    lip: Float[Tensor, "clips frames dim_lip"]
+    expression: Float[Tensor, "clips frames dim_expression"]
+
+
+@dataclass(frozen=True)
+class VideoLatents:
+    """A window of each clip. mouth, eyes: how much of each latent cell they cover, 0..1."""
+
+    start: Int[Tensor, " clips"]
+    latents: Float[Tensor, "clips frames channels h w"]
+    lip: Float[Tensor, "clips frames dim_lip"]
+    expression: Float[Tensor, "clips frames dim_expression"]
+    mouth: Float[Tensor, "clips frames 1 h w"]
+    eyes: Float[Tensor, "clips frames 1 h w"]
+
+
+def motion_latents(corpus: Path, split: Split, checkpoint: Path, cache: Path, num_workers: int = 2) -> MotionLatents:
+    """Lip and expression latents of every frame.
+
+    Args:
+        corpus: a corpus of clips of equal length.
+        checkpoint: the folder with `lip_encoder/` and `expression_encoder/`.
+        cache: a folder for the results.
+    """
+    encode = partial(_encode_motion, corpus, split, checkpoint)
+    key = _key(corpus, split, checkpoint, ["lip_encoder", "expression_encoder"], [])
+    arrays = _cached(cache / f"motion-{split}", key, encode, len(read_corpus(corpus, split)), num_workers)
+    return MotionLatents(**{name: torch.from_numpy(a).float() for name, a in arrays.items()})
+
+
+def video_latents(
+    corpus: Path, split: Split, checkpoint: Path, cache: Path, size: int, num_frames: int, num_workers: int = 2
+) -> VideoLatents:
+    """The VAE's latents of a window of `num_frames` of every clip, drawn at `size`.
+
+    Args:
+        checkpoint: the folder with `vae/`, `lip_encoder/` and `expression_encoder/`.
+    """
+    encode = partial(_encode_video, corpus, split, checkpoint, size, num_frames)
+    key = _key(corpus, split, checkpoint, ["vae", "lip_encoder", "expression_encoder"], [size, num_frames])
+    arrays = _cached(cache / f"video-{split}", key, encode, len(read_corpus(corpus, split)), num_workers)
+    tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}
+    return VideoLatents(**{name: t if name == "start" else t.float() for name, t in tensors.items()})
+
+
+@torch.inference_mode()
+def _encode_motion(corpus: Path, split: Split, checkpoint: Path, clips: range) -> Arrays:
+    torch.set_num_threads(1)
+    lips, expressions = _motion_encoders(checkpoint)
+    source = read_corpus(corpus, split)
+    rows: list[tuple[np.ndarray, np.ndarray]] = []
+    for index in clips:
+        images = draw_clip(source[index], size=MOTION_SIZE).images * 2 - 1
+        rows.append(_read_motion(lips, expressions, images))
+    lip, expression = (np.stack(column) for column in zip(*rows, strict=True))
+    return {"lip": lip, "expression": expression}
+
+
+@torch.inference_mode()
+def _encode_video(corpus: Path, split: Split, checkpoint: Path, size: int, num_frames: int, clips: range) -> Arrays:
+    torch.set_num_threads(1)
+    lips, expressions = _motion_encoders(checkpoint)
+    vae = PortraitAutoencoder.from_pretrained(checkpoint / "vae").eval().to(memory_format=torch.channels_last)
+    codec = LatentCodec(vae)
+    source = read_corpus(corpus, split)
+    columns: dict[str, list[np.ndarray]] = {k: [] for k in ("start", "latents", "lip", "expression", "mouth", "eyes")}
+    for index in clips:
+        clip = source[index]
+        start = int(np.random.default_rng(clip.seed + index).integers(clip.num_frames - num_frames + 1))
+        frames = draw_clip(clip, range(start, start + num_frames), size)
+        images = (frames.images * 2 - 1).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = codec.encode(images).float()
+        lip, expression = _read_motion(lips, expressions, images)
+        cell = size // latents.shape[-1]
+        row = {
+            "start": np.int64(start),
+            "latents": latents.numpy().astype(np.float16),
+            "lip": lip,
+            "expression": expression,
+            "mouth": F.avg_pool2d(frames.mouth_mask, cell).numpy().astype(np.float16),
+            "eyes": F.avg_pool2d(frames.eye_mask, cell).numpy().astype(np.float16),
+        }
+        for name, value in row.items():
+            columns[name].append(value)
+    return {name: np.stack(values) for name, values in columns.items()}
+
+
+def _motion_encoders(checkpoint: Path) -> tuple[LipEncoder, ExpressionEncoder]:
+    lips = LipEncoder.from_pretrained(checkpoint / "lip_encoder").eval()
+    expressions = ExpressionEncoder.from_pretrained(checkpoint / "expression_encoder").eval()
+    return lips.to(memory_format=torch.channels_last), expressions.to(memory_format=torch.channels_last)
+
+
+def _read_motion(lips: LipEncoder, expressions: ExpressionEncoder, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    with torch.autocast("cpu", torch.bfloat16):
+        lip = lips(images).float()
+        hidden = expressions.hidden(images).float()
+    expression = (hidden - expressions.center) @ expressions.directions
+    return lip.numpy().astype(np.float16), expression.numpy().astype(np.float16)
+
+
+def _cached(folder: Path, key: str, encode: Callable[[range], Arrays], num_clips: int, num_workers: int) -> Arrays:
+    """The arrays kept in `folder`, made in processes of one thread each if they are not there or not of this `key`."""
+    stamp = folder / "key.json"
+    if not (stamp.exists() and json.loads(stamp.read_text())["key"] == key):
+        folder.mkdir(parents=True, exist_ok=True)
+        parts = [range(start, min(start + 16, num_clips)) for start in range(0, num_clips, 16)]
+        with ProcessPoolExecutor(num_workers, multiprocessing.get_context("forkserver")) as workers:
+            made = list(workers.map(encode, parts))
+        for name in made[0]:
+            np.save(folder / f"{name}.npy", np.concatenate([part[name] for part in made]))
+        stamp.write_text(json.dumps({"key": key}))
+    return {path.stem: np.load(path) for path in sorted(folder.glob("*.npy"))}
+
+
+def _key(corpus: Path, split: Split, checkpoint: Path, networks: Sequence[str], settings: Sequence[int]) -> str:
+    digest = hashlib.sha256(json.dumps([split, *settings]).encode())
+    for path in sorted(corpus.glob(f"{split}-*.parquet")):
+        digest.update(f"{path.name} {path.stat().st_size}".encode())
+    for network in networks:
+        for path in sorted((checkpoint / network).glob("*")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

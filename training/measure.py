@@ -1,0 +1,54 @@
+"""Small measures that stages validate with: linear read-outs, correlation, retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Readout = Callable[[Tensor], Tensor]
+
+
+def ridge(inputs: Float[Tensor, "rows a"], targets: Float[Tensor, "rows b"], penalty: float = 1e-2) -> Readout:
+    """Linear regression with a constant; returns the function that predicts `targets`' columns."""
+    mean, target_mean = inputs.mean(0), targets.mean(0)
+    centred = (inputs - mean).double()
+    normal = centred.T @ centred / len(centred) + penalty * torch.eye(inputs.shape[1], dtype=torch.double)
+    weights = torch.linalg.solve(normal, centred.T @ (targets - target_mean).double() / len(centred)).float()
+    return lambda rows: (rows - mean) @ weights + target_mean
+
+
+def correlations(one: Float[Tensor, "rows columns"], other: Float[Tensor, "rows columns"]) -> list[float]:
+    """Pearson's r of each column."""
+    a, b = one - one.mean(0), other - other.mean(0)
+    return ((a * b).sum(0) / (a.norm(dim=0) * b.norm(dim=0) + 1e-9)).tolist()
+
+
+def retrieval(
+    queries: Float[Tensor, "clips frames dim"],
+    keys: Float[Tensor, "clips frames dim"],
+    num_candidates: int,
+    window: int,
+    seed: int = 0,
+) -> float:
+    """How often a window of `queries` is nearest (cosine) to its own among windows of `keys` of the same clip.
+
+    Args:
+        num_candidates: windows drawn per clip without replacement; chance is one over it.
+        window: frames of each window.
+    """
+
+    def windows(latents: Tensor) -> Tensor:
+        return F.normalize(latents.unfold(1, window, 1).flatten(2), dim=-1)
+
+    generator = torch.Generator().manual_seed(seed)
+    hits, total = 0, 0
+    for query, key in zip(windows(queries), windows(keys), strict=True):
+        index = torch.randperm(len(query), generator=generator)[:num_candidates]
+        found = (query[index] @ key[index].T).argmax(1)
+        hits += int((found == torch.arange(len(index))).sum())
+        total += len(index)
+    return hits / total

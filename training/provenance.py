@@ -1,0 +1,59 @@
+"""Where a checkpoint's networks come from: its `provenance.json`, one entry a stage."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import torch
+
+from media.errors import InputError
+
+PROVENANCE_FILE = "provenance.json"
+
+
+def record_training(checkpoint: Path, name: str, settings: dict[str, object], metrics: dict[str, float]) -> None:
+    """Writes how a stage was trained under `stages.<name>`, and leaves all else in the file as it is.
+
+    Args:
+        checkpoint: a folder of diffusers' layout.
+        name: the stage's.
+        settings: its configuration, JSON, without the machine's paths.
+        metrics: of its last validation.
+
+    Raises:
+        InputError: the file is there, but holds no JSON object.
+    """
+    file = checkpoint / PROVENANCE_FILE
+    try:
+        record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise InputError(
+            code="checkpoint_invalid",
+            message=f"{file} holds no JSON object",
+            remedy="Restore or delete it, and resume.",
+        )
+    entry = {"config": settings, "metrics": metrics, "commit": _commit(), "torch": torch.__version__}
+    record["stages"] = record.get("stages", {}) | {name: entry}
+    temporary = file.with_name(f".{file.name}")
+    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
+def _commit() -> str | None:
+    """The commit of the code, "+" if it was changed since; none outside a git checkout."""
+    folder = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
