@@ -103,7 +103,10 @@ _ASYM, _GAZE_X, _GAZE_Y = (EXPRESSION.index(n) for n in ("asym", "gaze_x", "gaze
 _NEVER_NEGATIVE = [EXPRESSION.index(n) for n in ("furrow", "squint", "sneer")]
 # How far brows and lids rise on a stressed syllable, by emotion: lowered or worried brows move less.
 _LIFT_BY_EMOTION = np.array([1, 0.6, 0.9, 0.6, 0.8, 1.1, 0.7, 1])
-_LIFT = {_BROW_IN: 0.16, _BROW_OUT: 0.14, _EYE_WIDE: 0.05}
+_LIFT = {_BROW_IN: 0.06, _BROW_OUT: 0.06, _EYE_WIDE: 0.03}
+_WANDER = np.full(len(EXPRESSION), 0.05)
+_WANDER[[_BROW_IN, _BROW_OUT]] = 0.11  # brows also move for reasons of their own
+_WANDER[[_BLINK, _ASYM, _GAZE_X, _GAZE_Y]] = 0
 
 
 def expression_track(
@@ -120,9 +123,7 @@ def expression_track(
     envelope = 1 + 0.10 * smooth_noise(num_frames, 0.5, rng)[:, 0] + 0.08 * swell
     track = weights @ EMOTION_TARGETS * np.clip(envelope, 0.5, 1.5)[:, None]
 
-    wander = smooth_noise(num_frames, 0.4, rng, len(EXPRESSION)) * 0.05
-    wander[:, [_BLINK, _ASYM, _GAZE_X, _GAZE_Y]] = 0
-    track += wander
+    track += smooth_noise(num_frames, 0.3, rng, len(EXPRESSION)) * _WANDER
     lift = _by_emotion(_LIFT_BY_EMOTION, weights)
     for column, height in _LIFT.items():
         track[:, column] += height * lift * stress

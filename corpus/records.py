@@ -152,7 +152,7 @@ def _table(clips: Sequence[Clip]) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
-def _track_array(tracks: Sequence[Float[np.ndarray, "frames dim"]]) -> pa.Array:
+def _track_array(tracks: Sequence[Float[np.ndarray, "_ dim"]]) -> pa.Array:
     offsets = np.cumsum([0, *(len(track) for track in tracks)]).astype(np.int32)
     values = np.concatenate(tracks).astype(np.float32)
     rows = pa.FixedSizeListArray.from_arrays(values.ravel(), values.shape[1])
@@ -252,9 +252,7 @@ def _open(path: Path) -> pq.ParquetFile:
     return file
 
 
-def _read(
-    file: pq.ParquetFile, path: Path, columns: list[str] | None = None, row_group: int | None = None
-) -> pa.Table:
+def _read(file: pq.ParquetFile, path: Path, columns: list[str] | None = None, row_group: int | None = None) -> pa.Table:
     try:
         return file.read(columns) if row_group is None else file.read_row_group(row_group, columns)
     except (pa.ArrowInvalid, OSError) as error:

@@ -55,7 +55,9 @@ WORDS: dict[str, tuple[str, ...]] = {
     ),
     "past": tuple(
         "laughed,waited,smiled,vanished,fell asleep,went home,began to whisper,woke up,swam,shouted,moved away,ran past,"
-        "gave up,coughed,wept,jumped,hopped about,looked back,breathed,came too,behaved,mumbled,played,arrived".split(",")
+        "gave up,coughed,wept,jumped,hopped about,looked back,breathed,came too,behaved,mumbled,played,arrived".split(
+            ","
+        )
     ),
     "stem": tuple(
         "help move bring measure buy open believe follow push watch choose wash give leave remember enjoy fix grab "
@@ -75,7 +77,9 @@ WORDS: dict[str, tuple[str, ...]] = {
         "apples bees potatoes wolves mothers pages leaves thieves voices puppies beavers maps things cheeses months "
         "paths gloves bushes boys pears roses blueberries".split()
     ),
-    "number": tuple(str(n) for n in (2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 15, 20, 24, 33, 40, 56, 70, 85, 99, 150, 500, 1000)),
+    "number": tuple(
+        str(n) for n in (2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 15, 20, 24, 33, 40, 56, 70, 85, 99, 150, 500, 1000)
+    ),
 }
 
 TEMPLATES: tuple[str, ...] = (

@@ -5,14 +5,17 @@ it makes which phoneme. Both engines are looked for when first used; where one i
 """
 
 import ctypes
+import multiprocessing
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 
@@ -43,6 +46,9 @@ class Utterance:
         return len(self.waveform) / SAMPLE_RATE_HZ
 
 
+_Said: TypeAlias = tuple[Float[np.ndarray, "samples"], tuple[Phoneme, ...]]  # at 16 kHz
+
+
 def speak(text: str, voice: Voice, prosody: Prosody) -> Utterance:
     """Say `text`. Raises EmotiveTalkError when the engine is not installed, or has no such voice."""
     engine = _espeak() if voice.engine == "espeak" else _flite()
@@ -70,13 +76,26 @@ class _Event(ctypes.Structure):
 
 
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+
+
+class _Heard(NamedTuple):
+    """What espeak-ng gave: samples at its own rate, and at which sample it announced each phoneme."""
+
+    samples: Int[np.ndarray, "samples"]
+    phonemes: list[tuple[int, str]]
+
+
 _EVENTS_END, _EVENT_PHONEME = 0, 7
 _OUTPUT_SYNCHRONOUS, _WITH_PHONEME_EVENTS, _UTF8 = 2, 1, 1
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 
 
 class _Espeak:
-    """espeak-ng. The library holds one synthesiser per process and is not thread-safe: use processes."""
+    """espeak-ng. Every utterance is made in a process forked for it.
+
+    The library keeps state from one utterance to the next that nothing resets (the phase of the voice, of its flutter),
+    so a clip would depend on what was said before; a fork always starts from the state just after loading.
+    """
 
     STOPS = ("p", "b", "t", "d", "k", "g")
     LONGEST_CLOSURE_S = 0.1
@@ -90,35 +109,65 @@ class _Espeak:
         self._native_rate_hz = self._library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, None, _WITH_PHONEME_EVENTS)
         if self._native_rate_hz <= 0:
             raise _missing("espeak", "the voice data of espeak-ng", "espeak-ng-data")
-        self._pieces: list[np.ndarray] = []
-        self._events: list[tuple[int, str]] = []
-        self._callback = _Callback(self._receive)  # kept: ctypes does not keep it alive for the library
-        self._library.espeak_SetSynthCallback(self._callback)
 
-    def _receive(self, samples, num_samples: int, events) -> int:  # noqa: ANN001 (ctypes pointers)
-        if num_samples > 0 and samples:
-            self._pieces.append(np.ctypeslib.as_array(samples, (num_samples,)).copy())
-        for event in iter(_until_end(events)):
-            if event.type == _EVENT_PHONEME:
-                self._events.append((event.sample, event.id.string.decode("utf-8", "replace")))
-        return 0
-
-    def say(
-        self, text: str, voice: Voice, prosody: Prosody
-    ) -> tuple[Float[np.ndarray, "samples"], tuple[Phoneme, ...]]:
-        self._pieces, self._events = [], []
-        if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
+    def say(self, text: str, voice: Voice, prosody: Prosody) -> _Said:
+        processes = multiprocessing.get_context("fork")
+        receiver, sender = processes.Pipe(duplex=False)
+        with receiver:
+            with sender:
+                process = processes.Process(target=self._say, args=(text, voice, prosody, sender))
+                process.start()
+            try:
+                heard: _Heard | None = receiver.recv()
+            except EOFError as error:
+                raise EmotiveTalkError(
+                    code="espeak_failed",
+                    message=f"espeak-ng died saying {text!r} with the voice {voice.name!r}",
+                    remedy="Install another version of the Debian package libespeak-ng1",
+                ) from error
+            finally:
+                process.join()
+        if heard is None:
             raise _no_voice("espeak-ng", voice)
-        settings = {_RATE: prosody.rate_wpm, _VOLUME: prosody.volume, _PITCH: prosody.pitch}
-        for parameter, value in (settings | {_RANGE: prosody.pitch_range}).items():
-            self._library.espeak_SetParameter(parameter, round(value), 0)
-        encoded = text.encode()
-        self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8, None, None)
-        waveform = np.concatenate([np.zeros(0, np.int16), *self._pieces]).astype(np.float32) / 32768
-        phonemes = tuple(Phoneme(n / self._native_rate_hz, symbol) for n, symbol in self._with_closures(waveform))
+        waveform = heard.samples.astype(np.float32) / 32768
+        phonemes = tuple(
+            Phoneme(sample / self._native_rate_hz, symbol)
+            for sample, symbol in self._with_closures(waveform, heard.phonemes)
+        )
         return resample_poly(waveform, SAMPLE_RATE_HZ // 50, self._native_rate_hz // 50), phonemes
 
-    def _with_closures(self, waveform: Float[np.ndarray, "samples"]) -> list[tuple[int, str]]:
+    def _say(self, text: str, voice: Voice, prosody: Prosody, sender: Connection) -> None:
+        """In the forked process: send what the library made, or None when it does not know the voice."""
+        pieces, phonemes = [np.zeros(0, np.int16)], []
+
+        @_Callback
+        def receive(samples, num_samples: int, events) -> int:
+            if num_samples > 0 and samples:
+                pieces.append(np.ctypeslib.as_array(samples, (num_samples,)).copy())
+            for event in _until_end(events):
+                if event.type == _EVENT_PHONEME:
+                    phonemes.append((event.sample, event.id.string.decode("utf-8", "replace")))
+            return 0
+
+        if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
+            sender.send(None)
+            return
+        settings = {
+            _RATE: prosody.rate_wpm,
+            _VOLUME: prosody.volume,
+            _PITCH: prosody.pitch,
+            _RANGE: prosody.pitch_range,
+        }
+        for parameter, value in settings.items():
+            self._library.espeak_SetParameter(parameter, round(value), 0)
+        self._library.espeak_SetSynthCallback(receive)
+        encoded = text.encode()
+        self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8, None, None)
+        sender.send(_Heard(np.concatenate(pieces), phonemes))
+
+    def _with_closures(
+        self, waveform: Float[np.ndarray, "samples"], phonemes: list[tuple[int, str]]
+    ) -> list[tuple[int, str]]:
         """Move the start of each stop back to where its closure begins.
 
         espeak-ng announces a stop at its burst: the silence for which lips or tongue are closed still counts as the
@@ -127,16 +176,16 @@ class _Espeak:
         loud = np.abs(waveform) > self.SILENT
         silent_since = np.maximum.accumulate(np.where(loud, np.arange(1, len(loud) + 1), 0))
         longest = round(self.LONGEST_CLOSURE_S * self._native_rate_hz)
-        events, previous = [], 0
-        for sample, symbol in self._events:
+        corrected, previous = [], 0
+        for sample, symbol in phonemes:
             if symbol.startswith(self.STOPS) and 0 < sample <= len(loud):
                 sample = max(previous, min(sample, silent_since[sample - 1]), sample - longest)
-            events.append((sample, symbol))
+            corrected.append((sample, symbol))
             previous = sample
-        return events
+        return corrected
 
 
-def _until_end(events):  # noqa: ANN001, ANN202 (ctypes pointers)
+def _until_end(events):
     index = 0
     while events[index].type != _EVENTS_END:
         yield events[index]
@@ -146,7 +195,7 @@ def _until_end(events):  # noqa: ANN001, ANN202 (ctypes pointers)
 class _Flite:
     """flite: slower and more human. Its voices cannot shout or whisper, so volume is a gain."""
 
-    PITCH_HZ = {"awb": 130.0, "kal16": 105.0, "rms": 105.0, "slt": 170.0}
+    PITCH_HZ: ClassVar[dict[str, float]] = {"awb": 130.0, "kal16": 105.0, "rms": 105.0, "slt": 170.0}
     TIMEOUT_S = 60.0
 
     def __init__(self) -> None:
@@ -155,9 +204,7 @@ class _Flite:
         except FileNotFoundError as error:
             raise _missing("flite", "the command flite", "flite") from error
 
-    def say(
-        self, text: str, voice: Voice, prosody: Prosody
-    ) -> tuple[Float[np.ndarray, "samples"], tuple[Phoneme, ...]]:
+    def say(self, text: str, voice: Voice, prosody: Prosody) -> _Said:
         if voice.name not in self.PITCH_HZ:
             raise _no_voice("flite", voice)
         pitch_hz = self.PITCH_HZ[voice.name] * 2 ** ((prosody.pitch - 50) / 70)

@@ -111,9 +111,7 @@ def _as_array(prosody: Prosody) -> Float[np.ndarray, "4"]:
     return np.array([prosody.rate_wpm, prosody.pitch, prosody.pitch_range, prosody.volume])
 
 
-def colour(
-    waveform: Float[np.ndarray, "samples"], emotion: int, intensity: float
-) -> Float[np.ndarray, "samples"]:
+def colour(waveform: Float[np.ndarray, "samples"], emotion: int, intensity: float) -> Float[np.ndarray, "samples"]:
     """What an emotion does to a voice beyond prosody: tremble, drive, muffling, roughness. Intensity is in 0..1.
 
     Every filter is causal and shorter than a millisecond, so phoneme times stay true.

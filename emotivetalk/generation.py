@@ -24,8 +24,8 @@ from media.limits import Limits
 from media.mux import VideoWriter
 from media.provenance import Provenance
 from models.emotion import EmotionSource
-from models.pipeline import EmotiveTalkPipeline, Progress
-from models.sentence_encoder import SentenceEncoderMissing
+from models.pipeline import EmotiveTalkPipeline, Progress, load_pipeline
+from models.sentence_encoder import SentenceEncoderError
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def generate_video(request: Request, limits: Limits | None = None) -> Timings:
     emotion = request.emotion.source(speech.duration_s)
     picture = load_image(request.portrait, limits)
     face = choose_face(picture, request.face, str(request.portrait), limits)
-    pipeline = EmotiveTalkPipeline.from_pretrained(request.checkpoint)
+    pipeline = load_pipeline(request.checkpoint)
     crop = crop_portrait(picture, face, pipeline.image_size)
     load_s = time.perf_counter() - start
 
@@ -118,5 +118,5 @@ def _frames(
             progress=progress,
         ):
             yield frames.numpy()
-    except SentenceEncoderMissing as error:
+    except SentenceEncoderError as error:
         raise as_input_error("text_encoder_missing", error) from error

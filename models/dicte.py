@@ -3,7 +3,7 @@
 Figure 2b: a noisy sequence is combined with the diffusion timestep and position, the audio features are added, then the
 identity encoder's output on the portrait; conditional transformer blocks follow, and an MLP puts out the denoised
 sequence. The condition is a switch between the portrait's own expression (unconditional) and the mapped utterance
-source (conditional). Noise levels are the business of `models/diffusion.py`.
+source (conditional). The result is `expression_audio`. Noise levels are the business of `models/diffusion.py`.
 """
 
 from __future__ import annotations

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLTemporalDecoder, DiffusionPipeline, EulerDiscreteScheduler
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.autoencoder import LatentCodec, PortraitAutoencoder
 from models.dicte import DiCTEConditions
@@ -57,6 +58,23 @@ class Performance:
     lip: Float[Tensor, "frames dim_lip"]
     expression: Float[Tensor, "frames dim_expression"]
     expression_reference: Float[Tensor, " dim_expression"]
+
+
+def load_pipeline(checkpoint: str | Path, device: str = "cpu") -> EmotiveTalkPipeline:
+    """A checkpoint in the precision that is fast on this device: the large networks in half, the small ones in float32.
+
+    `EmotiveTalkPipeline.from_pretrained` gives whatever precision is asked for; this chooses. A CPU without bfloat16
+    arithmetic gets float32 throughout.
+    """
+    has_half = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
+    half = torch.bfloat16 if has_half else torch.float32
+    precision = {"vae": half, "ethd": half, "default": torch.float32}
+    pipeline = EmotiveTalkPipeline.from_pretrained(str(checkpoint), dtype=precision).to(device)
+    for network in (pipeline.vae, pipeline.ethd, pipeline.expression_encoder):
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.to(memory_format=torch.channels_last)
+    return pipeline
 
 
 class EmotiveTalkPipeline(DiffusionPipeline):

@@ -180,9 +180,10 @@ class EmotionSourcesStage(Stage[EmotionSourcesBatch]):
     def validate(self, module: nn.Module) -> dict[str, float]:
         """Held-out texts and voices.
 
-        text: right of 8, in unseen wording; text_meaningless, text_negated: share that comes out neutral;
-        text_stronger: share of pairs in which the stronger wording gets the larger intensity. speech: right of 8 on held-out voices;
-        speech_full: the same at full intensity; speech_intensity: its correlation (without neutral clips).
+        text: right of 8, in unseen wording. text_meaningless, text_negated: share that comes out neutral.
+        text_stronger: share of pairs in which the stronger wording gets the larger intensity.
+        speech: right of 8 on held-out voices. speech_full: the same at full intensity. speech_intensity: correlation
+        with the true one, without neutral clips.
         """
         metrics = self._validate_text(module.mapping)
         if self._held_out is None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,9 @@ GOLDEN_FOLDER = Path(__file__).parent / "golden"
 UPDATE_VARIABLE = "EMOTIVETALK_UPDATE_GOLDEN"
 
 
-def golden_losses(config_path: Path, steps: int) -> list[float]:
+def golden_losses(config_path: Path, steps: int, overrides: Sequence[str] = ()) -> list[float]:
     """The losses of a config's first steps, in float32 on one thread; nothing is written."""
-    config = load_config(config_path, ["precision=fp32", "device=cpu", "prefetch=false"])
+    config = load_config(config_path, ["precision=fp32", "device=cpu", "prefetch=false", *overrides])
     torch.set_num_threads(1)
     torch.manual_seed(config.seed)
     trainer = Trainer(stage_class(config.name)(config.stage), config)
@@ -26,12 +26,12 @@ def golden_losses(config_path: Path, steps: int) -> list[float]:
 
 
 @pytest.fixture
-def check_golden() -> Callable[[Path, int], None]:
-    """check_golden(config_path, steps): compares with golden/<the config's name>.json, or writes it if told to."""
+def check_golden() -> Callable[..., None]:
+    """check_golden(config_path, steps, overrides): compares with golden/<the config's name>.json, or writes it if told to."""
 
-    def check(config_path: Path, steps: int) -> None:
+    def check(config_path: Path, steps: int, overrides: Sequence[str] = ()) -> None:
         file = GOLDEN_FOLDER / f"{config_path.stem}.json"
-        losses = golden_losses(config_path, steps)
+        losses = golden_losses(config_path, steps, overrides)
         if UPDATE_VARIABLE in os.environ:
             file.write_text(json.dumps(losses, indent=2) + "\n", encoding="utf-8")
         assert file.exists(), f"{file} is missing: write it with {UPDATE_VARIABLE}=1, and look at what it holds"

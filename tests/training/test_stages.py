@@ -1,0 +1,112 @@
+"""Every stage at debug size: golden losses, a batch overfits in 50 steps, what is saved can be loaded."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.autoencoder import LatentCodec, PortraitAutoencoder
+from models.emotion import EmotionLabel
+from models.pipeline import EmotiveTalkPipeline
+from tests.training import debug
+from training.config import TrainConfig, load_config
+from training.loop import train
+from training.muon import OptimizerConfig, build_optimizers
+from training.stage import stage_class
+
+CONFIGS = Path(__file__).resolve().parents[2] / "train_configs"
+STAGES = ["autoencoder", "lip_sync", "expression", "emotion_sources", "vaid", "ethd"]
+FALLS_TO = {
+    "autoencoder": 0.5,
+    "lip_sync": 0.6,
+    "expression": 0.5,
+    "emotion_sources": 0.6,
+    "vaid": 0.6,
+    "ethd": 0.6,
+}
+"""Of the first loss, after 50 steps on one batch."""
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("debug")
+    debug.write_corpus(folder / "corpus")
+    debug.write_checkpoint(folder / "checkpoint")
+    return folder
+
+
+def overrides(name: str, workplace: Path, output: Path) -> list[str]:
+    """The config's paths, put into the test's folder."""
+    changes = [f"output={output}", f"checkpoint={output / 'checkpoint'}"]
+    if name != "autoencoder":
+        changes.append(f"stage.corpus={workplace / 'corpus'}")
+    if name in ("vaid", "ethd", "emotion_sources"):
+        frozen = "encoders" if name == "emotion_sources" else "checkpoint"
+        changes += [f"stage.{frozen}={workplace / 'checkpoint'}", f"stage.cache={workplace / 'cache'}"]
+    return changes
+
+
+def config_of(name: str, workplace: Path, output: Path) -> TrainConfig:
+    return load_config(CONFIGS / f"{name}_debug.yaml", overrides(name, workplace, output))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_losses_are_the_golden_ones(name, workplace, tmp_path, check_golden):
+    check_golden(CONFIGS / f"{name}_debug.yaml", 6, overrides(name, workplace, tmp_path))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_one_batch_overfits(name, workplace, tmp_path):
+    config = config_of(name, workplace, tmp_path)
+    torch.manual_seed(0)
+    stage = stage_class(config.name)(config.stage)
+    module = stage.module.train()
+    optimizers = build_optimizers(stage.optimizer_groups(), OptimizerConfig(learning_rate=3e-3))
+    batch, losses = stage.batch(range(config.batch_size)), []
+    for _ in range(50):
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss = module(batch).total
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        losses.append(float(loss.detach()))
+    assert min(losses[-5:]) < FALLS_TO[name] * losses[0], (losses[0], losses[-5:])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_batch_is_a_function_of_its_seeds(name, workplace, tmp_path):
+    config = config_of(name, workplace, tmp_path)
+    torch.manual_seed(0)
+    stage = stage_class(config.name)(config.stage)
+    one, again = stage.batch([7, 8]), stage.batch([7, 8])
+    swapped = stage.batch([8, 7])
+    for first, second, other in zip(vars(one).values(), vars(again).values(), vars(swapped).values(), strict=True):
+        if isinstance(first, torch.Tensor):
+            assert torch.equal(first, second)
+            by_seed = first.unflatten(0, (2, -1)).flip(0).flatten(0, 1)  # a seed may bring several rows
+            assert torch.allclose(by_seed.float(), other.float(), atol=1e-5)
+
+
+def test_the_stages_together_make_a_checkpoint_that_generates(workplace, tmp_path):
+    """Autoencoder, V-AID and ETHD, trained for a few steps each, into one folder."""
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(workplace / "checkpoint", checkpoint)
+    for name in ("autoencoder", "vaid", "ethd"):
+        changes = [c for c in overrides(name, workplace, tmp_path / name) if not c.startswith("checkpoint=")]
+        changes = [c for c in changes if not c.startswith(("stage.checkpoint", "stage.cache"))]
+        changes += ["steps=3", "validate_every=3", "preview_every=3", f"checkpoint={checkpoint}"]
+        if name != "autoencoder":
+            changes += [f"stage.checkpoint={checkpoint}", f"stage.cache={tmp_path / 'cache'}"]
+        result = train(load_config(CONFIGS / f"{name}_debug.yaml", changes))
+        assert result.is_finished
+        assert result.metrics
+    vae = PortraitAutoencoder.from_pretrained(checkpoint / "vae")
+    assert len(vae.config["latents_mean"]) == 4
+    pipeline = EmotiveTalkPipeline.from_pretrained(checkpoint)
+    portrait = torch.rand(3, 64, 64) * 2 - 1
+    frames = torch.cat(list(pipeline(portrait, 0.1 * torch.randn(16_000), EmotionLabel("happy"))))
+    assert frames.shape == (25, 64, 64, 3)
+    latents = LatentCodec(pipeline.vae).encode(portrait[None])
+    assert torch.isfinite(latents).all()
