@@ -4,7 +4,7 @@ BIN := .venv/bin
 EMOTIVETALK := $(BIN)/emotivetalk
 DEV := text,train,dev
 VOICES := libespeak-ng1 flite
-STAGES := autoencoder lip_sync expression emotion_sources vaid ethd
+STAGES := autoencoder lip_sync expression audio_encoder emotion_sources vaid ethd
 
 export PYTHON
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -49,6 +49,7 @@ starter: setup-dev  ## train the shipped checkpoint again, into build/checkpoint
 	    echo "$(EMOTIVETALK) train train_configs/$${stage}_starter.yaml $$resume"; \
 	    $(EMOTIVETALK) train train_configs/$${stage}_starter.yaml $$resume || exit $$?; \
 	done
+	$(EMOTIVETALK) export build/checkpoints/starter -o build/checkpoints/starter_export
 
 clean:  ## remove the environment, caches and the demo; corpora and training runs in build/ stay
 	rm -rf .venv build/demo build/bench dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

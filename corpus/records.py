@@ -218,7 +218,7 @@ def read_corpus(folder: Path, split: Split, num_cached_groups: int = 256) -> Cor
         raise InputError(
             code="corpus_missing",
             message=f"{folder} is not a corpus: it holds no Parquet shards",
-            remedy="Write one with `emotivetalk corpus synthesize`, or name the folder that holds the shards",
+            remedy="Write one with `emotivetalk synthesize`, or name the folder that holds the shards",
         )
     shards = sorted(folder.glob(f"{split}-*.parquet"))
     if not shards:
@@ -241,7 +241,7 @@ def _open(path: Path) -> pq.ParquetFile:
         raise InputError(
             code="corpus_missing",
             message=f"{path} is a Parquet file, but no shard of a corpus",
-            remedy="Name a folder that `emotivetalk corpus` wrote",
+            remedy="Name a folder that `emotivetalk synthesize` wrote",
         )
     if version.decode() != SCHEMA_VERSION:
         raise InputError(

@@ -21,6 +21,9 @@ from corpus.parameters import EXPRESSION, LIP, POSE
 FACE_TO_PICTURE = 1.22
 """Half pictures per face unit at scale 1."""
 
+MOUTH_REGION = (-0.44, 0.44, 0.02, 0.86)
+"""Left, right, top, bottom of what the mouth paints on, in face units; wide enough that nothing is cut."""
+
 INK = (0.13, 0.12, 0.13)
 GUM = (0.80, 0.30, 0.34)
 CAVITY = (0.26, 0.06, 0.08)
@@ -96,13 +99,13 @@ def render(
     inside, face = _skin(skull, head)
     features = face.shifted(0.075 * head.pose.yaw, 0.055 * head.pose.pitch)
     _cheeks_and_folds(features, head)
-    _forehead(features.region(-0.4, 0.4, -0.5, 0.12), head)
+    _forehead(features.region(-0.62, 0.62, -0.62, 0.40), head)
     _beard(features, skull, head)
-    _nose(features.region(-0.2, 0.2, -0.25, 0.4), head)
-    mouth_mask = _mouth(features.region(-0.34, 0.34, 0.12, 0.72), head)
-    eyes = features.region(-0.48, 0.48, -0.56, 0.24)
+    _nose(features.region(-0.32, 0.32, -0.42, 0.46), head)
+    mouth_mask = _mouth(features.region(*MOUTH_REGION), head)
+    eyes = features.region(-0.58, 0.58, -0.62, 0.30)
     for side_sign in (-1, 1):
-        _eye(eyes.region(*((-0.48, 0.03) if side_sign < 0 else (-0.03, 0.48)), -0.56, 0.24), head, side_sign)
+        _eye(eyes.region(*((-0.58, 0.12) if side_sign < 0 else (-0.12, 0.58)), -0.62, 0.30), head, side_sign)
     if head.who.glasses.any():
         _glasses(eyes, head)
     hairline = _hairline(skull, head)
@@ -115,7 +118,7 @@ def render(
     Canvas(face_mask, canvas.x, canvas.y, pixel).region(-0.62, 0.62, -0.72, 0.86).image.copy_(inside.unsqueeze(1))
     mouth = torch.zeros_like(face_mask)
     whole = Canvas(mouth, canvas.x, canvas.y, pixel).region(-0.62, 0.62, -0.72, 0.86)
-    whole.shifted(0.075 * head.pose.yaw, 0.055 * head.pose.pitch).region(-0.34, 0.34, 0.12, 0.72).image.copy_(
+    whole.shifted(0.075 * head.pose.yaw, 0.055 * head.pose.pitch).region(*MOUTH_REGION).image.copy_(
         mouth_mask.unsqueeze(1)
     )
     fx, fy = canvas.x - 0.075 * head.pose.yaw, canvas.y - 0.055 * head.pose.pitch
@@ -201,7 +204,7 @@ def _skin(skull: Canvas, head: _Head) -> tuple[Field, Canvas]:
 
 def _cheeks_and_folds(features: Canvas, head: _Head) -> None:
     who, e = head.who, head.face
-    part = features.region(-0.46, 0.46, -0.12, 0.42)
+    part = features.region(-0.62, 0.62, -0.50, 0.70)
     x, y = part.x, part.y
     smile = e.smile.clamp(0, 1)
     cheek = bell(x.abs() - 0.27, y - 0.17 + 0.02 * e.smile, 0.12, 0.085)
@@ -364,7 +367,8 @@ def _eye(part: Canvas, head: _Head, side: int) -> None:
 def _brow(part: Canvas, head: _Head, side: int, t: Field) -> None:
     who, e = head.who, head.face
     size = who.eye_size * 1.14
-    along = (side * t).clamp(-1.3, 1.35)  # -1 at the nose, +1 at the temple
+    beyond = side * t  # -1 at the nose, +1 at the temple
+    along = beyond.clamp(-1.3, 1.35)
     inner, outer = smoothstep(1.2, -1.2, along), smoothstep(-1.1, 0.7, along)
     arch = 0.024 * (1 - ((along - 0.25) / 1.3) ** 2)
     lift = 0.052 * e.brow_in * inner + 0.058 * e.brow_out * outer + 0.022 * e.eye_wide.clamp(0, 1)
@@ -373,7 +377,7 @@ def _brow(part: Canvas, head: _Head, side: int, t: Field) -> None:
     center = who.eye_y - who.brow_height - arch + 0.010 - lift + drop
     thickness = who.brow_thickness * (1 - 0.60 * smoothstep(0.1, 1.3, along)) * (0.72 + 0.28 * smoothstep(-1.3, -0.7, along))
     distance = torch.maximum(
-        (part.y - center).abs() * 0.93 - thickness, ((along - 0.05 + 0.10 * e.furrow).abs() - 1.16) * size
+        (part.y - center).abs() * 0.93 - thickness, ((beyond - 0.05 + 0.10 * e.furrow).abs() - 1.16) * size
     )
     hairs = 0.60 + 0.05 * torch.sin(along * 46 + (part.y - center) * 90)
     part.paint((who.hair * hairs.unsqueeze(1)).clamp(0, 1), part.cover(distance, 2.6) * 0.93)

@@ -120,11 +120,7 @@ class _Espeak:
             try:
                 heard: _Heard | None = receiver.recv()
             except EOFError as error:
-                raise EmotiveTalkError(
-                    code="espeak_failed",
-                    message=f"espeak-ng died saying {text!r} with the voice {voice.name!r}",
-                    remedy="Install another version of the Debian package libespeak-ng1",
-                ) from error
+                raise _failed("espeak", text, voice, "libespeak-ng1") from error
             finally:
                 process.join()
         if heard is None:
@@ -217,12 +213,15 @@ class _Flite:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "speech.wav")
             command = ["flite", "-voice", voice.name, *arguments, "-psdur", "-t", text, "-o", str(path)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=self.TIMEOUT_S, check=True)
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=self.TIMEOUT_S, check=True)
+            except subprocess.SubprocessError as error:
+                raise _failed("flite", text, voice, "flite") from error
             rate_hz, samples = wavfile.read(path)
         waveform = samples.astype(np.float32) / 32768 * (prosody.volume / 90) ** 0.7
         segments = [segment.rsplit(":", 1) for segment in done.stdout.split()]
         starts_s = [0.0, *(float(end_s) for _, end_s in segments)]
-        phonemes = tuple(Phoneme(start_s, symbol) for start_s, (symbol, _) in zip(starts_s, segments, strict=False))
+        phonemes = tuple(Phoneme(start_s, symbol) for start_s, (symbol, _) in zip(starts_s, segments))
         if rate_hz != SAMPLE_RATE_HZ:
             waveform = resample_poly(waveform, SAMPLE_RATE_HZ, rate_hz)
         return waveform, phonemes
@@ -243,6 +242,14 @@ def _missing(engine: str, what: str, package: str) -> EmotiveTalkError:
         code=f"{engine}_missing",
         message=f"{what} was not found, which speaks the synthetic corpus",
         remedy=f"Install the Debian package {package} (apt-get install {package})",
+    )
+
+
+def _failed(engine: str, text: str, voice: Voice, package: str) -> EmotiveTalkError:
+    return EmotiveTalkError(
+        code=f"{engine}_failed",
+        message=f"{engine} failed to say {text!r} with the voice {voice.name!r}",
+        remedy=f"Try another version of the Debian package {package}",
     )
 
 

@@ -146,7 +146,7 @@ def _targets(
     dominance = np.full((num_ticks, 1), rest.dominance)
     closed, tucked = np.zeros(num_ticks), np.zeros(num_ticks)
     ends_s = [*(phoneme.start_s for phoneme in phonemes[1:]), num_ticks / _RATE_HZ]
-    for phoneme, phoneme_end_s in zip(phonemes, ends_s, strict=True):
+    for phoneme, phoneme_end_s in zip(phonemes, ends_s):
         names = visemes_of(phoneme.symbol, engine)
         step_s = (phoneme_end_s - phoneme.start_s) / len(names)
         for part, name in enumerate(names):

@@ -14,6 +14,7 @@ import typer
 from emotivetalk import __version__
 from emotivetalk.commands.avatar import avatar
 from emotivetalk.commands.evaluate import evaluate
+from emotivetalk.commands.export import export
 from emotivetalk.commands.generate import generate
 from emotivetalk.commands.synthesize import synthesize
 from emotivetalk.commands.train import train
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-for command in (generate, avatar, synthesize, train, evaluate):
+for command in (generate, avatar, synthesize, train, export, evaluate):
     app.command()(command)
 
 

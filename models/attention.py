@@ -38,17 +38,26 @@ class Attention(nn.Module):
         self, hidden: Float[Tensor, "rows tokens dim"], context: Float[Tensor, "rows keys context_dim"] | None = None
     ) -> Float[Tensor, "rows tokens dim"]:
         """Attends from `hidden` to `context` (itself by default)."""
-        context = hidden if context is None else context
-        query, key, value = self.to_q(hidden), self.to_k(context), self.to_v(context)
+        return self.to_out(self.read(self.to_q(hidden), hidden if context is None else context))
+
+    def read(
+        self, query: Float[Tensor, "rows tokens dim"], context: Float[Tensor, "rows keys context_dim"]
+    ) -> Float[Tensor, "rows tokens dim"]:
+        """What the queries find in `context`, before the output layer."""
         rows, tokens, dim = query.shape
-        query, key, value = (t.view(rows, -1, self.num_heads, dim // self.num_heads).transpose(1, 2) for t in (query, key, value))
-        if key.shape[2] <= FEW_TOKENS:
+        head_dim = dim // self.num_heads
+
+        def heads(projected: Tensor) -> Tensor:
+            return projected.view(rows, -1, self.num_heads, head_dim).transpose(1, 2)
+
+        queries, keys, values = heads(query), heads(self.to_k(context)), heads(self.to_v(context))
+        if keys.shape[2] <= FEW_TOKENS:
             # Keys lead, so that the softmax runs over whole rows of queries instead of over a handful of numbers.
-            scores = (key * (dim // self.num_heads) ** -0.5) @ query.transpose(2, 3)
-            attended = torch.softmax(scores, 2).transpose(2, 3) @ value
+            scores = (keys * head_dim**-0.5) @ queries.transpose(2, 3)
+            found = torch.softmax(scores, 2).transpose(2, 3) @ values
         else:
-            attended = F.scaled_dot_product_attention(query, key, value)
-        return self.to_out(attended.transpose(1, 2).reshape(rows, tokens, dim))
+            found = F.scaled_dot_product_attention(queries, keys, values)
+        return found.transpose(1, 2).reshape(rows, tokens, dim)
 
 
 class CrossAttention(nn.Module):
@@ -63,3 +72,14 @@ class CrossAttention(nn.Module):
         self, hidden: Float[Tensor, "rows tokens dim"], context: Float[Tensor, "rows keys context_dim"]
     ) -> Float[Tensor, "rows tokens dim"]:
         return self.attention(self.norm(hidden), context)
+
+    def difference(
+        self,
+        hidden: Float[Tensor, "rows tokens dim"],
+        one: Float[Tensor, "rows keys context_dim"],
+        other: Float[Tensor, "rows keys context_dim"],
+    ) -> Float[Tensor, "rows tokens dim"]:
+        """CA(H, one) - CA(H, other), with the norm, the queries and the output layer computed once (its bias cancels)."""
+        query = self.attention.to_q(self.norm(hidden))
+        found = self.attention.read(query, one) - self.attention.read(query, other)
+        return F.linear(found, self.attention.to_out.weight)

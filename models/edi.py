@@ -28,5 +28,8 @@ class EDI(nn.Module):
         expression_reference: Float[Tensor, "rows keys context_dim"],
         face_mask: Float[Tensor, "rows tokens 1"],
     ) -> Float[Tensor, "rows tokens dim"]:
-        reference = self.driving if self.reference is None else self.reference
-        return hidden + face_mask * (self.driving(hidden, expression_driving) - reference(hidden, expression_reference))
+        if self.reference is None:
+            injected = self.driving.difference(hidden, expression_driving, expression_reference)
+        else:
+            injected = self.driving(hidden, expression_driving) - self.reference(hidden, expression_reference)
+        return hidden + face_mask * injected

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from training.muon import ParameterGroups, split_parameters
 
-STAGE_NAMES = ("autoencoder", "lip_sync", "expression", "emotion_sources", "vaid", "ethd", "reader")
+STAGE_NAMES = ("autoencoder", "lip_sync", "expression", "audio_encoder", "emotion_sources", "vaid", "ethd", "reader")
 
 BatchT = TypeVar("BatchT")
 
@@ -129,6 +129,10 @@ def stage_class(name: str) -> type[Stage]:
             from training.expression import ExpressionStage
 
             return ExpressionStage
+        case "audio_encoder":
+            from training.audio_encoder import AudioEncoderStage
+
+            return AudioEncoderStage
         case "emotion_sources":
             from training.emotion_sources import EmotionSourcesStage
 

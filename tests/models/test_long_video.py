@@ -307,8 +307,7 @@ def test_seams_of_a_smooth_process_heal(fusion: str) -> None:
     apart = jumps(LongVideoConfig(20, 1, 0))
     fused = jumps(LongVideoConfig(20, 3, 5, fusion=fusion, shift_stride=7, overlap_frames=8))
     assert apart.max() > 1
-    print(fusion, apart.max(), apart.median(), fused.max(), fused.median())
-    assert fused.max() < 0.2
+    assert fused.max() < 0.15  # 1.76 apart, 0.085 fused
 
 
 def test_noise_is_a_function_of_seed_stream_and_frame() -> None:
@@ -332,26 +331,27 @@ def test_noise_is_fast_enough() -> None:
 @pytest.mark.parametrize("fusion", ["shift", "overlap"])
 def test_memory_does_not_grow_with_the_clip(fusion: str) -> None:
     config = LongVideoConfig(chunk_frames=10, segment_chunks=4, pinned_frames=4, fusion=fusion)
+    dim = 77  # to tell the walker's tensors by
 
     def peak(num_frames: int) -> int:
+        """The most frames held in tensors, seen from the last step's calls."""
         most = 0
 
         def watched(x: Tensor, sigma: Tensor, frames: Sequence[range]) -> Tensor:
             nonlocal most
-            storages = {
-                tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
-                for tensor in gc.get_objects()
-                if isinstance(tensor, Tensor) and tensor.shape[1:] in ((77,), (10, 77))
-            }
-            most = max(most, sum(storages.values()) // (77 * 4))
+            if sigma < 1:
+                held = [item.untyped_storage() for item in gc.get_objects() if type(item) is Tensor]
+                sizes = {storage.data_ptr(): storage.nbytes() for storage in held}
+                most = max(most, sum(size for size in sizes.values() if size % (dim * 4) == 0) // (dim * 4))
             return x / (1 + sigma)
 
         plan = LongVideoPlan(config, num_frames, 2)
-        for _ in run(plan, watched, levels(2), lambda f: frame_noise(0, f.start, len(f), (77,), "memory")):
+        for _ in run(plan, watched, levels(2), lambda f: frame_noise(0, f.start, len(f), (dim,), "memory")):
             pass
         return most
 
-    short, long = peak(150), peak(600)
+    before, short, long = peak(1), peak(150), peak(400)
+    assert short > before
     assert long <= short + config.chunk_frames
     assert long <= 4 * config.segment_frames
 

@@ -16,11 +16,12 @@ from training.muon import OptimizerConfig, build_optimizers
 from training.stage import stage_class
 
 CONFIGS = Path(__file__).resolve().parents[2] / "train_configs"
-STAGES = ["autoencoder", "lip_sync", "expression", "emotion_sources", "vaid", "ethd"]
+STAGES = ["autoencoder", "lip_sync", "expression", "audio_encoder", "emotion_sources", "vaid", "ethd"]
 FALLS_TO = {
     "autoencoder": 0.5,
     "lip_sync": 0.6,
     "expression": 0.5,
+    "audio_encoder": 0.8,
     "emotion_sources": 0.6,
     "vaid": 0.6,
     "ethd": 0.6,
@@ -41,7 +42,7 @@ def overrides(name: str, workplace: Path, output: Path) -> list[str]:
     changes = [f"output={output}", f"checkpoint={output / 'checkpoint'}"]
     if name != "autoencoder":
         changes.append(f"stage.corpus={workplace / 'corpus'}")
-    if name in ("vaid", "ethd", "emotion_sources"):
+    if name in ("audio_encoder", "vaid", "ethd", "emotion_sources"):
         frozen = "encoders" if name == "emotion_sources" else "checkpoint"
         changes += [f"stage.{frozen}={workplace / 'checkpoint'}", f"stage.cache={workplace / 'cache'}"]
     return changes

@@ -1,0 +1,25 @@
+"""`emotivetalk export`: what the stages trained, as a checkpoint that generates."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The folder that the stages wrote into.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The checkpoint to write; one there is replaced.")],
+    trained_on: Annotated[str, typer.Option(help="The data, for whoever generates with it.")] = "drawn avatars only",
+    image_size: Annotated[int, typer.Option(min=64, help="Side of the pictures it was trained on, pixels.")] = 256,
+    chunk_frames: Annotated[int, typer.Option(min=2, help="Frames of ETHD's training windows.")] = 12,
+) -> None:
+    """Make one checkpoint, in half precision, of the networks that the stages trained.
+
+    \b
+    Example:
+      emotivetalk export build/checkpoints/starter -o checkpoints/starter
+    """
+    from training.export import export as write
+
+    size = write(checkpoint, output, trained_on, image_size, chunk_frames)
+    typer.echo(f"{output}: {size / 1e6:.1f} MB")

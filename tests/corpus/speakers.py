@@ -1,0 +1,11 @@
+"""Which tests need a speech synthesiser on this machine."""
+
+import ctypes.util
+import shutil
+
+import pytest
+
+needs_espeak = pytest.mark.skipif(
+    ctypes.util.find_library("espeak-ng") is None, reason="needs the Debian package libespeak-ng1"
+)
+needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="needs the Debian package flite")

@@ -1,0 +1,64 @@
+"""What `emotivetalk generate` refuses before it loads anything: exit status 2, one line, and no file left behind."""
+
+from pathlib import Path
+
+import pytest
+
+from emotivetalk.cli import run
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with something called a portrait, and something called speech."""
+    for name in ("portrait.png", "speech.wav"):
+        (tmp_path / name).write_bytes(b"not empty")
+    return tmp_path
+
+
+def refusal(folder: Path, capsys: pytest.CaptureFixture[str], **changes: str) -> str:
+    options = {"--portrait": "portrait.png", "--audio": "speech.wav", "-o": "out.mp4"}
+    arguments = ["generate"]
+    for option, name in (options | changes).items():
+        arguments += [option, str(folder / name)]
+    return refused(arguments, capsys)
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert run(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    return said
+
+
+@pytest.mark.parametrize("option", ["--portrait", "--audio", "--emotion-image", "--emotion-video", "--emotion-track"])
+def test_a_missing_file(option: str, files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'" + str(files / "none") + "' does not exist" in refusal(files, capsys, **{option: "none"})
+
+
+def test_an_output_that_exists(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (files / "out.mp4").write_text("mine")
+    assert "--overwrite" in refusal(files, capsys)
+    assert (files / "out.mp4").read_text() == "mine"
+
+
+def test_an_output_of_another_format(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ".mp4" in refusal(files, capsys, **{"-o": "out.gif"})
+
+
+def test_a_folder_that_is_no_checkpoint(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "model_index.json" in refusal(files, capsys, **{"--checkpoint": "none"})
+    assert sorted(path.name for path in files.iterdir()) == ["portrait.png", "speech.wav"]
+
+
+def test_emotions_that_conflict(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs = ["--portrait", str(files / "portrait.png"), "--audio", str(files / "speech.wav")]
+    emotions = ["--emotion", "happy", "--emotion-text", "Be sad"]
+    said = refused(["generate", *inputs, *emotions, "-o", str(files / "out.mp4")], capsys)
+    assert "--emotion and --emotion-text cannot be given together" in said
+
+
+@pytest.mark.parametrize("steps", ["0", "many"])
+def test_numbers_out_of_range(steps: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["generate", "--portrait", "p.png", "--audio", "a.wav", "-o", "o.mp4", "--steps", steps]
+    assert "--steps" in refused(arguments, capsys)
