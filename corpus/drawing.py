@@ -44,6 +44,11 @@ def draw_clip(
         tracks[0] = lip
     parts = []
     for start in range(0, len(index), _FRAMES_AT_ONCE):
-        rows = [track[start : start + _FRAMES_AT_ONCE] for track in tracks]
-        parts.append(render(person[[0] * len(rows[0])], *rows, size))
-    return Frames(*(torch.cat(planes) for planes in zip(*(vars(p).values() for p in parts), strict=True)))
+        lips, expressions, poses = (track[start : start + _FRAMES_AT_ONCE] for track in tracks)
+        parts.append(render(person[[0] * len(lips)], lips, expressions, poses, size))
+    return Frames(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.face_mask for part in parts]),
+        torch.cat([part.mouth_mask for part in parts]),
+        torch.cat([part.eye_mask for part in parts]),
+    )

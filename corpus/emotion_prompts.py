@@ -73,8 +73,10 @@ ACTION_FRAMES = ("Speak as you {}.", "You {}.", "Talk as if you were about to {}
 SCENE_FRAMES = ("Imagine: {}", "Speak as if this had just happened. {}", "Situation: {}", "{} Say it like that.")
 NEGATION_FRAMES = (
     "Do not be {}.", "Don't sound {}.", "Not {} at all.", "Stop being {}.", "Without being {}.", "Never look {}.",
-    "There is no reason to be {}.", "You are no longer {}.", "Speak without sounding {}.",
+    "There is no reason to be {}.", "Try not to be {}.", "None of this is {}.", "Nobody should sound {}.", "Quit being {}.",
+    "I am not {}.", "It is not {}.", "Please don't be {}.", "No need to feel {}.", "You are no longer {}.", "Speak without sounding {}.",
 )  # fmt: skip
+NEGATED_ACTION_FRAMES = ("Do not {}.", "Don't {}.", "Never {}.", "You must not {}.", "Stop it, do not {}.")
 NEGATED_NOUN_FRAMES = (
     "Without any {}.",
     "No {}, please.",
@@ -136,7 +138,57 @@ _NONE_SENTENCES = _lines("""
     Version 2.1 is out.
     the of and to a in
     What is the time?
-    My name is Robert.""")
+    My name is Robert.
+    The shop closes at eight in the evening.
+    Visiting hours are from two to five.
+    Iron melts at a very high temperature.
+    Light travels faster than sound.
+    Silver is a metal.
+    The molecule has two atoms of hydrogen.
+    Peel the carrots and cut them into slices.
+    Boil the rice and drain it.
+    Stir sugar into the butter.
+    Turn left after the second traffic light.
+    The bus number four goes to the harbour.
+    Press the green button to continue.
+    Save the file and close the window.
+    Please enter your password.
+    The museum is closed on Mondays.
+    Page 12 of 40
+    Invoice number 20931
+    Room 204, second floor
+    The garage has a white door.
+    The parliament consists of two chambers.
+    A picture of a young man with glasses
+    a close-up of a woman wearing a hat
+    Move your head up and down.
+    Look to the right.
+    Close your eyes for a second.
+    Whisper.
+    Pause after every sentence.
+    Use simple words.
+    Translate this into French.
+    print("hello world")
+    for i in range(10):
+    npm install
+    {"key": "value"}
+    ???
+    ----------
+    abc def ghi
+    foo bar baz
+    lalala
+    red yellow black
+    nine eleven forty
+    zebra violin concrete
+    A litre of milk costs one euro.
+    The flight takes six hours.
+    The river flows into the sea.
+    Cows eat grass.
+    The moon orbits the earth.
+    The library has four thousand books.
+    The next lesson is about fractions.
+    This is a sentence.
+    My phone number ends with seven.""")
 
 DEMO_PROMPTS = (
     EmotionPrompt("Speak seriously", "neutral", PLAIN, "word"),
@@ -231,6 +283,8 @@ def _negations(words: Vocabulary, rng: np.random.Generator) -> Iterator[EmotionP
         yield _prompt(str(rng.choice(NEGATION_FRAMES)), word, None, 0.0, "negation")
     for noun in words.nouns:
         yield _prompt(str(rng.choice(NEGATED_NOUN_FRAMES)), noun, None, 0.0, "negation")
+    for action in words.actions:
+        yield _prompt(str(rng.choice(NEGATED_ACTION_FRAMES)), action, None, 0.0, "negation")
 
 
 def _meaningless(rng: np.random.Generator) -> Iterator[EmotionPrompt]:

@@ -33,7 +33,9 @@ def sample_faces(num: int, generator: np.random.Generator) -> Faces:
         num: how many.
         generator: the only source of randomness.
     """
-    return Faces(*(torch.from_numpy(np.stack(rows)) for rows in zip(*(_face(generator) for _ in range(num)), strict=True)))
+    return Faces(
+        *(torch.from_numpy(np.stack(rows)) for rows in zip(*(_face(generator) for _ in range(num)), strict=True))
+    )
 
 
 def _face(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -69,8 +69,10 @@ def render(
         supersample: draw this many times larger and average; edges are already smooth at 1.
     """
     head = _Head(
-        who=SimpleNamespace(**{k: v[(...,) + (None,) * 2] for k, v in vars(identity).items() if v.dim() == 1},
-                            **{k: v[..., None, None] for k, v in vars(identity).items() if v.dim() == 2}),
+        who=SimpleNamespace(
+            **{k: v[(...,) + (None,) * 2] for k, v in vars(identity).items() if v.dim() == 1},
+            **{k: v[..., None, None] for k, v in vars(identity).items() if v.dim() == 2},
+        ),
         lip=_columns(lip, LIP),
         face=_columns(expression, EXPRESSION),
         pose=_columns(pose, POSE),
@@ -123,10 +125,9 @@ def render(
     )
     fx, fy = canvas.x - 0.075 * head.pose.yaw, canvas.y - 0.055 * head.pose.pitch
     who = head.who
-    eye = sum(
-        bell(fx - s * who.eye_x, fy - who.eye_y, who.eye_size * 1.5, who.eye_size * 1.1) for s in (-1, 1)
-    )
-    frames = Frames(image, face_mask, mouth, (2 * eye).clamp(0, 1).unsqueeze(1))
+    left, right = (bell(fx - s * who.eye_x, fy - who.eye_y, who.eye_size * 1.5, who.eye_size * 1.1) for s in (-1, 1))
+    eye_mask = (2 * (left + right)).clamp(0, 1).unsqueeze(1)
+    frames = Frames(image, face_mask, mouth, eye_mask)
     if supersample == 1:
         return frames
     return Frames(*(F.avg_pool2d(plane, supersample) for plane in vars(frames).values()))
@@ -326,7 +327,9 @@ def _eye(part: Canvas, head: _Head, side: int) -> None:
     open_ = (1 - e.blink).clamp(0, 1)
     droop = 0.10 * e.asym.clamp(0, 1) * (side > 0)
     lid_height = size * (0.62 + 0.30 * e.eye_wide.clamp(-1, 1.2) - 0.16 * e.squint - 0.10 * e.furrow - droop) * open_
-    pouch_height = size * (0.44 + 0.05 * e.eye_wide - 0.30 * e.squint - 0.06 * e.smile.clamp(0, 1)) * (0.35 + 0.65 * open_)
+    pouch_height = (
+        size * (0.44 + 0.05 * e.eye_wide - 0.30 * e.squint - 0.06 * e.smile.clamp(0, 1)) * (0.35 + 0.65 * open_)
+    )
     slant = (0.16 * e.furrow - 0.14 * e.brow_in * (1 - e.brow_out)) * size * (-side * across) * open_
     lower = pouch_height * arch**0.72
     upper = -lid_height * arch**0.58 + pouch_height * (1 - open_) * 0.55 * arch + 0.9 * slant * arch
@@ -358,7 +361,9 @@ def _eye(part: Canvas, head: _Head, side: int) -> None:
     flick = part.cover((y - upper + 0.35 * (side * dx - size * 0.9)).abs() - 0.006, 1.5)
     flick = flick * part.cover((side * dx - size * 1.16).abs() - size * 0.14, 2) * (who.hair_length > 0)
     part.paint(lash_color, flick * 0.8)
-    part.paint(part.image * 0.62, part.cover((y - lower).abs() - 0.0028, 1.6) * part.cover((t.abs() - 0.9) * size, 2) * 0.6)
+    part.paint(
+        part.image * 0.62, part.cover((y - lower).abs() - 0.0028, 1.6) * part.cover((t.abs() - 0.9) * size, 2) * 0.6
+    )
     pouch = part.cover((y - lower - 0.022).abs() - 0.002, 5) * part.cover((t.abs() - 0.75) * size, 5)
     part.shade(1 - 0.22 * pouch * (0.8 * e.squint + 0.3 * e.smile.clamp(0, 1)).clamp(0, 1))
     _brow(part, head, side, dx / size)
@@ -375,7 +380,9 @@ def _brow(part: Canvas, head: _Head, side: int, t: Field) -> None:
     lift = lift + 0.050 * e.asym.clamp(0, 1.2) * outer * (side > 0) - 0.018 * e.asym.clamp(0, 1) * (side < 0)
     drop = 0.050 * e.furrow * inner + 0.012 * e.furrow + 0.020 * e.squint + 0.018 * e.sneer
     center = who.eye_y - who.brow_height - arch + 0.010 - lift + drop
-    thickness = who.brow_thickness * (1 - 0.60 * smoothstep(0.1, 1.3, along)) * (0.72 + 0.28 * smoothstep(-1.3, -0.7, along))
+    thickness = (
+        who.brow_thickness * (1 - 0.60 * smoothstep(0.1, 1.3, along)) * (0.72 + 0.28 * smoothstep(-1.3, -0.7, along))
+    )
     distance = torch.maximum(
         (part.y - center).abs() * 0.93 - thickness, ((beyond - 0.05 + 0.10 * e.furrow).abs() - 1.16) * size
     )

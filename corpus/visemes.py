@@ -66,12 +66,13 @@ def _pairs(table: str) -> dict[str, tuple[str, ...]]:
 
 
 # espeak-ng's mnemonics (docs/phonemes.md of espeak-ng); a symbol takes the longest entry that it starts with.
+# Alone, ";" is the glide between two vowels ("happy apple"), no pause.
 _ESPEAK = _pairs(
     """_=rest, ?=rest, p=MBP, b=MBP, m=MBP, f=FV, v=FV, T=TH, D=TH, t=TDN, d=TDN, n=TDN, *=TDN, s=SZ, z=SZ, S=SH, Z=SH,
-    tS=SH, dZ=SH, k=KG, g=KG, N=KG, x=KG, C=SH, h=H, l=L, r=R, w=W, j=Y, A=AA, A:=AA, A@=AA ER, a=AE, aa=AE, a#=AX,
-    aI=AA IY, aI@=AA IY AX, aI3=AA IY ER, aU=AA UW, aU@=AA UW AX, V=AH, 0=AA, 02=AA, O=AO, O:=AO, O@=AO ER, o@=AO ER,
-    OI=AO IY, oI=AO IY, o=AO, oU=AO UW, E=EH, E2=EH, e=EH, eI=EH IY, e@=EH ER, I=IH, I2=IH, I#=IH, i=IY, i:=IY,
-    i@=IY AX, i@3=IY ER, U=UH, U@=UH AX, u=UW, u:=UW, y=UW, 3=ER, 3:=ER, @=AX, @2=AX, @5=AX, @L=AX L, @U=AX UW"""
+    tS=SH, dZ=SH, k=KG, g=KG, N=KG, x=KG, C=SH, h=H, l=L, r=R, w=W, j=Y, ;=Y, A=AA, A:=AA, A@=AA ER, a=AE, aa=AE, a#=AX,
+    aI=AA IY, aI@=AA IY AX, aI3=AA IY ER, aU=AA UW, aU@=AA UW AX, V=AH, VR=AH R, 0=AA, 02=AA, O=AO, O:=AO, O@=AO ER,
+    o@=AO ER, OI=AO IY, oI=AO IY, o=AO, oU=AO UW, E=EH, E2=EH, e=EH, eI=EH IY, e@=EH ER, I=IH, I2=IH, I#=IH, i=IY,
+    i:=IY, i@=IY AX, i@3=IY ER, U=UH, U@=UH AX, u=UW, u:=UW, y=UW, 3=ER, 3:=ER, @=AX, @2=AX, @5=AX, @L=AX L, @U=AX UW"""
 )
 
 # flite's phones: the ARPAbet of CMU's dictionary.
@@ -98,9 +99,7 @@ def visemes_of(symbol: str, engine: Engine) -> tuple[str, ...]:
         if symbol in _FLITE:
             return _FLITE[symbol]
     else:
-        bare = symbol.strip(_ESPEAK_MARKS)
-        if not bare or bare.startswith(("_", "(")):
-            return ("rest",)
+        bare = symbol.strip(_ESPEAK_MARKS) or symbol
         for length in range(_LONGEST_SYMBOL, 0, -1):
             if bare[:length] in _ESPEAK:
                 return _ESPEAK[bare[:length]]

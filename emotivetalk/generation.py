@@ -23,7 +23,7 @@ from media.image import load_image
 from media.limits import Limits
 from media.mux import VideoWriter
 from media.provenance import Provenance
-from models.emotion import EmotionSource
+from models.emotion import EmotionSource, MeaninglessTextError
 from models.pipeline import EmotiveTalkPipeline, Progress, load_pipeline
 from models.sentence_encoder import SentenceEncoderError
 
@@ -108,7 +108,7 @@ def _frames(
 ) -> Iterator[UInt8[np.ndarray, "frames size size 3"]]:
     """The pipeline's call: batches of frames, in order, as they are finished."""
     try:
-        for frames in pipeline(
+        batches = pipeline(
             to_tensor(crop.image),
             torch.from_numpy(waveform),
             emotion,
@@ -116,7 +116,10 @@ def _frames(
             num_steps=sampling.num_steps,
             emotion_strength=sampling.guidance,
             progress=progress,
-        ):
-            yield frames.numpy()
+        )
     except SentenceEncoderError as error:
         raise as_input_error("text_encoder_missing", error) from error
+    except MeaninglessTextError as error:
+        raise as_input_error("emotion_invalid", error) from error
+    for frames in batches:
+        yield frames.numpy()

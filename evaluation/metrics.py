@@ -188,9 +188,20 @@ def drift(
     """
     seconds = len(frames) // frames_per_s
     if seconds < 2:
-        raise ValueError(f"the clip has {len(frames)} frames; drift needs two seconds of {frames_per_s}. Take a longer one.")
+        raise ValueError(
+            f"the clip has {len(frames)} frames; drift needs two seconds of {frames_per_s}. Take a longer one."
+        )
     means = torch.stack([frames[i * frames_per_s : (i + 1) * frames_per_s].mean(0) for i in range(seconds)])
     return psnr(means[1:], means[:1].expand_as(means[1:]), still.expand(seconds - 1, 1, *still.shape[-2:]))
+
+
+def still_mask(frames: Float[Tensor, "frames 3 H W"], share: float = 1 / 3) -> Float[Tensor, "1 H W"]:
+    """1 on the given share of pixels that change least from frame to frame: what is not the head.
+
+    Slow drift is no change from frame to frame, so it does not hide itself.
+    """
+    changes = (frames[1:] - frames[:-1]).abs().mean((0, 1))
+    return (changes <= changes.flatten().quantile(share)).float()[None]
 
 
 def frame_changes(frames: Float[Tensor, "frames 3 H W"]) -> Float[np.ndarray, " steps"]:

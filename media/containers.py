@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import av
-from av.error import FFmpegError
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.stream import Stream
 
 from media.errors import InputError

@@ -21,9 +21,7 @@ class Attention(nn.Module):
         starts_as_zero: the output layer starts at zero, so that a layer added to trained ones changes nothing.
     """
 
-    def __init__(
-        self, dim: int, num_heads: int, context_dim: int | None = None, starts_as_zero: bool = False
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, context_dim: int | None = None, starts_as_zero: bool = False) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.to_q = nn.Linear(dim, dim, bias=False)

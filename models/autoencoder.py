@@ -174,7 +174,8 @@ class LatentCodec:
         config = self.vae.config
         if config["latents_mean"] is None:
             raise ValueError("the autoencoder has no latent statistics yet: train it to the end first")
-        return tuple(like.new_tensor(config[k]).view(1, -1, 1, 1) for k in ("latents_mean", "latents_std"))
+        mean, std = (like.new_tensor(config[k]).view(1, -1, 1, 1) for k in ("latents_mean", "latents_std"))
+        return mean, std
 
 
 class _Residual(nn.Module):

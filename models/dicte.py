@@ -112,7 +112,9 @@ class DiCTE(nn.Module):
         num_blocks, num_heads: of the conditional transformer.
     """
 
-    def __init__(self, dim_expression: int, dim_audio: int, dim: int = 128, num_blocks: int = 4, num_heads: int = 4) -> None:
+    def __init__(
+        self, dim_expression: int, dim_audio: int, dim: int = 128, num_blocks: int = 4, num_heads: int = 4
+    ) -> None:
         super().__init__()
         self.sequence_in = nn.Linear(dim_expression, dim)
         self.time_frequencies = Timesteps(64, flip_sin_to_cos=True, downscale_freq_shift=0, scale=100)

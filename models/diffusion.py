@@ -13,6 +13,7 @@ sample would lose the picture in it.
 Noise levels carry the leading axes of `x`: none (one level for all), "batch", or "batch frames".
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -169,7 +170,7 @@ def sigma_schedule(scheduler: EulerDiscreteScheduler, num_steps: int) -> Float[T
     for name, value in expected.items():
         if scheduler.config[name] != value:
             raise ValueError(f"scheduler has {name}={scheduler.config[name]!r}; set it to {value!r}.")
-    scheduler = EulerDiscreteScheduler.from_config(scheduler.config)
+    scheduler = copy.deepcopy(scheduler)
     scheduler.set_timesteps(num_steps)
     return scheduler.sigmas
 

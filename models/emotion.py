@@ -70,6 +70,17 @@ class EmotionText:
             )
 
 
+class MeaninglessTextError(ValueError):
+    """An emotion text that asks for no emotion; which one that is, only the trained mapping can tell."""
+
+    def __init__(self, text: str) -> None:
+        shown = text if len(text) <= 40 else text[:37] + "..."
+        super().__init__(
+            f"no emotion can be made out in the emotion text '{shown}'. "
+            'Describe in English how to speak, such as "Be cheerful", or name an emotion with --emotion.'
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class EmotionImage:
     """A face, of anybody, whose expression is to be taken; Figure 2's image source. RGB in -1..1.
@@ -383,6 +394,10 @@ class EmotionMapping(ModelMixin, ConfigMixin):
         *emotions, none = logits.emotion.softmax(dim=-1).unbind(dim=-1)
         emotions[0] = emotions[0] + none
         return EmotionEstimate(torch.stack(emotions, dim=-1), logits.intensity.sigmoid())
+
+    def meaning(self, embedding: Float[Tensor, "batch dim_text"]) -> Float[Tensor, " batch"]:
+        """How likely it is that a text asks for an emotion at all, neutral included; near 0 for meaningless ones."""
+        return 1 - self.text_head(embedding).emotion.softmax(dim=-1)[:, -1]
 
     def speech(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch dim_expression"]:
         """The conditions of 16 kHz utterances, from their own tone of voice."""

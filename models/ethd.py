@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.modeling_utils import ModelMixin
@@ -182,7 +183,9 @@ class ETHD(ModelMixin, ConfigMixin):
         self, residual: nn.Module, attention: nn.Module | None, hidden: Tensor, embedded: Tensor, contexts: Contexts
     ) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            hidden = torch.utils.checkpoint.checkpoint(residual, hidden, embedded, contexts.is_image, use_reentrant=False)
+            hidden = torch.utils.checkpoint.checkpoint(
+                residual, hidden, embedded, contexts.is_image, use_reentrant=False
+            )
             if isinstance(attention, ETHDBlock):
                 hidden = torch.utils.checkpoint.checkpoint(attention, hidden, contexts, use_reentrant=False)
             return hidden
@@ -200,7 +203,9 @@ class ETHD(ModelMixin, ConfigMixin):
             mask = F.max_pool2d(mask, 2, ceil_mode=True)
         return Contexts(
             lip=self.lip_tokens(conditions.lip.flatten(0, 1)).flatten(1, 2),
-            expression_driving=self.expression_tokens(conditions.expression_driving.flatten(0, 1)[:, None]).flatten(1, 2),
+            expression_driving=self.expression_tokens(conditions.expression_driving.flatten(0, 1)[:, None]).flatten(
+                1, 2
+            ),
             expression_reference=reference.flatten(1, 2).repeat_interleave(num_frames, 0),
             face_masks=masks,
             is_image=noisy.new_full((batch, num_frames), float(is_image)),
@@ -230,4 +235,6 @@ class _Tokens(nn.Module):
 
     def forward(self, vectors: Float[Tensor, "rows vectors dim"]) -> Float[Tensor, "rows vectors tokens context_dim"]:
         projected = self.project(vectors).unflatten(-1, (self.tokens_per_vector, -1))
-        return projected + self.place.view(projected.shape[1] if self.tokens_per_vector == 1 else 1, self.tokens_per_vector, -1)
+        return projected + self.place.view(
+            projected.shape[1] if self.tokens_per_vector == 1 else 1, self.tokens_per_vector, -1
+        )

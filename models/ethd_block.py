@@ -50,7 +50,7 @@ class TemporalTransformer(nn.Module):
 
 
 class ETHDBlock(nn.Module):
-    """Attention block i of ETHD (Figure 2). Within each frame, then over time:
+    """Attention block i of ETHD (Figure 2): within each frame, then over time.
 
     1. H = CA(H, lip), each frame to its own lip latents;
     2. EDI: H = H + M * (CA(H, expression_driving) - CA(H, expression_reference));

@@ -14,21 +14,21 @@ class GroupNorm(nn.GroupNorm):
     slow in the channels-last layout. Weights and results are the same, up to rounding.
     """
 
-    def forward(self, input: Float[Tensor, "rows channels *space"]) -> Float[Tensor, "rows channels *space"]:
-        if input.device.type != "cpu" or input.dim() < 3:
-            return super().forward(input)
-        rows, channels = input.shape[:2]
-        space = tuple(range(2, input.dim()))
+    def forward(self, hidden: Float[Tensor, "rows channels *space"]) -> Float[Tensor, "rows channels *space"]:
+        if hidden.device.type != "cpu" or hidden.dim() < 3:
+            return super().forward(hidden)
+        rows, channels = hidden.shape[:2]
+        space = tuple(range(2, hidden.dim()))
         per_group = channels // self.num_groups
-        count = per_group * input[0, 0].numel()
-        values = input.float()
+        count = per_group * hidden[0, 0].numel()
+        values = hidden.float()
         mean = values.sum(space).view(rows, self.num_groups, per_group).sum(-1) / count
         square = values.square().sum(space).view(rows, self.num_groups, per_group).sum(-1) / count
         inverse = (square - mean.square()).clamp(min=0).add(self.eps).rsqrt()
         scale = inverse.repeat_interleave(per_group, 1) * self.weight.float()
         offset = self.bias.float() - mean.repeat_interleave(per_group, 1) * scale
         shape = (rows, channels) + (1,) * len(space)
-        return torch.addcmul(offset.view(shape).to(input.dtype), input, scale.view(shape).to(input.dtype))
+        return torch.addcmul(offset.view(shape).to(hidden.dtype), hidden, scale.view(shape).to(hidden.dtype))
 
 
 def use_fast_group_norm(network: nn.Module) -> None:

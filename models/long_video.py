@@ -346,6 +346,7 @@ def gather_input(
     return torch.cat([noisy(pinned, noise(call.pinned).to(x), sigma), x])
 
 
+@torch.no_grad()
 def advance(
     calls: Sequence[Call],
     results: Results,
@@ -354,7 +355,7 @@ def advance(
     sigmas: Float[Tensor, "levels"],
     predict: Predict,
 ) -> dict[CallId, Float[Tensor, "_ ..."]]:
-    """Run calls of one step of one segment as one network call: gather, predict, step. A pure function.
+    """Run calls of one step of one segment as one network call: gather, predict, step. Pure, and without gradients.
 
     Raises:
         ValueError: if the calls are not of one step, or `predict` gives back another shape.
@@ -390,7 +391,9 @@ def run(
     progress: Callable[[Call], None] | None = None,
     resume_after: SegmentResult | None = None,
 ) -> Iterator[SegmentResult]:
-    """Walk the plan in one process, giving each segment when it is done. Memory is two steps' chunks of one segment.
+    """Walk the plan in one process, giving each segment when it is done.
+
+    Memory is a segment's: the chunks of two steps and the last result, however long the clip.
 
     Args:
         sigmas: the plan's `num_steps` noise levels, falling, and a final 0 (`diffusion.sigma_schedule`).

@@ -31,6 +31,7 @@ from models.emotion import (
     EmotionText,
     EmotionTrack,
     EmotionVideo,
+    MeaninglessTextError,
 )
 from models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder, Wav2Vec2AudioEncoder
 from models.ethd import ETHD, Conditions, lip_windows
@@ -45,6 +46,8 @@ AUDIO_BLOCK_FRAMES = 1500
 TONE_WINDOW_FRAMES = 150
 """The emotion of the speech itself is judged over six seconds, and follows it."""
 DECODED_AT_ONCE = 8
+MIN_MEANING = 0.25
+"""A text less likely than this to ask for any emotion is refused."""
 
 Progress = Callable[[int, int], None]
 """(network calls done, of how many)."""
@@ -264,6 +267,8 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             if self._sentence_encoder is None:
                 self._sentence_encoder = SentenceEncoder()
             embedding = self._sentence_encoder([emotion.text]).to(self.device)
+            if self.emotion_mapping.meaning(embedding)[0] < MIN_MEANING:
+                raise MeaninglessTextError(emotion.text)
             return self.emotion_mapping.text(embedding)[0]
         return self.expression_encoder(emotion.image.to(self.device)[None])[0]
 

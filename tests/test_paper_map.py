@@ -24,6 +24,12 @@ def test_names_and_shapes_stand_where_the_page_says(row):
     _, name, shape, path = row
     text = (ROOT / path).read_text()
     assert re.search(rf"\b{re.escape(name)}\b", text), f"{name} is not in {path}"
-    is_shape = bool(re.fullmatch(r"[a-z_0-9HW ]+", shape)) and shape.split()[0] in ("batch", "frames", "samples", "rows", "3")
+    is_shape = bool(re.fullmatch(r"[a-z_0-9HW ]+", shape)) and shape.split()[0] in (
+        "batch",
+        "frames",
+        "samples",
+        "rows",
+        "3",
+    )
     if is_shape:
         assert f'"{shape}"' in text or f'" {shape}"' in text, f"the shape {shape!r} is not in {path}"

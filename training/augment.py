@@ -47,7 +47,9 @@ def augment_mel(mel: Float[Tensor, "steps bands"], generator: np.random.Generato
     return mel.clamp(min=-2)
 
 
-def jitter_color(images: Float[Tensor, "frames 3 H W"], generator: np.random.Generator) -> Float[Tensor, "frames 3 H W"]:
+def jitter_color(
+    images: Float[Tensor, "frames 3 H W"], generator: np.random.Generator
+) -> Float[Tensor, "frames 3 H W"]:
     """Other light on the same frames: gain, contrast and a tint, the same for all of them; -1..1 stays about that."""
     gain = 1 + 0.15 * generator.standard_normal((1, 3, 1, 1)).astype(np.float32) * 0.5
     contrast, brightness = 1 + generator.uniform(-0.2, 0.2), generator.uniform(-0.15, 0.15)

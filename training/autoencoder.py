@@ -71,9 +71,7 @@ class AutoencoderLoss(nn.Module):
         )
         warp = (decoded.warped - batch.images).abs().mean()
         kl = distribution.kl().float().sum() / latents.numel()
-        total = (
-            pixel + config.laplacian_weight * laplacian + config.warp_weight * warp + config.kl_weight * kl
-        )
+        total = pixel + config.laplacian_weight * laplacian + config.warp_weight * warp + config.kl_weight * kl
         return StepLoss(total, {"pixel": pixel, "laplacian": laplacian, "warp": warp, "kl": kl})
 
 
@@ -112,7 +110,10 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
         images = torch.cat([_reconstruct(module.vae, batch, i).clamp(-1, 1) for i in range(0, len(batch.images), 8)])
         error = ((images - batch.images) / 2) ** 2
         heavy = batch.weight - 1
-        mouth, eyes = (heavy >= self.config.mouth_weight - 1e-3), ((heavy > 1) & (heavy < self.config.eye_weight + 1e-3))
+        mouth, eyes = (
+            (heavy >= self.config.mouth_weight - 1e-3),
+            ((heavy > 1) & (heavy < self.config.eye_weight + 1e-3)),
+        )
         return {
             "psnr": _psnr(error, torch.ones_like(heavy)),
             "psnr_mouth": _psnr(error, mouth.float()),
@@ -145,7 +146,9 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
         return self._held_out
 
 
-def _reconstruct(vae: PortraitAutoencoder | AutoencoderKLTemporalDecoder, batch: AutoencoderBatch, start: int) -> Tensor:
+def _reconstruct(
+    vae: PortraitAutoencoder | AutoencoderKLTemporalDecoder, batch: AutoencoderBatch, start: int
+) -> Tensor:
     part = slice(start, start + 8)
     with torch.autocast("cpu", torch.bfloat16):
         features = vae.portrait_features(batch.portraits[part])

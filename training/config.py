@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 
 from media.errors import InputError
 from training.muon import OptimizerConfig
-from training.stage import STAGE_NAMES, StageConfig, stage_class
+from training.stage import StageConfig
+from training.stages import STAGE_NAMES, stage_class
 
 Interval = Annotated[int, Field(ge=1)] | None
 
@@ -21,7 +22,7 @@ Interval = Annotated[int, Field(ge=1)] | None
 class TrainConfig(BaseModel):
     """All that decides a run, but the machine.
 
-    name: which stage (`training.stage.STAGE_NAMES`).
+    name: which stage (`training.stages.STAGE_NAMES`).
     seed: of the initial weights and of every sample.
     steps, batch_size: updates, and samples in each (over all workers).
     ema_decay: of the averaged weights, which are validated and saved (null: the trained weights are).

@@ -176,7 +176,7 @@ class ETHDStage(Stage[ETHDBatch]):
         vae = PortraitAutoencoder.from_pretrained(self.config.checkpoint / "vae").eval()
         codec, pictures, labels = LatentCodec(vae), [], []
         for i in range(0, len(batch.latents), max(1, len(batch.latents) // 4)):
-            portrait_images = self._held_out.portrait(batch, i)
+            portrait_images = self._held_out_clips().portrait(batch, i)
             features = codec.portrait(portrait_images)
             for name, latents in (("truth", batch.latents[i]), ("ETHD", sampled[i])):
                 images = codec.decode(latents[::2], features)
@@ -190,11 +190,15 @@ class ETHDStage(Stage[ETHDBatch]):
         svd_scheduler(self.config.sigma_min, self.config.sigma_max).save_pretrained(checkpoint / "scheduler")
 
     def _validation(self) -> ETHDBatch:
+        held_out = self._held_out_clips()
+        clips = np.linspace(0, len(held_out.corpus) - 1, self.config.validation_clips).astype(int)
+        rows = [held_out.sample(np.random.default_rng(int(i)), int(i), self.config.cached_frames) for i in clips]
+        return _stack(rows)
+
+    def _held_out_clips(self) -> _Windows:
         if self._held_out is None:
             self._held_out = _Windows(self.config, "held_out")
-        clips = np.linspace(0, len(self._held_out.corpus) - 1, self.config.validation_clips).astype(int)
-        rows = [self._held_out.sample(np.random.default_rng(int(i)), int(i), self.config.cached_frames) for i in clips]
-        return _stack(rows)
+        return self._held_out
 
     def _sample(self, module: nn.Module, batch: ETHDBatch, num_steps: int) -> Tensor:
         sigmas = sigma_schedule(svd_scheduler(self.config.sigma_min, self.config.sigma_max), num_steps)

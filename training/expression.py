@@ -105,8 +105,7 @@ class ExpressionStage(Stage[ExpressionBatch]):
         somebody = int(generator.integers(FIRST_HELD_OUT_IDENTITY))
         other = draw_clip(clip, index.tolist(), MOTION_SIZE, somebody, lip).images * 2 - 1
         emotion = torch.from_numpy(clip.emotion_per_frame[index].astype(np.int64))
-        pictures = [self._augment(images, generator) for images in (one, other)]
-        return *pictures, emotion, torch.tensor(clip.intensity)
+        return self._augment(one, generator), self._augment(other, generator), emotion, torch.tensor(clip.intensity)
 
     def _augment(self, images: Tensor, generator: np.random.Generator) -> Tensor:
         images = jitter_color(images, generator)
@@ -125,13 +124,14 @@ class ExpressionStage(Stage[ExpressionBatch]):
             self._held_out = [
                 (clip, draw_clip(clip, range(0, clip.num_frames, 4), MOTION_SIZE).images * 2 - 1) for clip in clips
             ]
-        latents = torch.stack([module.encoder.hidden(images) for _, images in self._held_out])
-        emotion = torch.tensor([clip.emotion for clip, _ in self._held_out])
+        held_out = self._held_out
+        latents = torch.stack([module.encoder.hidden(images) for _, images in held_out])
+        emotion = torch.tensor([clip.emotion for clip, _ in held_out])
         logits = module.emotion(latents)
         half = len(latents) // 2
 
         def tracks(name: str) -> Tensor:
-            return torch.stack([torch.from_numpy(getattr(clip, name)[::4]) for clip, _ in self._held_out])
+            return torch.stack([torch.from_numpy(getattr(clip, name)[::4]) for clip, _ in held_out])
 
         def read(name: str) -> list[float]:
             truth = tracks(name)

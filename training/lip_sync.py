@@ -22,7 +22,7 @@ from corpus.records import Clip, read_corpus
 from models.encoders import MOTION_SIZE, ConvAudioEncoder, LipEncoder
 from training.augment import augment_mel, jitter_color, shift
 from training.contrast import infonce_within_clips
-from training.measure import correlations, ridge, retrieval
+from training.measure import correlations, retrieval, ridge
 from training.stage import Stage, StageConfig, StepLoss
 
 
@@ -130,5 +130,3 @@ class LipSyncStage(Stage[LipSyncBatch]):
         """Writes `lip_encoder/` and `audio_encoder/`."""
         module.lip_encoder.save_pretrained(checkpoint / "lip_encoder")
         module.audio_encoder.save_pretrained(checkpoint / "audio_encoder")
-
-

@@ -33,7 +33,8 @@ from training.muon import build_optimizers, learning_rate_at
 from training.progress import StepProgress
 from training.provenance import record_training
 from training.run_log import RunLog, StepRecord, ValidationRecord
-from training.stage import Stage, StepLoss, stage_class
+from training.stage import Stage, StepLoss
+from training.stages import stage_class
 
 # What may differ between a run and its continuation. `steps` may, to go on longer: the learning rate's end moves too.
 FREE_SETTINGS = {"steps", "threads", "prefetch", "output", "checkpoint", "keep"} | {

@@ -24,7 +24,6 @@ from corpus.records import Clip, read_corpus
 from corpus.renderer import render
 from corpus.synthesize import FIRST_HELD_OUT_IDENTITY
 from evaluation.reader import Reader, mouth_opening
-from models.emotion import EMOTIONS
 from models.encoders import MOTION_SIZE
 from training.augment import jitter_color
 from training.measure import correlations
@@ -99,7 +98,9 @@ class ReaderStage(Stage[ReaderBatch]):
     def batch(self, seeds: Sequence[int]) -> ReaderBatch:
         generators = [np.random.default_rng(seed) for seed in seeds]
         faces = [self._face(generator) for generator in generators]
-        people = Identity.concatenate([Identity.sample(1, int(g.integers(FIRST_HELD_OUT_IDENTITY))) for g in generators])
+        people = Identity.concatenate(
+            [Identity.sample(1, int(g.integers(FIRST_HELD_OUT_IDENTITY))) for g in generators]
+        )
         lip, expression, pose = (torch.stack([face[i] for face in faces]) for i in range(3))
         images = render(people, lip, expression, pose, MOTION_SIZE).images * 2 - 1
         spoilt = [spoil(jitter_color(i[None], g), g)[0] for i, g in zip(images, generators, strict=True)]
@@ -126,7 +127,9 @@ class ReaderStage(Stage[ReaderBatch]):
             # An odd stride: identities have eight clips, one of each emotion.
             stride = max(1, len(corpus) // self.config.validation_clips) | 1
             clips = [corpus[i * stride % len(corpus)] for i in range(self.config.validation_clips)]
-            self._held_out = [(clip, draw_clip(clip, range(0, clip.num_frames, 2), MOTION_SIZE).images) for clip in clips]
+            self._held_out = [
+                (clip, draw_clip(clip, range(0, clip.num_frames, 2), MOTION_SIZE).images) for clip in clips
+            ]
         readings = [module.reader(images * 2 - 1) for _, images in self._held_out]
         truth = [[torch.from_numpy(t[::2]) for t in (c.lip, c.expression, c.pose)] for c, _ in self._held_out]
         lip, face, pose = (torch.cat([clip[i] for clip in truth]) for i in range(3))
@@ -155,4 +158,3 @@ class ReaderStage(Stage[ReaderBatch]):
         """Writes the reader into the folder itself, in half precision: it is no part of the pipeline."""
         module.reader.to(torch.float16).save_pretrained(checkpoint)
         module.reader.to(torch.float32)
-

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from training.muon import ParameterGroups, split_parameters
 
-STAGE_NAMES = ("autoencoder", "lip_sync", "expression", "audio_encoder", "emotion_sources", "vaid", "ethd", "reader")
-
 BatchT = TypeVar("BatchT")
 
 
@@ -108,46 +106,3 @@ class Stage(ABC, Generic[BatchT]):
             module: as in `validate`.
             checkpoint: the folder; it exists and may hold other stages' networks.
         """
-
-
-def stage_class(name: str) -> type[Stage]:
-    """The class of a stage by its name; its module is imported only now.
-
-    Raises:
-        ValueError: no stage has that name.
-    """
-    match name:
-        case "autoencoder":
-            from training.autoencoder import AutoencoderStage
-
-            return AutoencoderStage
-        case "lip_sync":
-            from training.lip_sync import LipSyncStage
-
-            return LipSyncStage
-        case "expression":
-            from training.expression import ExpressionStage
-
-            return ExpressionStage
-        case "audio_encoder":
-            from training.audio_encoder import AudioEncoderStage
-
-            return AudioEncoderStage
-        case "emotion_sources":
-            from training.emotion_sources import EmotionSourcesStage
-
-            return EmotionSourcesStage
-        case "vaid":
-            from training.vaid import VAIDStage
-
-            return VAIDStage
-        case "ethd":
-            from training.ethd import ETHDStage
-
-            return ETHDStage
-        case "reader":
-            from training.reader import ReaderStage
-
-            return ReaderStage
-        case _:
-            raise ValueError(f"no stage is called {name!r}; the stages are {', '.join(STAGE_NAMES)}")

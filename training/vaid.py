@@ -20,7 +20,17 @@ from torch import Tensor, nn
 from corpus.drawing import draw_clip
 from corpus.records import Corpus, read_corpus
 from models.dicte import DiCTEConditions
-from models.diffusion import denoise, denoising_loss, euler_step, noisy, predict_v, sigma_schedule, svd_scheduler, v_target, x0_from_v
+from models.diffusion import (
+    denoise,
+    denoising_loss,
+    euler_step,
+    noisy,
+    predict_v,
+    sigma_schedule,
+    svd_scheduler,
+    v_target,
+    x0_from_v,
+)
 from models.emotion import EMOTIONS, EmotionMapping
 from models.encoders import MOTION_SIZE, ConvAudioEncoder
 from models.vaid import VAID
@@ -92,9 +102,7 @@ class VAIDLoss(nn.Module):
         denoising = denoising_loss(v, v_target(target, batch.noise, batch.sigma), torch.ones_like(batch.sigma))
         apart = push(lip_audio, x0_from_v(x, v, batch.sigma))
         total = contrast + self.config.match_weight * match + denoising + self.config.push_weight * apart
-        return StepLoss(
-            total, {"lip_infonce": contrast, "lip_match": match, "expression": denoising, "push": apart}
-        )
+        return StepLoss(total, {"lip_infonce": contrast, "lip_match": match, "expression": denoising, "push": apart})
 
     def conditions(self, batch: VAIDBatch) -> DiCTEConditions:
         return DiCTEConditions(
@@ -196,7 +204,9 @@ class VAIDStage(Stage[VAIDBatch]):
         x = batch.noise * (sigmas := sigma_schedule(svd_scheduler(0.05, 20.0), 12))[0]
         for sigma, following in zip(sigmas, sigmas[1:]):
             level = sigma.expand(len(x))
-            x = euler_step(x, denoise(lambda s, t: module.vaid.dicte(s, t, swapped), x, level), level, following.expand(len(x)))
+            x = euler_step(
+                x, denoise(lambda s, t: module.vaid.dicte(s, t, swapped), x, level), level, following.expand(len(x))
+            )
         centers = self.mapping.prototypes[:, 1:].mean(1)
         nearest = torch.cdist(x.mean(1), self.mapping.prototypes[:, -1]).argmin(1)
         true = batch.expression_visual
@@ -248,5 +258,3 @@ class _Clips:
             return track
         padded = F.pad(track.T[None], (6, 6), mode="replicate")
         return F.avg_pool1d(padded, 13, 1)[0].T
-
-

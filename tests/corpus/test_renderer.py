@@ -51,7 +51,9 @@ def test_the_other_expressions_show(name):
     assert changed(frame(expression={name: 0.9})).sum() > 20
 
 
-@pytest.mark.parametrize(("name", "value"), [("tx", 0.05), ("ty", 0.05), ("rot", 0.1), ("scale", 1.1), ("yaw", 1.0), ("pitch", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("tx", 0.05), ("ty", 0.05), ("rot", 0.1), ("scale", 1.1), ("yaw", 1.0), ("pitch", 1.0)]
+)
 def test_poses_move_the_head(name, value):
     assert changed(frame(pose={name: value})).sum() > 200
 
@@ -83,7 +85,7 @@ def test_a_batch_is_its_frames():
 
 def test_values_are_colors_and_sizes_agree():
     small, large = frame(size=64), frame(size=256)
-    assert 0 <= small.images.min() and large.images.max() <= 1
+    assert small.images.min() >= 0 and large.images.max() <= 1
     down = torch.nn.functional.avg_pool2d(large.images, 4)
     assert (down - small.images).abs().mean() < 0.02
 

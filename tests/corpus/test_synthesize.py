@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def test_jaw_opens_with_the_sound_and_at_its_time():
         shifted = [np.corrcoef(jaw[3:-3], energy[3 + lag : len(energy) - 3 + lag])[0, 1] for lag in range(-3, 4)]
         correlations.append(shifted)
         assert clip.num_frames == 64 and len(clip.waveform) == 64 * 640
-        assert all(half_of(text) == "train" for text in [clip.text] if text.count(".") == 1 and "?" not in text)
+        assert {half_of(text) for text in re.split(r"(?<=[.?!]) ", clip.text)} == {"train"}
     mean = np.mean(correlations, axis=0)
     assert mean.argmax() == 3 and mean[3] > 0.45
 

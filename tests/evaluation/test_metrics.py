@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio
@@ -59,6 +59,7 @@ def test_a_track_that_never_moves_has_no_correlation():
     assert metrics.correlation([np.ones(20)], speech(1, 20)).value == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=3, max_size=20), st.integers(0, 99))
 def test_rank_correlation_is_spearmans(values, seed):
     other = np.random.default_rng(seed).integers(0, 5, len(values))
@@ -93,7 +94,9 @@ def test_psnr_is_scikit_images_and_keeps_to_its_mask():
     images = (truth + 0.1 * torch.randn_like(truth)).clamp(0, 1)
     found = metrics.psnr(images, truth)
     for i in range(3):
-        assert found[i] == pytest.approx(peak_signal_noise_ratio(truth[i].numpy(), images[i].numpy(), data_range=1), 1e-4)
+        assert found[i] == pytest.approx(
+            peak_signal_noise_ratio(truth[i].numpy(), images[i].numpy(), data_range=1), 1e-4
+        )
     mask = torch.zeros(3, 1, 16, 16)
     mask[..., :8] = 1
     half = images.clone()

@@ -65,7 +65,11 @@ def pipeline() -> EmotiveTalkPipeline:
     """A whole pipeline with random weights; 64 x 64 pictures."""
     torch.manual_seed(0)
     vae = PortraitAutoencoder(
-        LATENT_CHANNELS, (32, 32, 32), (1, 1, 1), latents_mean=[0.0] * LATENT_CHANNELS, latents_std=[1.0] * LATENT_CHANNELS
+        LATENT_CHANNELS,
+        (32, 32, 32),
+        (1, 1, 1),
+        latents_mean=[0.0] * LATENT_CHANNELS,
+        latents_std=[1.0] * LATENT_CHANNELS,
     )
     mapping = EmotionMapping(DIM_EXPRESSION)
     mapping.set_prototypes(torch.randn(8, 4, DIM_EXPRESSION))

@@ -56,7 +56,11 @@ def test_outputs_equal_stable_video_diffusion(unet, has_embedding):
     import_unet(unet, ethd, embedding, ids)
     noisy, reference, timestep = gauss(2, 5, 4, 8, 8), gauss(2, 4, 8, 8), torch.tensor([0.3, -0.7])
     conditions = Conditions(
-        reference, gauss(2, 5, 5, DIM_LIP), gauss(2, 5, DIM_EXPRESSION), gauss(2, DIM_EXPRESSION), torch.ones(2, 1, 8, 8)
+        reference,
+        gauss(2, 5, 5, DIM_LIP),
+        gauss(2, 5, DIM_EXPRESSION),
+        gauss(2, DIM_EXPRESSION),
+        torch.ones(2, 1, 8, 8),
     )
     with torch.no_grad():
         ours = ethd(noisy, timestep, conditions)
@@ -69,5 +73,5 @@ def test_outputs_equal_stable_video_diffusion(unet, has_embedding):
 
 def test_another_layout_is_named(unet):
     narrow = ETHD(4, (32, 32), (True, False), 2, (1, 1), 4, DIM_LIP, DIM_EXPRESSION, context_dim=16)
-    with pytest.raises(ValueError, match="down_blocks.1.resnets.0"):
+    with pytest.raises(ValueError, match=r"down_blocks\.1\.resnets\.0"):
         import_unet(unet, narrow)

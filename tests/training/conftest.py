@@ -10,7 +10,7 @@ import torch
 
 from training.config import load_config
 from training.loop import Trainer
-from training.stage import stage_class
+from training.stages import stage_class
 
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
 UPDATE_VARIABLE = "EMOTIVETALK_UPDATE_GOLDEN"

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from media.errors import InputError
 from training import config as config_module
 from training.config import TrainConfig, load_config
-from training.stage import STAGE_NAMES, StageConfig, stage_class
+from training.stage import StageConfig
+from training.stages import STAGE_NAMES, stage_class
 
 
 class Loss(BaseModel):

@@ -13,7 +13,7 @@ from tests.training import debug
 from training.config import TrainConfig, load_config
 from training.loop import train
 from training.muon import OptimizerConfig, build_optimizers
-from training.stage import stage_class
+from training.stages import stage_class
 
 CONFIGS = Path(__file__).resolve().parents[2] / "train_configs"
 STAGES = ["autoencoder", "lip_sync", "expression", "audio_encoder", "emotion_sources", "vaid", "ethd"]

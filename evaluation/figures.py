@@ -1,0 +1,146 @@
+"""What an evaluation gives: figures with their ceilings and floors, curves, tables and pictures (ours)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from pydantic import BaseModel, ConfigDict, Field
+
+from evaluation.metrics import Estimate, LagCurve, Motion
+
+
+class Settings(BaseModel):
+    """How much is measured. All numbers of clips are of clips of `clip_frames` frames.
+
+    The default takes about ten minutes on two cores, `slice()` less than one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    clip_frames: int = Field(default=48, ge=12)
+    audio_clips: int = Field(default=32, ge=2)
+    foreign_clips: int = Field(default=16, ge=0)
+    label_clips: int = Field(default=64, ge=2)
+    image_clips: int = Field(default=16, ge=0)
+    text_clips: int = Field(default=16, ge=0)
+    video_clips: int = Field(default=16, ge=0)
+    speech_clips: int = Field(default=24, ge=0)
+    level_clips: int = Field(default=7, ge=0)
+    still_frames: int = Field(default=64, ge=1)
+    long_s: int = Field(default=60, ge=2)
+    num_steps: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+    @classmethod
+    def slice(cls, num_steps: int | None = None, seed: int = 0) -> Settings:
+        """A look at every network but the sources of emotion, for continuous integration."""
+        return cls(
+            clip_frames=32,
+            audio_clips=4,
+            foreign_clips=2,
+            label_clips=8,
+            image_clips=0,
+            text_clips=0,
+            video_clips=0,
+            speech_clips=0,
+            level_clips=2,
+            still_frames=12,
+            long_s=8,
+            num_steps=num_steps,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of the report.
+
+    Args:
+        key: for programs, such as "mouth_r.held_out".
+        title: for people.
+        value: of the generated video.
+        ceiling: of true frames, read by the same reader; None where there is nothing to compare.
+        floor: of a broken pairing; None where there is none.
+        unit: behind the value, such as "dB".
+        at_least, at_most: what must hold, if anything must.
+    """
+
+    key: str
+    title: str
+    value: Estimate
+    ceiling: Estimate | None = None
+    floor: Estimate | None = None
+    unit: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the value is within what must hold; None where nothing must."""
+        if self.at_least is None and self.at_most is None:
+            return None
+        return (self.at_least is None or self.value.value >= self.at_least) and (
+            self.at_most is None or self.value.value <= self.at_most
+        )
+
+
+@dataclass(frozen=True)
+class Lags:
+    """Correlation of mouth opening with the speech's truth, along lags."""
+
+    title: str
+    curve: LagCurve
+    ceiling: LagCurve
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Clips by the emotion that was asked for (rows) and that is read (columns), in the order of EMOTIONS."""
+
+    title: str
+    counts: Int[np.ndarray, "8 8"]
+
+
+@dataclass(frozen=True)
+class MotionRow:
+    """How one read parameter moves in generated frames and in true ones."""
+
+    name: str
+    generated: Motion
+    truth: Motion
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A frame for the contact sheet."""
+
+    label: str
+    image: UInt8[np.ndarray, "size size 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """An evaluation. drift_db: of each second of the long clip against its first. notes: what was left out, and why."""
+
+    settings: Settings
+    figures: tuple[Figure, ...]
+    lags: tuple[Lags, ...]
+    confusions: tuple[Confusion, ...]
+    motions: tuple[MotionRow, ...]
+    drift_db: Float[np.ndarray, " seconds"]
+    pictures: tuple[Picture, ...]
+    notes: tuple[str, ...]
+    num_frames: int
+    seconds: float
+
+    def figure(self, key: str) -> Figure:
+        """One figure. Raises KeyError if it was not measured."""
+        found = {figure.key: figure for figure in self.figures}
+        return found[key]
+
+    @property
+    def failures(self) -> tuple[Figure, ...]:
+        """Figures that miss what must hold."""
+        return tuple(figure for figure in self.figures if figure.holds is False)

@@ -1,0 +1,62 @@
+"""The report's plots: lag curves, confusion matrices, drift over time (ours)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure as Canvas
+
+from evaluation.figures import Confusion, Lags
+from evaluation.metrics import MOST_DB
+from models.emotion import EMOTIONS
+
+_DPI = 130
+_GRAY, _BLUE, _RED = "0.6", "tab:blue", "tab:red"
+
+
+def plot_lags(lags: Sequence[Lags], path: Path) -> None:
+    """A panel for each: the generated frames' correlation along lags, and the true frames'."""
+    canvas = Canvas(figsize=(4.2 * len(lags), 3.4), layout="constrained")
+    for axes, item in zip(canvas.subplots(1, len(lags), squeeze=False, sharey=True)[0], lags, strict=True):
+        axes.axvline(0, color=_GRAY, linewidth=0.8)
+        axes.plot(item.ceiling.lags, item.ceiling.r, color=_GRAY, label="true frames")
+        axes.plot(item.curve.lags, item.curve.r, color=_BLUE, marker="o", markersize=3, label="generated")
+        axes.set_title(item.title, fontsize=9)
+        axes.set_xlabel("lag, frames (right: the video is late)")
+        axes.set_ylim(-0.4, 1.02)
+    canvas.axes[0].set_ylabel("r within clips")
+    canvas.axes[0].legend(fontsize=8)
+    canvas.savefig(path, dpi=_DPI)
+
+
+def plot_confusions(confusions: Sequence[Confusion], path: Path) -> None:
+    """A panel for each: rows are what was asked for, shares of a row are shaded."""
+    canvas = Canvas(figsize=(4.2 * len(confusions), 4.4), layout="constrained")
+    for axes, item in zip(canvas.subplots(1, len(confusions), squeeze=False)[0], confusions, strict=True):
+        shares = item.counts / np.maximum(item.counts.sum(1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row, column in zip(*np.nonzero(item.counts), strict=True):
+            ink = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(item.counts[row, column]), ha="center", va="center", color=ink, fontsize=8)
+        axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=60, ha="right", fontsize=8)
+        axes.set_yticks(range(len(EMOTIONS)), EMOTIONS, fontsize=8)
+        axes.set_xlabel("read from the frames")
+        axes.set_title(item.title, fontsize=9)
+    canvas.axes[0].set_ylabel("asked for")
+    canvas.savefig(path, dpi=_DPI)
+
+
+def plot_drift(drift_db: Float[np.ndarray, " seconds"], must_hold_db: float, path: Path) -> None:
+    """Each second of the long clip against its first, where nothing should move."""
+    canvas = Canvas(figsize=(6, 3), layout="constrained")
+    axes = canvas.subplots()
+    axes.axhline(must_hold_db, color=_RED, linewidth=0.8, label=f"must hold: {must_hold_db:g} dB")
+    axes.plot(np.arange(1, len(drift_db) + 1), drift_db, color=_BLUE)
+    axes.set_xlabel("second of the clip")
+    axes.set_ylabel("PSNR against the first, dB")
+    axes.set_ylim(20, MOST_DB + 1)
+    axes.legend(fontsize=8)
+    canvas.savefig(path, dpi=_DPI)

@@ -1,0 +1,164 @@
+"""Writes an evaluation down: `report.md` for people, `report.json` for programs, plots and a contact sheet (ours)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.figures import Figure, Report
+from evaluation.metrics import Estimate, Motion
+from evaluation.plots import plot_confusions, plot_drift, plot_lags
+from evaluation.steadiness import DRIFT_DB
+from media.preview import contact_sheet
+from models.emotion import EMOTIONS
+
+REPORT_FILE, DATA_FILE = "report.md", "report.json"
+LAGS_FILE, CONFUSIONS_FILE, DRIFT_FILE, PICTURES_FILE = "lags.png", "confusion.png", "drift.png", "emotions.png"
+
+
+def write_report(report: Report, checkpoint: str, folder: Path) -> Path:
+    """Writes the report's files into a folder, over those of an earlier one.
+
+    Args:
+        report: of `evaluation.evaluate`.
+        checkpoint: what was measured, for the heading.
+        folder: made if need be.
+
+    Returns:
+        The Markdown file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    plot_lags(report.lags, folder / LAGS_FILE)
+    plot_confusions(report.confusions, folder / CONFUSIONS_FILE)
+    plot_drift(report.drift_db, DRIFT_DB, folder / DRIFT_FILE)
+    images = np.stack([picture.image for picture in report.pictures])
+    labels = [picture.label for picture in report.pictures]
+    contact_sheet(images, len(images) // 3, labels, folder / PICTURES_FILE)
+    (folder / DATA_FILE).write_text(json.dumps(as_json(report, checkpoint), indent=2) + "\n", encoding="utf-8")
+    path = folder / REPORT_FILE
+    path.write_text(as_markdown(report, checkpoint), encoding="utf-8")
+    return path
+
+
+def as_json(report: Report, checkpoint: str) -> dict[str, object]:
+    """All numbers of a report."""
+    figures = {
+        figure.key: {
+            "title": figure.title,
+            "unit": figure.unit,
+            "holds": figure.holds,
+            "at_least": figure.at_least,
+            "at_most": figure.at_most,
+            **{
+                name: None if estimate is None else asdict(estimate)
+                for name, estimate in (("value", figure.value), ("ceiling", figure.ceiling), ("floor", figure.floor))
+            },
+        }
+        for figure in report.figures
+    }
+    return {
+        "checkpoint": checkpoint,
+        "settings": report.settings.model_dump(),
+        "figures": figures,
+        "lags": {
+            item.title: {"lags": item.curve.lags, "r": item.curve.r, "ceiling": item.ceiling.r} for item in report.lags
+        },
+        "emotions": EMOTIONS,
+        "confusions": {item.title: item.counts.tolist() for item in report.confusions},
+        "motions": {
+            row.name: {"generated": asdict(row.generated), "truth": asdict(row.truth)} for row in report.motions
+        },
+        "drift_db": [round(float(value), 2) for value in report.drift_db],
+        "notes": report.notes,
+        "num_frames": report.num_frames,
+        "seconds": round(report.seconds, 1),
+    }
+
+
+def as_markdown(report: Report, checkpoint: str) -> str:
+    """The report as people read it."""
+    return "\n".join(_lines(report, checkpoint)) + "\n"
+
+
+def _lines(report: Report, checkpoint: str) -> Iterator[str]:
+    steps = report.settings.num_steps
+    yield f"# Evaluation of {checkpoint}"
+    yield ""
+    yield (
+        f"{report.num_frames} generated frames, seed {report.settings.seed}, "
+        f"{'as many steps as the checkpoint says' if steps is None else f'{steps} steps'}, {report.seconds:.0f} s. "
+        "People, voices and sentences are held out."
+    )
+    yield ""
+    yield (
+        "A small network reads the frames (`evaluation/reader.py`). *Ceiling* is its score on the renderer's own frames, "
+        "*floor* that of a broken pairing: another clip's speech, another command, the portrait for the frame. "
+        "In brackets: 95 % intervals over clips."
+    )
+    yield ""
+    yield "| figure | value | ceiling | floor | must hold | |"
+    yield "|---|---|---|---|---|---|"
+    for figure in report.figures:
+        mark = {True: "yes", False: "**no**", None: ""}[figure.holds]
+        cells = [_estimate(estimate, figure.unit) for estimate in (figure.value, figure.ceiling, figure.floor)]
+        yield f"| {figure.title} | {' | '.join(cells)} | {_bound(figure)} | {mark} |"
+    yield ""
+    yield "## Lips along time"
+    yield ""
+    yield "| | peak at lag | true frames |"
+    yield "|---|---|---|"
+    for item in report.lags:
+        yield f"| {item.title} | {item.curve.peak_lag} | {item.ceiling.peak_lag} |"
+    yield ""
+    yield f"![Correlation along lags]({LAGS_FILE})"
+    yield ""
+    yield "## Emotions"
+    yield ""
+    yield f"![What was asked for, and what is read]({CONFUSIONS_FILE})"
+    yield ""
+    yield f"![Portraits, generated frames, and the renderer's]({PICTURES_FILE})"
+    yield ""
+    yield "## Motion"
+    yield ""
+    yield "Generated / true frames. Velocity in standard deviations a frame (white noise: 1.13); shares of power."
+    yield ""
+    yield "| read | velocity | below 1.5 Hz | to 5 Hz | above | variance over the truth's |"
+    yield "|---|---|---|---|---|---|"
+    for row in report.motions:
+        yield f"| {row.name} | {' | '.join(_motion(row.generated, row.truth))} |"
+    yield ""
+    yield "## A long clip"
+    yield ""
+    yield f"![Drift over time]({DRIFT_FILE})"
+    if report.notes:
+        yield ""
+        yield "## Left out"
+        yield ""
+        yield from (f"- {note}" for note in report.notes)
+
+
+def _estimate(estimate: Estimate | None, unit: str) -> str:
+    if estimate is None:
+        return ""
+    digits = 1 if unit == "dB" else 2
+    value = f"{estimate.value:.{digits}f}" + (f" {unit}" if unit else "")
+    if math.isclose(estimate.low, estimate.high):
+        return value
+    return f"{value} ({estimate.low:.{digits}f} to {estimate.high:.{digits}f})"
+
+
+def _bound(figure: Figure) -> str:
+    if figure.at_least is not None:
+        return f"≥ {figure.at_least:g}"
+    return "" if figure.at_most is None else f"≤ {figure.at_most:g}"
+
+
+def _motion(generated: Motion, truth: Motion) -> Iterator[str]:
+    for name in ("velocity", "low", "middle", "high"):
+        yield f"{getattr(generated, name):.2f} / {getattr(truth, name):.2f}"
+    yield f"{generated.variance / max(truth.variance, 1e-9):.2f}"

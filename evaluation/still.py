@@ -1,0 +1,89 @@
+"""How well the autoencoder gives single frames back, on people it never met (ours)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from corpus.drawing import draw_clip
+from corpus.records import Clip
+from corpus.renderer import Frames
+from evaluation import metrics
+from evaluation.figures import Figure
+from evaluation.metrics import Estimate
+from evaluation.scenes import Stage
+from evaluation.takes import Talker
+from models.autoencoder import LatentCodec
+
+PSNR_DB = 31.0
+"""What must hold of whole pictures."""
+
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class _Stills:
+    """True frames, the portraits of the same people, and what the autoencoder makes of the frames; RGB in 0..1."""
+
+    truth: Frames
+    portraits: Float[Tensor, "frames 3 size size"]
+    decoded: Float[Tensor, "frames 3 size size"]
+
+
+def still_figures(pipeline: Talker, stage: Stage, num_frames: int) -> list[Figure]:
+    """PSNR of whole pictures, of mouths and of eyes, and the share of fine detail that is left.
+
+    Floor: the portrait itself, which is what a decoder gives that copies it.
+    """
+    stills = _stills(pipeline, stage, num_frames)
+    masks = {"whole": None, "mouth": stills.truth.mouth_mask, "eyes": stills.truth.eye_mask}
+    figures = [
+        Figure(
+            key=f"vae.{part}",
+            title=f"autoencoder, {part}: PSNR",
+            value=_mean(metrics.psnr(stills.decoded, stills.truth.images, mask)),
+            floor=_mean(metrics.psnr(stills.portraits, stills.truth.images, mask)),
+            unit="dB",
+            at_least=PSNR_DB if part == "whole" else None,
+        )
+        for part, mask in masks.items()
+    ]
+    detail = [
+        metrics.high_pass_ratio(one[None], true[None])
+        for one, true in zip(stills.decoded, stills.truth.images, strict=True)
+    ]
+    figures.append(
+        Figure("vae.high_pass", "autoencoder, energy of fine detail over the truth's", _mean(np.array(detail)))
+    )
+    return figures
+
+
+def _mean(values: np.ndarray) -> Estimate:
+    """Over the frames that have a value: eyes that are shut have no pixels."""
+    return metrics.mean_estimate(values[np.isfinite(values)])
+
+
+@torch.no_grad()
+def _stills(pipeline: Talker, stage: Stage, num_frames: int) -> _Stills:
+    clips = [stage.clips[int(i)] for i in np.linspace(0, len(stage.clips) - 1, num_frames)]
+    pairs = [_pair(stage, clip, k, pipeline.image_size) for k, clip in enumerate(clips)]
+    truth = Frames(*(torch.cat(planes) for planes in zip(*(vars(frame).values() for frame, _ in pairs), strict=True)))
+    portraits = torch.cat([portrait for _, portrait in pairs])
+    codec, dtype = LatentCodec(pipeline.vae), pipeline.vae.dtype
+    decoded = []
+    for images, seen in zip(truth.images.split(_AT_ONCE), portraits.split(_AT_ONCE), strict=True):
+        features = codec.portrait((seen * 2 - 1).to(dtype))
+        decoded.append(codec.decode(codec.encode((images * 2 - 1).to(dtype)), features).float())
+    return _Stills(truth, portraits, ((torch.cat(decoded) + 1) / 2).clamp(0, 1))
+
+
+def _pair(stage: Stage, clip: Clip, k: int, size: int) -> tuple[Frames, Float[Tensor, "1 3 size size"]]:
+    """A frame of a clip, and a picture of the same person from another clip if there is one."""
+    assert clip.identity_seed is not None
+    positions = stage.clips.by_identity[clip.identity_seed]
+    other = stage.clips[positions[k % len(positions)]]
+    return draw_clip(clip, [7 * k % clip.num_frames], size), draw_clip(other, [0], size).images

@@ -1,0 +1,128 @@
+"""Scenes played by a pipeline and read back, each beside what the reader makes of the renderer's own frames (ours)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from evaluation.reader import Reader, Reading, read_frames
+from evaluation.scenes import Scene, truth_images
+from models.autoencoder import PortraitAutoencoder
+from models.emotion import EmotionSource
+from models.encoders import MOTION_SIZE
+from models.long_video import LongVideoConfig
+
+Progress = Callable[[int, int], None]
+"""(frames done, of how many)."""
+
+Part = UInt8[Tensor, "frames H W 3"]
+
+
+class Talker(Protocol):
+    """What is measured: `models.pipeline.EmotiveTalkPipeline`, or anything that can stand in for it."""
+
+    vae: PortraitAutoencoder
+    config: Mapping[str, Any]
+    """Its "num_steps" are ETHD's steps unless a call says otherwise."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of portraits and frames."""
+        ...
+
+    @property
+    def long_video(self) -> LongVideoConfig:
+        """Where chunks and segments begin."""
+        ...
+
+    def __call__(
+        self,
+        portrait: Float[Tensor, "3 H W"],
+        waveform: Float[Tensor, " samples"],
+        emotion: EmotionSource = None,
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+    ) -> Iterator[Part]:
+        """Frames, a few at a time."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """A scene, what the reader sees in the generated frames and in the true ones, and the frame in the middle."""
+
+    scene: Scene
+    reading: Reading
+    truth: Reading
+    middle: UInt8[np.ndarray, "size size 3"]
+
+
+class Camera:
+    """Plays scenes and reads them.
+
+    Args:
+        pipeline: what is measured.
+        reader: the instrument.
+        num_steps: ETHD's; None is the checkpoint's own.
+        seed: of the noise, the same for every scene.
+        num_frames: how many frames all scenes will have, for the progress.
+        progress: told after each part of a video.
+    """
+
+    def __init__(
+        self,
+        pipeline: Talker,
+        reader: Reader,
+        num_steps: int | None,
+        seed: int,
+        num_frames: int,
+        progress: Progress | None,
+    ) -> None:
+        self.pipeline, self.reader = pipeline, reader.eval().to(memory_format=torch.channels_last)
+        self.num_steps = num_steps or pipeline.config["num_steps"]
+        self._seed, self._progress = seed, progress
+        self._num_frames, self.num_done = num_frames, 0
+
+    def play(self, scene: Scene) -> Iterator[Part]:
+        """The generated frames, as many as the scene has.
+
+        Raises:
+            ValueError: the pipeline gave another number of frames.
+        """
+        num = 0
+        for part in self.pipeline(
+            scene.portrait, scene.waveform, scene.emotion, seed=self._seed, num_steps=self.num_steps
+        ):
+            num += len(part)
+            self.num_done += len(part)
+            if self._progress is not None:
+                self._progress(self.num_done, self._num_frames)
+            yield part
+        if num != scene.num_frames:
+            raise ValueError(f"the pipeline gave {num} frames for {scene.num_frames} of speech. It must give as many.")
+
+    def shoot(self, scene: Scene) -> Take:
+        """Plays and reads one scene; its frames are not kept."""
+        parts = list(self.play(scene))
+        middle = torch.cat(parts)[scene.num_frames // 2]
+        return Take(scene, read_frames(self.reader, parts), self.read_truth(scene), middle.numpy())
+
+    def shoot_all(self, scenes: Sequence[Scene]) -> list[Take]:
+        """Each of them."""
+        return [self.shoot(scene) for scene in scenes]
+
+    def read_truth(self, scene: Scene) -> Reading:
+        """What the reader sees in the renderer's frames of a scene: the ceiling."""
+        return read_frames(self.reader, (to_pixels(images) for images in truth_images(scene, MOTION_SIZE)))
+
+
+def to_pixels(images: Float[Tensor, "frames 3 H W"]) -> Part:
+    """RGB in 0..1 to 0..255."""
+    return (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1)

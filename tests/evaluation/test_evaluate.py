@@ -1,0 +1,95 @@
+"""The whole evaluation: a pipeline that draws the truth scores its ceilings, and a random one is reported."""
+
+import json
+
+import numpy as np
+import pytest
+
+from evaluation.evaluate import evaluate
+from evaluation.figures import Settings
+from evaluation.report import write_report
+from evaluation.steadiness import borders
+from models.long_video import LongVideoConfig
+from tests.evaluation.conftest import SETTINGS, TruthTalker, scenes_of
+from tests.models import debug as debug_models
+
+
+@pytest.fixture(scope="module")
+def told() -> list[tuple[int, int]]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def report(corpus, stage, reader, told):
+    talker = TruthTalker(scenes_of(stage, SETTINGS))
+    return evaluate(talker, reader, corpus, SETTINGS, progress=lambda done, total: told.append((done, total)))
+
+
+def test_the_truth_scores_its_ceilings(report):
+    for figure in report.figures:
+        if figure.ceiling is not None:
+            assert figure.value.value == pytest.approx(figure.ceiling.value, abs=1e-3), figure.key
+    for item in report.lags:
+        assert item.curve.r == pytest.approx(item.ceiling.r, abs=1e-3)
+    for row in report.motions:
+        assert row.generated.velocity == pytest.approx(row.truth.velocity, rel=1e-3)
+
+
+def test_every_claim_is_measured(report):
+    keys = {figure.key for figure in report.figures}
+    assert keys >= {
+        "mouth_r.held_out",
+        "mouth_r.swapped",
+        "emotion.label",
+        "emotion.copied",
+        "emotion.image",
+        "emotion.video",
+        "emotion.speech",
+        "intensity",
+        "vae.whole",
+        "vae.mouth",
+        "vae.eyes",
+        "vae.high_pass",
+        "long.mouth_r.1",
+        "long.mouth_r.4",
+        "long.drift",
+        "long.seam_segments",
+    }
+    assert report.figure("long.drift").value.value > 50  # the renderer's background stands still
+    assert any("foreign" in note for note in report.notes)
+
+
+def test_progress_comes_to_its_end(report, told):
+    assert told[-1] == (report.num_frames, report.num_frames)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_the_report_is_written_whole(report, tmp_path):
+    path = write_report(report, "debug", tmp_path)
+    text = path.read_text(encoding="utf-8")
+    for figure in report.figures:
+        assert figure.title in text
+    for name in ("lags.png", "confusion.png", "drift.png", "emotions.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+        assert name in text
+    data = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert data["figures"]["emotion.label"]["value"]["value"] == report.figure("emotion.label").value.value
+    assert np.sum(data["confusions"]["emotion by label, 8-way"]) == SETTINGS.label_clips
+
+
+def test_a_pipeline_of_random_weights_can_be_measured(corpus, reader):
+    settings = Settings.slice().model_copy(
+        update={"clip_frames": 12, "audio_clips": 2, "label_clips": 2, "level_clips": 0, "still_frames": 2, "long_s": 2}
+    )
+    report = evaluate(debug_models.pipeline(), reader, corpus, settings)
+    assert np.isfinite([figure.value.value for figure in report.figures]).all()
+    assert report.figure("vae.whole").holds is False
+    assert report.num_frames == 4 * 12 + 50
+
+
+def test_borders_are_where_the_plan_has_them():
+    segments, chunks = borders(LongVideoConfig(8, 3, 2, "shift", 3), 60, 2)
+    assert segments == [24, 42]
+    assert chunks and not set(chunks) & set(segments)
+    assert all(0 < border < 60 for border in chunks)
+    assert borders(LongVideoConfig(8, 3, 2, "shift", 3), 8, 1) == ([], [])

@@ -1,0 +1,50 @@
+"""All stages, by name and in the order in which a checkpoint is trained; each is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from training.stage import Stage
+
+STAGE_NAMES = ("autoencoder", "lip_sync", "expression", "audio_encoder", "emotion_sources", "vaid", "ethd", "reader")
+
+
+def stage_class(name: str) -> type[Stage]:
+    """The class of a stage by its name; its module is imported only now.
+
+    Raises:
+        ValueError: no stage has that name.
+    """
+    match name:
+        case "autoencoder":
+            from training.autoencoder import AutoencoderStage
+
+            return AutoencoderStage
+        case "lip_sync":
+            from training.lip_sync import LipSyncStage
+
+            return LipSyncStage
+        case "expression":
+            from training.expression import ExpressionStage
+
+            return ExpressionStage
+        case "audio_encoder":
+            from training.audio_encoder import AudioEncoderStage
+
+            return AudioEncoderStage
+        case "emotion_sources":
+            from training.emotion_sources import EmotionSourcesStage
+
+            return EmotionSourcesStage
+        case "vaid":
+            from training.vaid import VAIDStage
+
+            return VAIDStage
+        case "ethd":
+            from training.ethd import ETHDStage
+
+            return ETHDStage
+        case "reader":
+            from training.reader import ReaderStage
+
+            return ReaderStage
+        case _:
+            raise ValueError(f"no stage is called {name!r}; the stages are {', '.join(STAGE_NAMES)}")
