@@ -4,7 +4,7 @@ A corpus is a folder of shards `<split>-<number>.parquet`. A shard's schema carr
 version fails by name. Waveforms are stored as 16-bit samples, tracks as float32, everything at 25 frames a second.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -197,7 +197,7 @@ class Corpus(Sequence[Clip]):
         return (self[index] for index in range(self._length))
 
     @cached_property
-    def _group(self):
+    def _group(self) -> Callable[[int], tuple[Clip, ...]]:
         def read(group: int) -> tuple[Clip, ...]:
             shard, row_group, _ = self._groups[group]
             path = self._shards[shard]

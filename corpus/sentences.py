@@ -43,7 +43,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     ),
     "adjective": tuple(
         "happy small purple wooden quiet famous yellow broken gentle empty heavy modern simple foolish warm bright dark "
-        "cheap rough smooth beautiful marvellous brave fabulous huge pale blue thick thin other fourth fuzzy vivid "
+        "cheap rough smooth beautiful marvellous brave fabulous huge pale blue thick thin northern worthy fuzzy vivid "
         "lovely bitter weird curious sharp wet open narrow poor royal loyal good full awful thoughtful mad fresh easy "
         "obvious impossible usual crimson humble bubbly vague plump".split()
     ),

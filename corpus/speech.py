@@ -8,11 +8,12 @@ import ctypes
 import multiprocessing
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -137,7 +138,7 @@ class _Espeak:
         pieces, phonemes = [np.zeros(0, np.int16)], []
 
         @_Callback
-        def receive(samples, num_samples: int, events) -> int:
+        def receive(samples: Any, num_samples: int, events: Any) -> int:  # ctypes pointers
             if num_samples > 0 and samples:
                 pieces.append(np.ctypeslib.as_array(samples, (num_samples,)).copy())
             for event in _until_end(events):
@@ -175,13 +176,13 @@ class _Espeak:
         corrected, previous = [], 0
         for sample, symbol in phonemes:
             if symbol.startswith(self.STOPS) and 0 < sample <= len(loud):
-                sample = max(previous, min(sample, silent_since[sample - 1]), sample - longest)
+                sample = max(previous, min(sample, int(silent_since[sample - 1])), sample - longest)
             corrected.append((sample, symbol))
             previous = sample
         return corrected
 
 
-def _until_end(events):
+def _until_end(events: Any) -> Iterator[_Event]:
     index = 0
     while events[index].type != _EVENTS_END:
         yield events[index]

@@ -3,7 +3,7 @@
 Splits (a voice is in exactly one):
 
 - `held_out`: espeak-ng's variants number 4, 13, 22, 31, 40 and 49 of `ESPEAK_VARIANTS` (every 9th), in all six accents.
-- `foreign`: flite's `slt`. Neither it nor any other female flite voice is ever trained on: the test of another synthesiser.
+- `foreign`: flite's `slt`, a woman, never trained on: the test of another synthesiser's unseen voice.
 - `train`: the other 49 variants in all six accents, and flite's `awb`, `kal16` and `rms` for 12 % of the identities.
 
 Ours: the paper trains on recorded speech; the table of prosody follows what is known of acted emotion (anger loud and
@@ -108,7 +108,7 @@ def prosody_of(emotion: int, intensity: float, identity_seed: int, rng: np.rando
 
 
 def _as_array(prosody: Prosody) -> Float[np.ndarray, "4"]:
-    return np.array([prosody.rate_wpm, prosody.pitch, prosody.pitch_range, prosody.volume])
+    return np.array([prosody.rate_wpm, prosody.pitch, prosody.pitch_range, prosody.volume], np.float64)
 
 
 def colour(waveform: Float[np.ndarray, "samples"], emotion: int, intensity: float) -> Float[np.ndarray, "samples"]:

@@ -22,19 +22,21 @@ from evaluation.reader import Reader, Reading, mouth_opening
 from evaluation.scenes import LEVELS, Scene, Stage, truth_images
 from evaluation.steadiness import long_figures
 from evaluation.still import still_figures
-from evaluation.takes import Camera, Progress, Take, Talker, to_pixels
+from evaluation.takes import Camera, Progress, Take, to_pixels
 from models.emotion import EMOTIONS
+from models.pipeline import EmotiveTalkPipeline
 from models.sentence_encoder import SentenceEncoderError
 
 MOUTH_R, EMOTION_SHARE = 0.75, 0.50
 """What must hold of mouth opening driven by audio alone, and of emotion swapped as commanded by label."""
 
 _MOVING = (("expression", EXPRESSION, "brow_in"), ("expression", EXPRESSION, "smile"), ("pose", POSE, "yaw"))
+_BLINK = EXPRESSION.index("blink")
 _STILL_LEAVES = ("blink", "gaze_x", "gaze_y")  # of which an emotion's strength says nothing
 
 
 def evaluate(
-    pipeline: Talker,
+    pipeline: EmotiveTalkPipeline,
     reader: Reader,
     corpus: Path,
     settings: Settings,
@@ -90,7 +92,7 @@ def evaluate(
 
     swapped = camera.shoot_all(labels)
     emotions("label", swapped, EMOTION_SHARE)
-    figures.append(_copied_figure(swapped))
+    figures += [_copied_figure(swapped), _blink_figure(swapped)]
     lips("swapped", "mouth opening while the emotion is swapped", swapped)
     for key, scenes in sources.items():
         try:
@@ -217,6 +219,16 @@ def _level_figure(groups: Sequence[Sequence[Take]]) -> Figure:
 
 
 # ----------------------------------------------------------------------------------------------- motion, pictures
+
+
+def _blink_figure(takes: Sequence[Take]) -> Figure:
+    """The renderer's rate is no ceiling, but what to come near to."""
+
+    def rates(readings: Sequence[Reading]) -> Estimate:
+        return metrics.mean_estimate([metrics.blink_rate([r.expression[:, _BLINK].numpy()]) for r in readings])
+
+    generated, true = rates([take.reading for take in takes]), rates([take.truth for take in takes])
+    return Figure("motion.blinks", "blinks a second (true frames: as many as there should be)", generated, true)
 
 
 def _motions(takes: Sequence[Take]) -> tuple[MotionRow, ...]:

@@ -261,8 +261,8 @@ def motion(tracks: Tracks) -> Motion:
         spectrum = np.abs(np.fft.rfft(track)[1:]) ** 2 / len(track)
         hertz = np.fft.rfftfreq(len(track), 1 / FRAMES_PER_S)[1:]
         power += np.histogram(hertz, _SPECTRUM_EDGES_HZ, weights=spectrum)[0]
-    shares = power / max(float(power.sum()), 1e-12)
-    return Motion(float(steps.mean() / max(np.sqrt(variance), 1e-9)), *(float(share) for share in shares), variance)
+    low, middle, high = (power / max(float(power.sum()), 1e-12)).tolist()
+    return Motion(float(steps.mean() / max(np.sqrt(variance), 1e-9)), low, middle, high, variance)
 
 
 def blink_rate(blinks: Tracks) -> float:

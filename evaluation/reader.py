@@ -92,8 +92,9 @@ class Reader(ModelMixin, ConfigMixin):
         """Reads RGB frames in -1..1."""
         out = self.net(to_motion_size(images)).float()
         parameters, emotion = out.split([_NUM_PARAMETERS, len(EMOTIONS)], dim=1)
-        columns = (parameters * self.spread + self.center).split([len(LIP), len(EXPRESSION), len(POSE)], dim=1)
-        return Reading(*columns, emotion)
+        parameters = parameters * self.spread + self.center
+        lip, expression, pose = parameters.split([len(LIP), len(EXPRESSION), len(POSE)], dim=1)
+        return Reading(lip, expression, pose, emotion)
 
 
 @torch.no_grad()

@@ -217,12 +217,12 @@ class Stage:
         performance = chosen if wanted is None else wanted
         num = min(self._num_frames, voice.num_frames, performance.num_frames)
         lip, expression, pose = (
-            torch.from_numpy(track[:num]) for track in (voice.lip, performance.expression, performance.pose)
+            torch.from_numpy(track[:num].copy()) for track in (voice.lip, performance.expression, performance.pose)
         )
         return Scene(
             voice.identity_seed,
             portrait,
-            torch.from_numpy(voice.waveform[: num * SAMPLES_PER_FRAME]),
+            torch.from_numpy(voice.waveform[: num * SAMPLES_PER_FRAME].copy()),
             emotion,
             performance.emotion,
             1.0,

@@ -16,8 +16,8 @@ from evaluation import metrics
 from evaluation.figures import Figure
 from evaluation.metrics import Estimate
 from evaluation.scenes import Stage
-from evaluation.takes import Talker
 from models.autoencoder import LatentCodec
+from models.pipeline import EmotiveTalkPipeline
 
 PSNR_DB = 31.0
 """What must hold of whole pictures."""
@@ -34,7 +34,7 @@ class _Stills:
     decoded: Float[Tensor, "frames 3 size size"]
 
 
-def still_figures(pipeline: Talker, stage: Stage, num_frames: int) -> list[Figure]:
+def still_figures(pipeline: EmotiveTalkPipeline, stage: Stage, num_frames: int) -> list[Figure]:
     """PSNR of whole pictures, of mouths and of eyes, and the share of fine detail that is left.
 
     Floor: the portrait itself, which is what a decoder gives that copies it.
@@ -64,11 +64,11 @@ def still_figures(pipeline: Talker, stage: Stage, num_frames: int) -> list[Figur
 
 def _mean(values: np.ndarray) -> Estimate:
     """Over the frames that have a value: eyes that are shut have no pixels."""
-    return metrics.mean_estimate(values[np.isfinite(values)])
+    return metrics.mean_estimate(values[np.isfinite(values)].tolist())
 
 
 @torch.no_grad()
-def _stills(pipeline: Talker, stage: Stage, num_frames: int) -> _Stills:
+def _stills(pipeline: EmotiveTalkPipeline, stage: Stage, num_frames: int) -> _Stills:
     clips = [stage.clips[int(i)] for i in np.linspace(0, len(stage.clips) - 1, num_frames)]
     pairs = [_pair(stage, clip, k, pipeline.image_size) for k, clip in enumerate(clips)]
     truth = Frames(*(torch.cat(planes) for planes in zip(*(vars(frame).values() for frame, _ in pairs), strict=True)))

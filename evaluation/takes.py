@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,45 +12,13 @@ from torch import Tensor
 
 from evaluation.reader import Reader, Reading, read_frames
 from evaluation.scenes import Scene, truth_images
-from models.autoencoder import PortraitAutoencoder
-from models.emotion import EmotionSource
 from models.encoders import MOTION_SIZE
-from models.long_video import LongVideoConfig
+from models.pipeline import EmotiveTalkPipeline
 
 Progress = Callable[[int, int], None]
 """(frames done, of how many)."""
 
 Part = UInt8[Tensor, "frames H W 3"]
-
-
-class Talker(Protocol):
-    """What is measured: `models.pipeline.EmotiveTalkPipeline`, or anything that can stand in for it."""
-
-    vae: PortraitAutoencoder
-    config: Mapping[str, Any]
-    """Its "num_steps" are ETHD's steps unless a call says otherwise."""
-
-    @property
-    def image_size(self) -> int:
-        """Side of portraits and frames."""
-        ...
-
-    @property
-    def long_video(self) -> LongVideoConfig:
-        """Where chunks and segments begin."""
-        ...
-
-    def __call__(
-        self,
-        portrait: Float[Tensor, "3 H W"],
-        waveform: Float[Tensor, " samples"],
-        emotion: EmotionSource = None,
-        *,
-        seed: int = 0,
-        num_steps: int | None = None,
-    ) -> Iterator[Part]:
-        """Frames, a few at a time."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,15 +45,15 @@ class Camera:
 
     def __init__(
         self,
-        pipeline: Talker,
+        pipeline: EmotiveTalkPipeline,
         reader: Reader,
         num_steps: int | None,
         seed: int,
         num_frames: int,
         progress: Progress | None,
     ) -> None:
-        self.pipeline, self.reader = pipeline, reader.eval().to(memory_format=torch.channels_last)
-        self.num_steps = num_steps or pipeline.config["num_steps"]
+        self.pipeline, self.reader = pipeline, reader.eval()
+        self.num_steps: int = num_steps or pipeline.config["num_steps"]
         self._seed, self._progress = seed, progress
         self._num_frames, self.num_done = num_frames, 0
 

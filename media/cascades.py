@@ -48,12 +48,13 @@ class Search:
 
     side: int
     margin: float
+    sure_votes: int  # so many make a face; clutter has more hits at a larger scale
 
 
 # Most faces are found by the first; the second is for small ones, and for those that touch the picture's edge.
-SEARCHES = (Search(side=448, margin=0.0), Search(side=800, margin=0.2))
-SURE_VOTES = 45  # so many make a face
-SOME_VOTES = 10  # so many do if two eyes are seen in it: dark skin under light hair gets no more
+SEARCHES = (Search(side=448, margin=0.0, sure_votes=45), Search(side=800, margin=0.2, sure_votes=120))
+SOME_VOTES = 4  # so many do if two eyes are seen in it: dark skin between light hair and beard gets no more
+EYE_HITS = 3  # of 8: how many looks must see each eye
 MIN_FACE = 32  # pixels, in the scaled picture
 MIN_SIDE = 256  # smaller pictures are scaled up to it
 
@@ -61,7 +62,7 @@ MIN_SIDE = 256  # smaller pictures are scaled up to it
 def detect_faces(image: Image) -> list[FaceBox]:
     """Find the upright frontal faces of a picture, left to right; empty if there are none."""
     for search in SEARCHES:
-        found = _elect(image, _votes(image, search))
+        found = _elect(image, _votes(image, search), search.sure_votes)
         if found:
             return sorted(found, key=lambda box: box.center)
     return []
@@ -98,7 +99,7 @@ def _votes(image: Image, search: Search) -> Votes:
     return (votes - [margin, margin, 0, 0]) / scale
 
 
-def _elect(image: Image, votes: Votes) -> list[FaceBox]:
+def _elect(image: Image, votes: Votes, sure_votes: int) -> list[FaceBox]:
     """Gather the votes to faces, the most voted first; drop the doubtful, and what lies on a stronger face."""
     found: list[FaceBox] = []
     needed = float(SOME_VOTES)
@@ -113,7 +114,7 @@ def _elect(image: Image, votes: Votes) -> list[FaceBox]:
         if any(_touch(box, stronger) for stronger in found):
             continue
         by_eyes = _box_by_eyes(image, box)
-        if by_eyes is None and strength < SURE_VOTES:
+        if by_eyes is None and strength < sure_votes:
             continue
         found.append(box if by_eyes is None else _mean(box, by_eyes))
         needed = max(needed, MIN_SHARE * strength)
@@ -147,8 +148,9 @@ def _box_by_eyes(image: Image, face: FaceBox) -> FaceBox | None:
     The votes' boxes vary by a quarter in width over the expressions of one person, the distance of the eyes by a tenth;
     but it differs between people, who have the votes' box in common. Hence the mean of both.
     """
-    left, top = max(0, round(face.x)), max(0, round(face.y))
-    patch = image[top : round(face.y + face.height * 0.65), left : round(face.x + face.width)]
+    beside = 0.2 * face.width  # a doubtful box may be too narrow for both
+    left, top = max(0, round(face.x - beside)), max(0, round(face.y))
+    patch = image[top : round(face.y + 0.65 * face.height), left : round(face.x + face.width + beside)]
     scale = 160 / face.width
     patch = cv2.resize(patch, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     hits = [
@@ -159,7 +161,7 @@ def _box_by_eyes(image: Image, face: FaceBox) -> FaceBox | None:
     eyes = np.concatenate([hit.reshape(-1, 4) for hit in hits]).astype(np.float64)
     centers = (eyes[:, :2] + eyes[:, 2:] / 2) / scale + [left, top]
     on_left = centers[:, 0] < face.center[0]
-    if min(on_left.sum(), (~on_left).sum()) < 2:
+    if min(on_left.sum(), (~on_left).sum()) < EYE_HITS:
         return None
     one, two = np.median(centers[on_left], axis=0), np.median(centers[~on_left], axis=0)
     distance = float(np.hypot(*(two - one)))

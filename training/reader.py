@@ -117,8 +117,8 @@ class ReaderStage(Stage[ReaderBatch]):
             return faces.lip[0], faces.expression[0], faces.pose[0], NO_EMOTION, 0.0
         clip = self.corpus[int(generator.integers(len(self.corpus)))]
         frame = int(generator.integers(clip.num_frames))
-        tracks = (torch.from_numpy(track[frame].copy()) for track in (clip.lip, clip.expression, clip.pose))
-        return *tracks, int(clip.emotion_per_frame[frame]), clip.intensity
+        lip, expression, pose = (torch.from_numpy(t[frame].copy()) for t in (clip.lip, clip.expression, clip.pose))
+        return lip, expression, pose, int(clip.emotion_per_frame[frame]), clip.intensity
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """On true frames of held-out people: r of single parameters, and the emotion of frames and clips (8-way)."""
@@ -131,7 +131,7 @@ class ReaderStage(Stage[ReaderBatch]):
                 (clip, draw_clip(clip, range(0, clip.num_frames, 2), MOTION_SIZE).images) for clip in clips
             ]
         readings = [module.reader(images * 2 - 1) for _, images in self._held_out]
-        truth = [[torch.from_numpy(t[::2]) for t in (c.lip, c.expression, c.pose)] for c, _ in self._held_out]
+        truth = [[torch.from_numpy(t[::2].copy()) for t in (c.lip, c.expression, c.pose)] for c, _ in self._held_out]
         lip, face, pose = (torch.cat([clip[i] for clip in truth]) for i in range(3))
         lips = correlations(torch.cat([r.lip for r in readings]), lip)
         faces = correlations(torch.cat([r.expression for r in readings]), face)
@@ -156,5 +156,5 @@ class ReaderStage(Stage[ReaderBatch]):
 
     def save(self, module: nn.Module, checkpoint: Path) -> None:
         """Writes the reader into the folder itself, in half precision: it is no part of the pipeline."""
-        module.reader.to(torch.float16).save_pretrained(checkpoint)
-        module.reader.to(torch.float32)
+        module.reader.half().save_pretrained(checkpoint)
+        module.reader.float()

@@ -48,8 +48,6 @@ def evaluate(
     if output.exists() and not output.is_dir():
         raise InputError("output_not_folder", f"output {quoted(output)} is not a folder", "Give a folder's name.")
 
-    import torch
-
     from emotivetalk.progress import progress_bar
     from evaluation.evaluate import evaluate as measure
     from evaluation.figures import Settings
@@ -58,7 +56,7 @@ def evaluate(
     from models.pipeline import load_pipeline
 
     settings = Settings.slice(steps, seed) if part else Settings(num_steps=steps, seed=seed)
-    network = Reader.from_pretrained(instrument, torch_dtype=torch.float32)
+    network = Reader.from_pretrained(instrument)
     with progress_bar("frames") as bar:
         report = measure(load_pipeline(folder), network, corpus, settings, progress=bar.at)
     typer.echo(write_report(report, checkpoint_id(folder), output))

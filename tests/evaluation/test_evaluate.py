@@ -46,6 +46,7 @@ def test_every_claim_is_measured(report):
         "emotion.video",
         "emotion.speech",
         "intensity",
+        "motion.blinks",
         "vae.whole",
         "vae.mouth",
         "vae.eyes",
@@ -89,7 +90,8 @@ def test_a_pipeline_of_random_weights_can_be_measured(corpus, reader):
 
 def test_borders_are_where_the_plan_has_them():
     segments, chunks = borders(LongVideoConfig(8, 3, 2, "shift", 3), 60, 2)
-    assert segments == [24, 42]
-    assert chunks and not set(chunks) & set(segments)
+    assert segments == [21, 40]  # three of 24 frames at most that share two, balanced; what is pinned is not new
+    assert chunks
+    assert not set(chunks) & set(segments)
     assert all(0 < border < 60 for border in chunks)
     assert borders(LongVideoConfig(8, 3, 2, "shift", 3), 8, 1) == ([], [])

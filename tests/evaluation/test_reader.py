@@ -52,14 +52,14 @@ def test_half_precision_comes_back_from_its_folder(reader, tmp_path):
     half = Reader((16, 32, 32), 32)
     half.load_state_dict(reader.state_dict())
     half.half().save_pretrained(tmp_path)
-    again = Reader.from_pretrained(tmp_path, torch_dtype=torch.float32)
+    again = Reader.from_pretrained(tmp_path)
     images = torch.rand(2, 3, 128, 128)
     assert torch.allclose(again(images).lip, reader(images).lip, atol=2e-2)
 
 
 @pytest.mark.skipif(not SHIPPED.is_dir(), reason="no reader ships yet")
 def test_the_shipped_reader_reads_people_it_never_met():
-    reader = Reader.from_pretrained(SHIPPED, torch_dtype=torch.float32)
+    reader = Reader.from_pretrained(SHIPPED)
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 3e6
     faces = sample_faces(48, np.random.default_rng(3))
     people = Identity.sample(48, FIRST_HELD_OUT_IDENTITY + 77)

@@ -1,0 +1,62 @@
+"""The reader's stage: samples are functions of their seeds, and what is saved is what evaluation loads."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from evaluation.reader import Reader
+from models.emotion import EMOTIONS
+from tests.training import debug
+from training.config import load_config
+from training.loop import train
+from training.reader import NO_EMOTION, ReaderStage
+
+CONFIG = Path(__file__).resolve().parents[2] / "train_configs" / "reader_debug.yaml"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("reader")
+    debug.write_corpus(folder)
+    return folder
+
+
+@pytest.fixture
+def config(corpus, tmp_path):
+    return load_config(CONFIG, [f"stage.corpus={corpus}", f"output={tmp_path}", "validate_every=6"])
+
+
+def test_a_sample_is_a_function_of_its_seed(config):
+    stage = ReaderStage(config.stage)
+    batch, swapped = stage.batch([5, 6]), stage.batch([6, 5])
+    assert torch.allclose(batch.images, swapped.images.flip(0), atol=1e-6)
+    assert torch.equal(batch.parameters, swapped.parameters.flip(0))
+
+
+def test_only_faces_of_the_corpus_have_an_emotion(config):
+    stage = ReaderStage(config.stage)
+    emotions = stage.batch(range(24)).emotion
+    assert {NO_EMOTION} < set(emotions.tolist()) <= {NO_EMOTION, *range(len(EMOTIONS))}
+
+
+def test_faces_without_an_emotion_say_nothing_of_it(config):
+    stage = ReaderStage(config.stage)
+    batch = stage.batch(range(24))
+    stage.module(batch).terms["emotion"].backward()
+    weight = stage.module.reader.net[-1].weight.grad
+    assert weight[-len(EMOTIONS) :].abs().sum() > 0
+    assert weight[: -len(EMOTIONS)].abs().sum() == 0
+    batch.emotion.fill_(NO_EMOTION)
+    assert stage.module(batch).terms["emotion"] == 0
+
+
+def test_what_is_trained_can_be_loaded(config):
+    result = train(config)
+    assert result.is_finished
+    assert {"opening", "smile", "blink", "emotion_clip"} < result.metrics.keys()
+    reader = Reader.from_pretrained(result.checkpoint)
+    assert torch.isfinite(reader(torch.zeros(1, 3, 128, 128)).lip).all()
+    saved = load_file(result.checkpoint / "diffusion_pytorch_model.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float16}
