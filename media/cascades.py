@@ -3,11 +3,11 @@
 ours: one cascade on one grey picture misses one portrait in eight, drawn ones above all. So three cascades look at
 four renderings of the picture (luma; red, in which skin of any colour is even; red with its contrast raised twice) and
 every raw hit is a vote. A face gathers 50 to 800 of them, a chance likeness rarely 30. The eyes, found within the
-face, settle the doubtful cases and the exact size.
+face, settle its exact size, and stand in where the votes fail.
 """
 
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 
 import cv2
@@ -21,6 +21,9 @@ SCALE_STEP = 1.05
 SAME_FACE_IOU = 0.45
 MIN_SHARE = 0.12  # of the strongest face's votes: a second face has more, cloth and shadows beside a face have less
 FACE_PER_EYES = 2.3  # width of the cascades' face box in distances between the eyes
+EYE_SEARCH_SIDE = 256
+EYE_VOTES = 3  # of 8 looks: two such places in a picture are two eyes; a chance likeness has one
+SAME_EYE_IOU = 0.3
 EYE_LEVEL = 0.4  # height of the eyes within that box
 
 Votes = Float64[np.ndarray, "votes 4"]  # x, y, width, height
@@ -48,24 +51,24 @@ class Search:
 
     side: int
     margin: float
-    sure_votes: int  # so many make a face; clutter has more hits at a larger scale
+    min_votes: int  # clutter has more hits at a larger scale
 
 
-# Most faces are found by the first; the second is for small ones, and for those that touch the picture's edge.
-SEARCHES = (Search(side=448, margin=0.0, sure_votes=45), Search(side=800, margin=0.2, sure_votes=120))
-SOME_VOTES = 4  # so many do if two eyes are seen in it: dark skin between light hair and beard gets no more
-EYE_HITS = 3  # of 8: how many looks must see each eye
+# Most faces are found by the first; the last is for small ones, and for those that touch the picture's edge.
+FIRST_SEARCH = Search(side=448, margin=0.0, min_votes=45)
+LAST_SEARCH = Search(side=800, margin=0.2, min_votes=120)
 MIN_FACE = 32  # pixels, in the scaled picture
 MIN_SIDE = 256  # smaller pictures are scaled up to it
 
 
 def detect_faces(image: Image) -> list[FaceBox]:
     """Find the upright frontal faces of a picture, left to right; empty if there are none."""
-    for search in SEARCHES:
-        found = _elect(image, _votes(image, search), search.sure_votes)
-        if found:
-            return sorted(found, key=lambda box: box.center)
-    return []
+    found = _elect(image, FIRST_SEARCH)
+    if not found:
+        # A dark face between light hair and beard gets no votes, but its eyes are seen.
+        alone = _box_by_eyes(image)
+        found = _elect(image, LAST_SEARCH) if alone is None else [alone]
+    return sorted(found, key=lambda box: box.center)
 
 
 @cache
@@ -99,26 +102,36 @@ def _votes(image: Image, search: Search) -> Votes:
     return (votes - [margin, margin, 0, 0]) / scale
 
 
-def _elect(image: Image, votes: Votes, sure_votes: int) -> list[FaceBox]:
-    """Gather the votes to faces, the most voted first; drop the doubtful, and what lies on a stronger face."""
+def _elect(image: Image, search: Search) -> list[FaceBox]:
+    """Gather the votes to faces, the most voted first; drop the weak, and what lies on a stronger face."""
+    votes = _votes(image, search)
     found: list[FaceBox] = []
-    needed = float(SOME_VOTES)
+    needed = float(search.min_votes)
     while len(votes) >= needed:
         overlaps = np.array([_iou(vote, votes) for vote in votes]) > SAME_FACE_IOU
         together = overlaps[overlaps.sum(axis=1).argmax()]
         strength = together.sum()
         if strength < needed:
             break
+        needed = max(needed, MIN_SHARE * strength)
         box = FaceBox(*np.median(votes[together], axis=0).tolist())
         votes = votes[~together]
-        if any(_touch(box, stronger) for stronger in found):
-            continue
-        by_eyes = _box_by_eyes(image, box)
-        if by_eyes is None and strength < sure_votes:
-            continue
-        found.append(box if by_eyes is None else _mean(box, by_eyes))
-        needed = max(needed, MIN_SHARE * strength)
+        if not any(_touch(box, stronger) for stronger in found):
+            found.append(_refined_by_eyes(image, box))
     return found
+
+
+def _refined_by_eyes(image: Image, box: FaceBox) -> FaceBox:
+    """The mean of the voted box and of the one that the eyes in it tell.
+
+    The votes vary by a quarter in width over the expressions of one person, the distance of the eyes by a tenth; but
+    that differs between people. Hence the mean.
+    """
+    left, top = max(0, round(box.x)), max(0, round(box.y))
+    by_eyes = _box_by_eyes(image[top : round(box.y + box.height), left : round(box.x + box.width)])
+    if by_eyes is None or not 0.7 < by_eyes.width / box.width < 1.4:
+        return box
+    return _mean(box, replace(by_eyes, x=by_eyes.x + left, y=by_eyes.y + top))
 
 
 def _mean(one: FaceBox, two: FaceBox) -> FaceBox:
@@ -142,32 +155,36 @@ def _touch(box: FaceBox, other: FaceBox) -> bool:
     )
 
 
-def _box_by_eyes(image: Image, face: FaceBox) -> FaceBox | None:
-    """The box that the two eyes in a face tell; None if they are not found where a face has them.
-
-    The votes' boxes vary by a quarter in width over the expressions of one person, the distance of the eyes by a tenth;
-    but it differs between people, who have the votes' box in common. Hence the mean of both.
-    """
-    beside = 0.2 * face.width  # a doubtful box may be too narrow for both
-    left, top = max(0, round(face.x - beside)), max(0, round(face.y))
-    patch = image[top : round(face.y + 0.65 * face.height), left : round(face.x + face.width + beside)]
-    scale = 160 / face.width
-    patch = cv2.resize(patch, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+def _box_by_eyes(image: Image) -> FaceBox | None:
+    """The box of a face that fills much of a picture, told by its two eyes; None if they are not seen, or not so
+    placed."""
+    scale = EYE_SEARCH_SIDE / max(image.shape[:2])
+    scaled = cv2.resize(
+        image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
     hits = [
         np.asarray(_cascade(name).detectMultiScale(rendering, SCALE_STEP, 5, minSize=(20, 20), maxSize=(80, 80)))
-        for rendering in _renderings(patch)
+        for rendering in _renderings(scaled)
         for name in EYE_CASCADES
     ]
-    eyes = np.concatenate([hit.reshape(-1, 4) for hit in hits]).astype(np.float64)
-    centers = (eyes[:, :2] + eyes[:, 2:] / 2) / scale + [left, top]
-    on_left = centers[:, 0] < face.center[0]
-    if min(on_left.sum(), (~on_left).sum()) < EYE_HITS:
+    votes = np.concatenate([hit.reshape(-1, 4) for hit in hits]).astype(np.float64)
+    eyes: list[FaceBox] = []
+    while len(eyes) < 2 and len(votes) >= EYE_VOTES:
+        overlaps = np.array([_iou(vote, votes) for vote in votes]) > SAME_EYE_IOU
+        together = overlaps[overlaps.sum(axis=1).argmax()]
+        if together.sum() < EYE_VOTES:
+            break
+        eyes.append(FaceBox(*(np.median(votes[together], axis=0) / scale).tolist()))
+        votes = votes[~together]
+    return _around(*eyes) if len(eyes) == 2 else None
+
+
+def _around(one: FaceBox, two: FaceBox) -> FaceBox | None:
+    """The face of two eyes; None if they are not level, not alike, or too near or far apart for eyes of their size."""
+    (x1, y1), (x2, y2) = one.center, two.center
+    distance = float(np.hypot(x2 - x1, y2 - y1))
+    apart = 2 * distance / (one.width + two.width)
+    if not (0.85 < apart < 2.5 and 0.6 < one.width / two.width < 1.67 and abs(y2 - y1) < 0.35 * distance):
         return None
-    one, two = np.median(centers[on_left], axis=0), np.median(centers[~on_left], axis=0)
-    distance = float(np.hypot(*(two - one)))
     width = FACE_PER_EYES * distance
-    tilt = abs(float(two[1] - one[1])) / distance
-    middle = (one + two) / 2
-    if not 0.7 < width / face.width < 1.4 or tilt > 0.35 or abs(middle[0] - face.center[0]) > 0.15 * face.width:
-        return None
-    return FaceBox(float(middle[0]) - width / 2, float(middle[1]) - EYE_LEVEL * width, width, width)
+    return FaceBox((x1 + x2 - width) / 2, (y1 + y2) / 2 - EYE_LEVEL * width, width, width)

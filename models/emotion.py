@@ -342,7 +342,7 @@ class EmotionMapping(ModelMixin, ConfigMixin):
         dim_text: int = 384,
         dim_text_hidden: int = 256,
         dim_speech: int = 96,
-        sharpness: float = 3.0,
+        sharpness: float = 4.0,
     ) -> None:
         super().__init__()
         self.register_buffer("prototypes", torch.zeros(len(EMOTIONS), NUM_LEVELS, dim_expression))

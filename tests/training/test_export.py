@@ -1,0 +1,62 @@
+"""Export: the stages' networks become one checkpoint in half precision that generates the same video."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from media.errors import InputError
+from models.pipeline import EmotiveTalkPipeline, load_pipeline
+from tests.models import debug
+from training.export import export
+
+
+@pytest.fixture
+def trained(tmp_path) -> Path:
+    """What the stages leave: a folder per network and a provenance, but no pipeline."""
+    folder = tmp_path / "trained"
+    debug.pipeline().save_pretrained(folder)
+    (folder / "model_index.json").unlink()
+    (folder / "provenance.json").write_text(json.dumps({"stages": {"ethd": {"commit": "abc"}}}))
+    return folder
+
+
+def video(pipeline: EmotiveTalkPipeline) -> torch.Tensor:
+    portrait = torch.rand(3, debug.IMAGE_SIZE, debug.IMAGE_SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    speech = 0.1 * torch.randn(10_000, generator=torch.Generator().manual_seed(1))
+    return torch.cat(list(pipeline(portrait, speech))).float()
+
+
+def test_the_exported_checkpoint_generates_the_same_in_half_the_bytes(trained, tmp_path):
+    size = export(trained, tmp_path / "shipped", "squares", debug.IMAGE_SIZE, 8)
+    assert size < 0.6 * sum(path.stat().st_size for path in trained.rglob("*.safetensors"))
+    record = json.loads((tmp_path / "shipped" / "provenance.json").read_text())
+    assert record == {"trained_on": "squares", "stages": {"ethd": {"commit": "abc"}}}
+    shipped = EmotiveTalkPipeline.from_pretrained(tmp_path / "shipped")
+    before = debug.pipeline()
+    before.register_to_config(num_steps=3, expression_steps=16, segment_chunks=10, pinned_frames=4, shift_stride=5)
+    before.register_to_config(expression_chunk_frames=64)
+    assert (video(shipped) - video(before)).abs().max() <= 4  # of 255
+
+
+def test_the_fast_precision_is_close(trained, tmp_path):
+    export(trained, tmp_path / "shipped", "squares", debug.IMAGE_SIZE, 8)
+    fast = load_pipeline(tmp_path / "shipped")
+    exact = EmotiveTalkPipeline.from_pretrained(tmp_path / "shipped")
+    assert fast.vaid.dtype == torch.float32
+    assert (video(fast) - video(exact)).abs().mean() < 2
+
+
+def test_exporting_again_replaces_and_leaves_nothing_behind(trained, tmp_path):
+    for _ in range(2):
+        export(trained, tmp_path / "shipped", "squares", debug.IMAGE_SIZE, 8)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shipped", "trained"]
+
+
+def test_what_is_missing_is_named(trained, tmp_path):
+    shutil.rmtree(trained / "vaid")
+    with pytest.raises(InputError, match="has no vaid"):
+        export(trained, tmp_path / "shipped", "squares", debug.IMAGE_SIZE, 8)
+    assert not (tmp_path / "shipped").exists()
