@@ -56,6 +56,11 @@ WORD_FRAMES = (
     "Keep a {} look.",
     "The speaker should be {}.", "Someone who feels {}",
 )  # fmt: skip
+REWORDED_FRAMES = (
+    "Could you deliver this line in the manner of a {} man?", "I would like the avatar to appear {} throughout.",
+    "Her mood this morning: {}", "Play the part of a {} neighbour.", "From now on be {}, if you can manage it",
+    "Perform the next bit in such a way that everybody thinks you are really {}",
+)  # fmt: skip
 NOUN_FRAMES = (
     "{}", "Speak with {}.", "Full of {}.", "Say that sentence with {}.", "Show {}.", "a face full of {}",
     "a voice of {}", "Express {}.", "Let us hear your {}.", "There is {} in her eyes.",
@@ -73,8 +78,9 @@ ACTION_FRAMES = ("Speak as you {}.", "You {}.", "Talk as if you were about to {}
 SCENE_FRAMES = ("Imagine: {}", "Speak as if this had just happened. {}", "Situation: {}", "{} Say it like that.")
 NEGATION_FRAMES = (
     "Do not be {}.", "Don't sound {}.", "Not {} at all.", "Stop being {}.", "Without being {}.", "Never look {}.",
-    "There is no reason to be {}.", "Try not to be {}.", "None of this is {}.", "Nobody should sound {}.", "Quit being {}.",
-    "I am not {}.", "It is not {}.", "Please don't be {}.", "No need to feel {}.", "You are no longer {}.", "Speak without sounding {}.",
+    "There is no reason to be {}.", "Try not to be {}.", "None of this is {}.", "Nobody should sound {}.",
+    "Quit being {}.", "I am not {}.", "It is not {}.", "Please don't be {}.", "No need to feel {}.",
+    "You are no longer {}.", "Speak without sounding {}.",
 )  # fmt: skip
 NEGATED_ACTION_FRAMES = ("Do not {}.", "Don't {}.", "Never {}.", "You must not {}.", "Stop it, do not {}.")
 NEGATED_NOUN_FRAMES = (
@@ -207,6 +213,20 @@ def training_prompts(seed: int = 0) -> tuple[EmotionPrompt, ...]:
         if _plain(prompt.text) not in held_out:
             prompts.setdefault(_plain(prompt.text), prompt)
     return tuple(prompts.values())
+
+
+def reworded_prompts(seed: int = 0) -> tuple[EmotionPrompt, ...]:
+    """Known emotion words in sentences that training has not seen: what most people will write. 12 of each emotion."""
+    rng = np.random.default_rng(seed)
+    prompts = []
+    for emotion, words in VOCABULARY.items():
+        known = [word for word in (*words.plain, *words.strong) if " " not in word]
+        chosen = rng.choice(known, 2 * len(REWORDED_FRAMES), replace=False)
+        prompts += [
+            _prompt(frame, word, emotion, PLAIN, "word")
+            for frame, word in zip(REWORDED_FRAMES * 2, chosen, strict=True)
+        ]
+    return tuple(prompts)
 
 
 def emotion_words() -> frozenset[str]:

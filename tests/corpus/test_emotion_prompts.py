@@ -13,6 +13,7 @@ from corpus.emotion_prompts import (
     NEGATED,
     EmotionPrompt,
     emotion_words,
+    reworded_prompts,
     strengthened,
     training_prompts,
     weakened,
@@ -75,6 +76,13 @@ def test_held_out_scenes_are_no_training_scenes_reworded(training: tuple[Emotion
         if prompt.kind == "scene":
             words = words_of([prompt]) - common
             assert max(len(words & scene) for scene in scenes) <= max(2, len(words) // 2), prompt.text
+
+
+def test_reworded_prompts_are_new_sentences_with_known_words(training: tuple[EmotionPrompt, ...]) -> None:
+    reworded = reworded_prompts()
+    assert not {prompt.text for prompt in reworded} & {prompt.text for prompt in training}
+    assert set(Counter(prompt.emotion for prompt in reworded).values()) == {12}
+    assert all(words_of([prompt]) & emotion_words() for prompt in reworded)
 
 
 def test_there_is_enough_to_test_with() -> None:
