@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from corpus.drawing import draw_clip
 from corpus.records import Split, read_corpus
-from media.preview import contact_sheet
+from media.preview import contact_sheet, save_animation
 from models.autoencoder import LatentCodec, PortraitAutoencoder
 from models.diffusion import (
     denoise,
@@ -170,19 +170,21 @@ class ETHDStage(Stage[ETHDBatch]):
 
     @torch.no_grad()
     def preview(self, module: nn.Module, folder: Path, step: int) -> None:
-        """Rows: the truth's latents decoded, and ETHD's, of four held-out clips."""
+        """A sheet of four held-out clips, the truth's latents decoded above ETHD's, and the same as a moving picture."""
         batch = self._validation()
         sampled = self._sample(module, batch, 4)
-        vae = PortraitAutoencoder.from_pretrained(self.config.checkpoint / "vae").eval()
-        codec, pictures, labels = LatentCodec(vae), [], []
+        codec = LatentCodec(PortraitAutoencoder.from_pretrained(self.config.checkpoint / "vae").eval())
+        rows, labels = [], []
         for i in range(0, len(batch.latents), max(1, len(batch.latents) // 4)):
-            portrait_images = self._held_out_clips().portrait(batch, i)
-            features = codec.portrait(portrait_images)
+            portrait = codec.portrait(self._held_out_clips().portrait(batch, i))
             for name, latents in (("truth", batch.latents[i]), ("ETHD", sampled[i])):
-                images = codec.decode(latents[::2], features)
-                pictures += list(((images + 1) * 127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy())
-                labels += [name] * len(images)
-        contact_sheet(np.stack(pictures), len(batch.latents[0, ::2]), labels, folder / f"{step:06d}.png")
+                images = codec.decode(latents, portrait)
+                rows.append(((images + 1) * 127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy())
+                labels += [name] * len(images[::2])
+        sheet = np.concatenate([row[::2] for row in rows])
+        contact_sheet(sheet, len(rows[0][::2]), labels, folder / f"{step:06d}.png")
+        side_by_side = np.concatenate([np.concatenate(pair, 1) for pair in zip(rows[::2], rows[1::2])], 2)
+        save_animation(side_by_side, folder / f"{step:06d}.webp", fps=25)
 
     def save(self, module: nn.Module, checkpoint: Path) -> None:
         """Writes `ethd/` and `scheduler/`."""

@@ -124,7 +124,7 @@ class LipSyncStage(Stage[LipSyncBatch]):
         return metrics
 
     def preview(self, module: nn.Module, folder: Path, step: int) -> None:
-        """Writes the jaw's tracks of one clip is left to the evaluation; this stage has no picture of its own."""
+        """Nothing to look at: the latents show in what the later stages draw."""
 
     def save(self, module: nn.Module, checkpoint: Path) -> None:
         """Writes `lip_encoder/` and `audio_encoder/`."""
