@@ -48,48 +48,87 @@ STRONG_MODIFIERS = ("very", "extremely", "really", "incredibly", "absolutely", "
 WEAK_AMOUNTS = ("a hint of", "a little", "slight", "some mild", "a tinge of")
 STRONG_AMOUNTS = ("great", "the greatest", "extreme", "intense", "so much")
 
-FRAMES_PER_WORD, FRAMES_PER_ADVERB, FRAMES_PER_ACTION, FRAMES_PER_SCENE = 6, 3, 2, 2
+# How people ask for a word: short frames, or a request and a clause, or a subject and a statement, and then a tail.
 WORD_FRAMES = (
-    "Be {}.", "Sound {}.", "Look {}.", "Speak as if you were {}.", "You are {}.", "I feel {}.", "She looks {}.",
-    "He is {} today.", "Say that sentence as if you were {}.", "Act {}.", "Make the person look {}.", "A {} face.",
-    "Speak in a {} voice.", "a {} expression", "Say this in a {} tone.", "Talk like somebody who is {}.",
-    "Keep a {} look.",
-    "The speaker should be {}.", "Someone who feels {}",
+    "Be {}.", "Sound {}.", "Look {}.", "Speak as if you were {}.", "You are {}.", "I feel {}.", "A {} face.", "{}!",
+    "Say that sentence as if you were {}.", "Speak in a {} voice.", "a {} expression", "Say this in a {} tone.",
+    "Someone who feels {}", "emotion: {}", "tone: {}", "in a {} mood", "{}, please", "a {} person", "feeling {}",
+    "style: {}, slowly", "the voice of a {} woman", "a {} man speaks", "{} and slow", "the {} look of a child",
+)  # fmt: skip
+WORD_CLAUSES = (
+    "be {}", "sound {}", "look {}", "act {}", "seem {}", "speak in a {} way", "talk in a {} voice", "stay {}",
+    "say this line in a {} tone", "read the text like a {} person", "say it as if you were {}", "become {}",
+    "play a {} character", "answer like someone who is {}", "make a {} face", "keep a {} expression", "feel {}",
+    "come across as {}", "pretend to be {}", "speak like a {} actor", "present yourself as {}", "talk as a {} boss would",
+)  # fmt: skip
+NOUN_FRAMES = ("{}", "Full of {}.", "a face full of {}", "a voice of {}", "emotion: {}", "With {}!", "pure {}")
+NOUN_CLAUSES = (
+    "speak with {}", "say that sentence with {}", "show {}", "express {}", "answer full of {}", "feel {}",
+    "put {} into your voice", "say it with {} in your eyes", "let us hear {}", "read this with {} on your face",
+)  # fmt: skip
+ADVERB_FRAMES = ("{}", "Speak {}.", "Say that sentence {}.", "She speaks {}.", "He replied {}.")
+ADVERB_CLAUSES = (
+    "speak {}",
+    "say that sentence {}",
+    "talk {}",
+    "answer {}",
+    "look at me {}",
+    "read this {}",
+    "say it {}",
+)
+ACTION_FRAMES = ("You {}.", "{}!", "They {}.")
+ACTION_CLAUSES = (
+    "speak as you {}",
+    "talk as if you were about to {}",
+    "act like those who {}",
+    "speak while you {}",
+    "{}",
+)
+REQUESTS = (
+    "{}", "{}", "Please {}", "Can you {}", "I want you to {}", "Let the speaker {}", "Make her {}", "Make him {}",
+    "Try to {}", "We need you to {}", "The actor should {}", "Have the woman {}", "In this scene, {}", "You must {}",
+    "For this clip, {}", "Would you {}", "The character has to {}", "It would be nice if you could {}", "Now {}",
+    "The man in the photo should {}", "My wish: {}", "When you are ready, {}", "I'd love to see you {}", "You'd better {}",
+    "The script says: {}", "Next, {}", "She ought to {}", "Tell the presenter to {}", "Ask the girl to {}",
+)  # fmt: skip
+SUBJECTS = (
+    "She", "He", "My brother", "The queen", "The customer", "The old man", "This girl", "The teacher", "The doctor",
+    "The woman in the picture", "I", "My colleague", "The captain", "Her voice", "The student", "The whole family",
+)  # fmt: skip
+STATEMENTS = (
+    "is {}", "feels {}", "looks {}", "was {} that evening", "has become {}", "sounds {}", "seems {}", "got {}",
+    "has been {} all day", "speaks like someone who is {}", "turned {}", "wants to look {}", "remained {}", "was so {}",
+)  # fmt: skip
+NOUN_STATEMENTS = (
+    "speaks with {}", "is full of {}", "feels {}", "shows {}", "answered with {}", "knows nothing but {}", "radiates {}",
+)  # fmt: skip
+TAILS = (
+    "", "", "", "", " from beginning to end", " this time", " in the whole video", " while you speak", " today", " now",
+    " in front of the camera", " on the phone", " in front of the class", " when the door opens", " for ten seconds",
+    " as they come in", " at the end", " in the evening", " in the meeting", " to the audience", " all along",
 )  # fmt: skip
 REWORDED_FRAMES = (
     "Could you deliver this line in the manner of a {} man?", "I would like the avatar to appear {} throughout.",
     "Her mood this morning: {}", "Play the part of a {} neighbour.", "From now on be {}, if you can manage it",
     "Perform the next bit in such a way that everybody thinks you are really {}",
 )  # fmt: skip
-NOUN_FRAMES = (
-    "{}", "Speak with {}.", "Full of {}.", "Say that sentence with {}.", "Show {}.", "a face full of {}",
-    "a voice of {}", "Express {}.", "Let us hear your {}.", "There is {} in her eyes.",
+SCENE_FRAMES = (
+    "Imagine: {}", "Speak as if this had just happened. {}", "Situation: {}", "{} Say it like that.", "{} How do you sound?",
+    "Think of this: {}", "{} Now talk.", "This is the scene. {}",
 )  # fmt: skip
-ADVERB_FRAMES = (
-    "{}",
-    "Speak {}.",
-    "Say that sentence {}.",
-    "Talk {}.",
-    "Answer {}.",
-    "She speaks {}.",
-    "Look at me {}.",
-)
-ACTION_FRAMES = ("Speak as you {}.", "You {}.", "Talk as if you were about to {}.", "I want to {}.", "They {}.")
-SCENE_FRAMES = ("Imagine: {}", "Speak as if this had just happened. {}", "Situation: {}", "{} Say it like that.")
 NEGATION_FRAMES = (
-    "Do not be {}.", "Don't sound {}.", "Not {} at all.", "Stop being {}.", "Without being {}.", "Never look {}.",
-    "There is no reason to be {}.", "Try not to be {}.", "None of this is {}.", "Nobody should sound {}.",
-    "Quit being {}.", "I am not {}.", "It is not {}.", "Please don't be {}.", "No need to feel {}.",
-    "You are no longer {}.", "Speak without sounding {}.",
+    "Do not {}", "Don't {}", "Never {}", "You must not {}", "Stop it, do not {}", "Please don't {}", "She does not {}",
+    "Whatever you do, don't {}", "It is forbidden to {}", "There is no reason to {}", "Try not to {}", "No need to {}",
+    "You should not {}", "I am not going to {}", "Nobody should {}", "He never wanted to {}", "You can't {}",
 )  # fmt: skip
-NEGATED_ACTION_FRAMES = ("Do not {}.", "Don't {}.", "Never {}.", "You must not {}.", "Stop it, do not {}.")
+NEGATED_WORD_FRAMES = (
+    "Not {} at all.", "Stop being {}.", "Without being {}.", "None of this is {}.", "Quit being {}.", "I am not {}.",
+    "It is not {}.", "You are no longer {}.", "Speak without sounding {}.", "anything but {}", "She isn't {}.",
+)  # fmt: skip
 NEGATED_NOUN_FRAMES = (
-    "Without any {}.",
-    "No {}, please.",
-    "Show no {}.",
-    "Speak with no trace of {}.",
-    "Leave out the {}.",
-)
+    "Without any {}.", "No {}, please.", "Show no {}.", "Speak with no trace of {}.", "Leave out the {}.", "There is no {}.",
+)  # fmt: skip
+FRAMES_PER_WORD, FRAMES_PER_ADVERB, FRAMES_PER_ACTION, FRAMES_PER_SCENE = 7, 4, 2, 2
 
 _NONE_THINGS = _words(
     "train, table, bottle, river, computer, window, lamp, bicycle, carpet, mountain, engine, spoon, bridge, printer, "
@@ -99,6 +138,19 @@ _NONE_PLACES = _words(
     "in the kitchen, near the station, on the second floor, behind the school, in northern Europe, under the desk, "
     "next to the bank, in the catalogue, at the corner, on page twelve, above the shelf, in the left drawer"
 )
+_NONE_ADJECTIVES = _words(
+    "tall, young, old, British, left-handed, bearded, blond, famous, married, French, blue, fast, slow, loud, quiet, bald, "
+    "wealthy, wet, round, hungry, Spanish, retired, well-dressed, barefoot, thirsty, local, medical, digital, early, seated"
+)
+_NONE_CLAUSES = (
+    "say this line", "read the text", "look at the camera", "speak", "play a character", "say that sentence", "talk",
+    "answer the phone", "put the book on the table", "open the window", "count to ten", "walk to the station", "wait",
+    "turn round", "write a letter", "buy two tickets", "read this again", "spell the name", "take the second exit",
+)  # fmt: skip
+_NONE_STATEMENTS = (
+    "speaks", "is speaking", "has brown hair", "lives in Madrid", "wears a hat", "is a baker", "reads the text", "sits down",
+    "has two sisters", "came by train", "is twenty years old", "has a meeting at noon", "works in a bank", "speaks Dutch",
+)  # fmt: skip
 _NONE_FRAMES = (
     "The {0} is {1}.", "There are three {0}s {1}.", "A {0} {1}", "Where is the {0}? It is {1}.", "Put the {0} {1}.",
     "{0} {2}", "The {0} weighs {2} kilograms.", "The {0} was built in 19{2}.", "{2} times a {0} makes {2}.",
@@ -215,17 +267,13 @@ def training_prompts(seed: int = 0) -> tuple[EmotionPrompt, ...]:
     return tuple(prompts.values())
 
 
-def reworded_prompts(seed: int = 0) -> tuple[EmotionPrompt, ...]:
-    """Known emotion words in sentences that training has not seen: what most people will write. 12 of each emotion."""
-    rng = np.random.default_rng(seed)
+def reworded_prompts() -> tuple[EmotionPrompt, ...]:
+    """Common emotion words, known, in sentences that training has not seen: 12 of each emotion."""
     prompts = []
     for emotion, words in VOCABULARY.items():
-        known = [word for word in (*words.plain, *words.strong) if " " not in word]
-        chosen = rng.choice(known, 2 * len(REWORDED_FRAMES), replace=False)
-        prompts += [
-            _prompt(frame, word, emotion, PLAIN, "word")
-            for frame, word in zip(REWORDED_FRAMES * 2, chosen, strict=True)
-        ]
+        known = [word for word in words.plain if " " not in word][: 2 * len(REWORDED_FRAMES)]
+        pairs = zip(REWORDED_FRAMES * 2, known, strict=True)
+        prompts += [_prompt(frame, word, emotion, PLAIN, "word") for frame, word in pairs]
     return tuple(prompts)
 
 
@@ -243,7 +291,9 @@ def _generate(rng: np.random.Generator) -> Iterator[EmotionPrompt]:
     for emotion, words in VOCABULARY.items():
         yield from _word_prompts(emotion, words, rng)
         for action in words.actions:
-            for frame in ("{}", *rng.choice(ACTION_FRAMES, FRAMES_PER_ACTION, replace=False)):
+            yield _prompt("{}", action, emotion, DESCRIBED, "action")
+            for _ in range(FRAMES_PER_ACTION):
+                frame = _frame(ACTION_FRAMES, ACTION_CLAUSES, (), rng)
                 yield _prompt(frame, action, emotion, DESCRIBED, "action")
         for scene in words.scenes:
             for frame in ("{}", *rng.choice(SCENE_FRAMES, FRAMES_PER_SCENE, replace=False)):
@@ -253,22 +303,33 @@ def _generate(rng: np.random.Generator) -> Iterator[EmotionPrompt]:
     yield from _meaningless(rng)
 
 
+def _frame(frames: Sequence[str], clauses: Sequence[str], statements: Sequence[str], rng: np.random.Generator) -> str:
+    """A sentence with a gap: one of `frames`, a request with a clause, or a subject with a statement."""
+    choice = rng.random()
+    if choice < 0.35:
+        return str(rng.choice(frames))
+    tail = str(rng.choice(TAILS))
+    if choice < 0.75 or not statements:
+        return str(rng.choice(REQUESTS)).format(rng.choice(clauses)) + tail
+    return f"{rng.choice(SUBJECTS)} {rng.choice(statements)}{tail}."
+
+
 def _word_prompts(emotion: str, words: Vocabulary, rng: np.random.Generator) -> Iterator[EmotionPrompt]:
     adjectives = ((MILD, words.mild), (PLAIN, words.plain), (STRONG, words.strong))
     for base, level in adjectives:
         for adjective in level:
             yield _prompt("{}", adjective, emotion, base, "word")
-            for frame in rng.choice(WORD_FRAMES, FRAMES_PER_WORD, replace=False):
+            for _ in range(FRAMES_PER_WORD):
                 phrase, intensity = _modified(adjective, emotion, base, WEAK_MODIFIERS, STRONG_MODIFIERS, rng)
-                yield _prompt(frame, phrase, emotion, intensity, "word")
+                yield _prompt(_frame(WORD_FRAMES, WORD_CLAUSES, STATEMENTS, rng), phrase, emotion, intensity, "word")
     for noun in words.nouns:
-        for frame in rng.choice(NOUN_FRAMES, FRAMES_PER_WORD, replace=False):
+        for _ in range(FRAMES_PER_WORD):
             phrase, intensity = _modified(noun, emotion, PLAIN, WEAK_AMOUNTS, STRONG_AMOUNTS, rng)
-            yield _prompt(frame, phrase, emotion, intensity, "word")
+            yield _prompt(_frame(NOUN_FRAMES, NOUN_CLAUSES, NOUN_STATEMENTS, rng), phrase, emotion, intensity, "word")
     for adverb in words.adverbs:
-        for frame in rng.choice(ADVERB_FRAMES, FRAMES_PER_ADVERB, replace=False):
+        for _ in range(FRAMES_PER_ADVERB):
             phrase, intensity = _modified(adverb, emotion, PLAIN, WEAK_MODIFIERS, STRONG_MODIFIERS, rng)
-            yield _prompt(frame, phrase, emotion, intensity, "word")
+            yield _prompt(_frame(ADVERB_FRAMES, ADVERB_CLAUSES, (), rng), phrase, emotion, intensity, "word")
 
 
 def _modified(
@@ -300,16 +361,25 @@ def strengthened(intensity: float) -> float:
 
 def _negations(words: Vocabulary, rng: np.random.Generator) -> Iterator[EmotionPrompt]:
     for word in (*words.mild, *words.plain, *words.strong):
-        yield _prompt(str(rng.choice(NEGATION_FRAMES)), word, None, 0.0, "negation")
+        clause = str(rng.choice(NEGATION_FRAMES)).format(rng.choice(WORD_CLAUSES))
+        frame = clause if rng.random() < 0.6 else str(rng.choice(NEGATED_WORD_FRAMES))
+        yield _prompt(frame, word, None, 0.0, "negation")
     for noun in words.nouns:
         yield _prompt(str(rng.choice(NEGATED_NOUN_FRAMES)), noun, None, 0.0, "negation")
     for action in words.actions:
-        yield _prompt(str(rng.choice(NEGATED_ACTION_FRAMES)), action, None, 0.0, "negation")
+        yield _prompt(str(rng.choice(NEGATION_FRAMES)), action, None, 0.0, "negation")
 
 
 def _meaningless(rng: np.random.Generator) -> Iterator[EmotionPrompt]:
     for sentence in _NONE_SENTENCES:
         yield _prompt("{}", sentence, None, 0.0, "none")
+    for adjective in _NONE_ADJECTIVES:
+        for _ in range(FRAMES_PER_WORD):
+            frame = _frame(WORD_FRAMES, WORD_CLAUSES, STATEMENTS, rng)
+            yield _prompt(frame, adjective, None, 0.0, "none")
+    for _ in range(300):
+        frame = _frame(_NONE_SENTENCES[:20], _NONE_CLAUSES, _NONE_STATEMENTS, rng)
+        yield _prompt(frame, "", None, 0.0, "none")
     for thing in _NONE_THINGS:
         for frame in _NONE_FRAMES:
             text = frame.format(thing, rng.choice(_NONE_PLACES), rng.integers(2, 100))
@@ -321,7 +391,8 @@ def _meaningless(rng: np.random.Generator) -> Iterator[EmotionPrompt]:
 
 
 def _prompt(frame: str, words: str, emotion: str | None, intensity: float, kind: PromptKind) -> EmotionPrompt:
-    text = frame.format(words)
+    article = frame.replace("a {}", "an {}").replace("A {}", "An {}") if words[:1] in "aeiou" else frame
+    text = article.format(words)
     return EmotionPrompt(text[:1].upper() + text[1:], emotion, intensity, kind)
 
 

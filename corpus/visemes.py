@@ -141,7 +141,7 @@ def _targets(
 ]:
     """Per tick: the viseme's targets, its dominance, and whether lips are closed or the lip is tucked."""
     rest = VISEMES["rest"]
-    targets = np.tile(np.float64(rest[:-1]), (num_ticks, 1))
+    targets = np.tile(np.array(rest[:-1], np.float64), (num_ticks, 1))
     dominance = np.full((num_ticks, 1), rest.dominance)
     closed, tucked = np.zeros(num_ticks), np.zeros(num_ticks)
     ends_s = [*(phoneme.start_s for phoneme in phonemes[1:]), num_ticks / _RATE_HZ]

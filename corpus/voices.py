@@ -122,14 +122,21 @@ def colour(waveform: Float[np.ndarray, "samples"], emotion: int, intensity: floa
             waveform = waveform * (1 - 0.35 * intensity * (0.5 + 0.5 * np.sin(2 * np.pi * 7.5 * time_s)))
         case "angry":  # pressed: saturated, with a bright edge
             driven = np.tanh(waveform * (1 + 1.5 * intensity)) / (1 + 0.4 * intensity)
-            waveform = driven + 0.5 * intensity * lfilter([1, -0.95], [1], driven)
+            waveform = driven + 0.5 * intensity * _filtered([1, -0.95], [1], driven)
         case "sad":  # muffled
             pole = 0.55 * intensity
-            waveform = lfilter([1 - pole], [1, -pole], waveform)
+            waveform = _filtered([1 - pole], [1, -pole], waveform)
         case "disgusted":  # creaking
             waveform = waveform * (1 - 0.2 * intensity * (np.sin(2 * np.pi * 32 * time_s) > 0.2))
         case "contempt":  # through the nose: a dull notch
-            waveform = waveform - 0.25 * intensity * lfilter([1, 0, -1], [1, -1.2, 0.81], waveform) * 0.5
+            waveform = waveform - 0.25 * intensity * _filtered([1, 0, -1], [1, -1.2, 0.81], waveform) * 0.5
         case "happy":  # a smile shortens the tract: brighter
-            waveform = waveform + 0.3 * intensity * lfilter([1, -0.9], [1], waveform)
+            waveform = waveform + 0.3 * intensity * _filtered([1, -0.9], [1], waveform)
     return np.asarray(waveform, np.float32)
+
+
+def _filtered(
+    zeros: list[float], poles: list[float], waveform: Float[np.ndarray, " samples"]
+) -> Float[np.ndarray, " samples"]:
+    """The waveform through the filter with these coefficients; scipy's own result may carry its state along."""
+    return np.asarray(lfilter(zeros, poles, waveform))

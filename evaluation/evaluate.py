@@ -22,7 +22,7 @@ from evaluation.reader import Reader, Reading, mouth_opening
 from evaluation.scenes import LEVELS, Scene, Stage, truth_images
 from evaluation.steadiness import long_figures
 from evaluation.still import still_figures
-from evaluation.takes import Camera, Progress, Take, to_pixels
+from evaluation.takes import Camera, Progress, Take, frame_to_show, to_pixels
 from models.emotion import EMOTIONS
 from models.pipeline import EmotiveTalkPipeline
 from models.sentence_encoder import SentenceEncoderError
@@ -245,8 +245,8 @@ def _motions(takes: Sequence[Take]) -> tuple[MotionRow, ...]:
 
 
 def _pictures(takes: Sequence[Take]) -> tuple[Picture, ...]:
-    """Three rows: the portraits, the frame in the middle of each generated clip, and the renderer's."""
-    size = len(takes[0].middle)
+    """Three rows: the portraits, a frame from the middle of each generated clip, and one of the renderer's."""
+    size = len(takes[0].picture)
 
     def name(emotion: int) -> str:
         return EMOTIONS[emotion]
@@ -255,11 +255,11 @@ def _pictures(takes: Sequence[Take]) -> tuple[Picture, ...]:
         Picture(f"portrait, {name(t.scene.shown)}", to_pixels((t.scene.portrait[None] + 1) / 2)[0].numpy())
         for t in takes
     ]
-    made = [Picture(f"{name(t.scene.wanted)} by label", t.middle) for t in takes]
-    true = [Picture(f"{name(t.scene.wanted)}, truth", _true_middle(t.scene, size)) for t in takes]
+    made = [Picture(f"{name(t.scene.wanted)} by label", t.picture) for t in takes]
+    true = [Picture(f"{name(t.scene.wanted)}, truth", _true_picture(t.scene, size)) for t in takes]
     return (*portraits, *made, *true)
 
 
-def _true_middle(scene: Scene, size: int) -> np.ndarray:
+def _true_picture(scene: Scene, size: int) -> np.ndarray:
     images = torch.cat(list(truth_images(scene, size)))
-    return to_pixels(images)[scene.num_frames // 2].numpy()
+    return to_pixels(images)[frame_to_show(scene.expression)].numpy()

@@ -84,6 +84,7 @@ def _stills(pipeline: EmotiveTalkPipeline, stage: Stage, num_frames: int) -> _St
 def _pair(stage: Stage, clip: Clip, k: int, size: int) -> tuple[Frames, Float[Tensor, "1 3 size size"]]:
     """A frame of a clip, and a picture of the same person from another clip if there is one."""
     assert clip.identity_seed is not None
-    positions = stage.clips.by_identity[clip.identity_seed]
-    other = stage.clips[positions[k % len(positions)]]
+    clips = [stage.clips[position] for position in stage.clips.by_identity[clip.identity_seed]]
+    others = [other for other in clips if other.clip_id != clip.clip_id] or clips
+    other = others[k % len(others)]
     return draw_clip(clip, [7 * k % clip.num_frames], size), draw_clip(other, [0], size).images

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from corpus.parameters import EXPRESSION
 from evaluation.reader import Reader, Reading, read_frames
 from evaluation.scenes import Scene, truth_images
 from models.encoders import MOTION_SIZE
@@ -18,17 +19,28 @@ from models.pipeline import EmotiveTalkPipeline
 Progress = Callable[[int, int], None]
 """(frames done, of how many)."""
 
+_BLINK = EXPRESSION.index("blink")
+_EYES_OPEN = 0.2
+_READ_AT_ONCE = 16
+
 Part = UInt8[Tensor, "frames H W 3"]
 
 
 @dataclass(frozen=True, eq=False)
 class Take:
-    """A scene, what the reader sees in the generated frames and in the true ones, and the frame in the middle."""
+    """A scene, what the reader sees in the generated frames and in the true ones, and a generated frame to look at."""
 
     scene: Scene
     reading: Reading
     truth: Reading
-    middle: UInt8[np.ndarray, "size size 3"]
+    picture: UInt8[np.ndarray, "size size 3"]
+
+
+def frame_to_show(expression: Float[Tensor, "frames 12"]) -> int:
+    """The frame nearest to the middle whose eyes are open, or the middle one if they never are."""
+    middle = len(expression) // 2
+    is_open = (expression[:, _BLINK] < _EYES_OPEN).nonzero()[:, 0].tolist()
+    return min(is_open, key=lambda frame: abs(frame - middle), default=middle)
 
 
 class Camera:
@@ -76,10 +88,11 @@ class Camera:
             raise ValueError(f"the pipeline gave {num} frames for {scene.num_frames} of speech. It must give as many.")
 
     def shoot(self, scene: Scene) -> Take:
-        """Plays and reads one scene; its frames are not kept."""
-        parts = list(self.play(scene))
-        middle = torch.cat(parts)[scene.num_frames // 2]
-        return Take(scene, read_frames(self.reader, parts), self.read_truth(scene), middle.numpy())
+        """Plays and reads one scene; of its frames, one is kept."""
+        frames = torch.cat(list(self.play(scene)))
+        reading = read_frames(self.reader, frames.split(_READ_AT_ONCE))
+        shown = frames[frame_to_show(reading.expression)].clone()
+        return Take(scene, reading, self.read_truth(scene), shown.numpy())
 
     def shoot_all(self, scenes: Sequence[Scene]) -> list[Take]:
         """Each of them."""

@@ -156,8 +156,7 @@ def _touch(box: FaceBox, other: FaceBox) -> bool:
 
 
 def _box_by_eyes(image: Image) -> FaceBox | None:
-    """The box of a face that fills much of a picture, told by its two eyes; None if they are not seen, or not so
-    placed."""
+    """The box of a face that fills much of a picture, told by its eyes; None if they are not seen or not so placed."""
     scale = EYE_SEARCH_SIDE / max(image.shape[:2])
     scaled = cv2.resize(
         image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

@@ -90,8 +90,10 @@ def _wav_claim_s(path: Path) -> float | None:
 
 
 def _has_mp3_header(path: Path) -> bool:
-    """Whether the first frame, behind an ID3 tag, is an encoder's table of contents ("Xing"; "Info" if the rate is
-    constant), which counts the frames."""
+    """Whether the first frame, behind an ID3 tag, is an encoder's table of contents, which counts the frames.
+
+    It says "Xing", or "Info" if the rate is constant.
+    """
     with path.open("rb") as file:
         start = file.read(10)
         if start[:3] == b"ID3" and len(start) == 10:

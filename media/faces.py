@@ -24,15 +24,19 @@ FEATHER = 0.12  # of the side: how far the soft edge reaches inwards
 
 @dataclass(frozen=True)
 class Framing:
-    """Where a crop has the face box, as fractions of its side. The default is how the corpus frames its avatars
-    (measured: the median box over 15 identities at 256 pixels, to within 1 %)."""
+    """Where a crop has the face box, as fractions of its side.
 
-    center_x: float = 0.5
-    center_y: float = 0.515
-    width: float = 0.575
+    The default is how the corpus frames its avatars (measured: the median box over some thirty people of all
+    expressions, to within 1 %).
+    """
+
+    center_x: float = 0.495
+    center_y: float = 0.52
+    width: float = 0.587
 
 
 DEFAULT_FRAMING = Framing()
+Square = UInt8[np.ndarray, "side side 3"]
 
 
 def choose_face(image: Image, index: int | None, source: str, limits: Limits | None = None) -> FaceBox:
@@ -159,14 +163,14 @@ def crop_portrait(image: Image, face: FaceBox, size: int = 256, framing: Framing
     return PortraitCrop(_resize(_cut(image, left, top, side), size), placed, image, left, top, side)
 
 
-def _cut(image: Image, left: int, top: int, side: int) -> Image:
+def _cut(image: Image, left: int, top: int, side: int) -> Square:
     height, width = image.shape[:2]
     inside = image[max(0, top) : min(height, top + side), max(0, left) : min(width, left + side)]
     below, right = max(0, top + side - height), max(0, left + side - width)
     return cv2.copyMakeBorder(inside, max(0, -top), below, max(0, -left), right, cv2.BORDER_REPLICATE)
 
 
-def _resize(image: Image, side: int) -> Image:
+def _resize(image: Image, side: int) -> Square:
     if image.shape[0] == side:
         return image.copy()
     interpolation = cv2.INTER_AREA if side < image.shape[0] else cv2.INTER_CUBIC

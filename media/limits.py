@@ -11,7 +11,7 @@ class Limits:
     image_min_side: int = 64
     image_bytes: int = 200_000_000
     face_min_width: int = 48
-    audio_s: float = 2 * 60 * 60
+    audio_s: float = 7200.0
     audio_min_s: float = 0.1
     video_s: float = 60.0
     video_pixels: int = 40_000_000

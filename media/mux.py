@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import av
 import numpy as np
@@ -75,7 +74,7 @@ class VideoWriter:
         self._reformatter = VideoReformatter()
         self._stack = ExitStack()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "VideoWriter":
         container = self._stack.enter_context(_mp4(self.path))
         container.metadata.update(self._metadata)
         self._container = container

@@ -45,7 +45,7 @@ def contact_sheet(
     save_image(path, np.asarray(sheet))
 
 
-def save_animation(frames: UInt8[np.ndarray, "frames height width 3"], path: Path, fps: float = 25) -> None:
+def save_animation(frames: UInt8[np.ndarray, "frames height width 3"], path: Path, fps: float = 25.0) -> None:
     """Write an endless animation, WebP or GIF by the name's ending. (GIF counts in hundredths of a second.)
 
     Raises:

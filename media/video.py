@@ -20,7 +20,7 @@ Frame = UInt8[np.ndarray, "height width 3"]
 
 
 def read_frames(
-    path: Path, fps: float = 25, max_s: float | None = None, limits: Limits | None = None
+    path: Path, fps: float = 25.0, max_s: float | None = None, limits: Limits | None = None
 ) -> UInt8[np.ndarray, "frames height width 3"]:
     """Decode a video's pictures, upright, resampled to `fps`: frame i is what was on screen at (i + 1/2) / fps.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -66,7 +67,7 @@ class ETHDConfig(StageConfig):
     sigma_min: float = 0.1
     sigma_max: float = 20.0
     mouth_weight: float = 6.0
-    eye_weight: float = 3.0
+    eye_weight: float = 5.0
     drop_lip: float = 0.08
     drop_expression: float = 0.08
     other_clip: float = 0.9
@@ -262,7 +263,8 @@ class _Windows:
             0.46 * (1 + 0.05 * generator.standard_normal()),
         )
         sigma = float(np.exp(config.sigma_mean + config.sigma_std * generator.standard_normal()))
-        heavy = config.mouth_weight * video.mouth[clip, window] + config.eye_weight * video.eyes[clip, window]
+        eyes_and_brows = F.max_pool2d(video.eyes[clip, window], 3, stride=1, padding=1)
+        heavy = config.mouth_weight * video.mouth[clip, window] + config.eye_weight * eyes_and_brows
         row = ETHDBatch(
             latents=latents,
             reference_latent=video.latents[portrait, frame],

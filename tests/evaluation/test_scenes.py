@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from evaluation.scenes import LEVELS, Stage, truth_images
+from evaluation.takes import frame_to_show
 from media.errors import InputError
 from models.emotion import EMOTIONS, EmotionImage, EmotionLabel, EmotionVideo
 from tests.evaluation.conftest import SETTINGS
@@ -59,3 +60,11 @@ def test_truth_is_drawn_in_parts(stage):
 def test_a_folder_without_a_corpus_is_refused(tmp_path):
     with pytest.raises(InputError, match="not a corpus"):
         Stage(tmp_path, 64, 12)
+
+
+def test_pictures_to_show_have_open_eyes():
+    expression = torch.zeros(9, 12)
+    assert frame_to_show(expression) == 4
+    expression[3:6, 5] = 0.8  # blink
+    assert frame_to_show(expression) in (2, 6)
+    assert frame_to_show(torch.ones(9, 12)) == 4

@@ -37,7 +37,7 @@ def test_varying_rate_goes_by_time_stamps(tmp_path: Path, write_video: Write, nu
 
 def test_reads_only_the_beginning(tmp_path: Path, write_video: Write, numbered_frames: Callable) -> None:
     path = write_video(tmp_path / "a.mp4", numbered_frames(50))
-    frames = read_frames(path, max_s=0.4, limits=Limits(video_s=1))
+    frames = read_frames(path, max_s=0.4, limits=Limits(video_s=1.0))
     assert numbers(frames).tolist() == list(range(10))
 
 
