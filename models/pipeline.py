@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -276,7 +277,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         """The speech's own emotion, window by window, blended along the frames between the windows' middles."""
         num_windows = max(1, round(num_frames / TONE_WINDOW_FRAMES))
         edges = [num_frames * i // num_windows * SAMPLES_PER_FRAME for i in range(num_windows + 1)]
-        windows = [waveform[start:stop].to(self.device) for start, stop in zip(edges, edges[1:], strict=False)]
+        windows = [waveform[start:stop].to(self.device) for start, stop in pairwise(edges)]
         heard = torch.cat([self.emotion_mapping.speech(window[None]) for window in windows])
         return F.interpolate(heard.T[None], size=num_frames, mode="linear")[0].T
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -209,7 +210,7 @@ class ETHDStage(Stage[ETHDBatch]):
         for start in range(0, len(batch.latents), 8):
             part = ETHDBatch(*(value[start : start + 8] for value in vars(batch).values()))
             x, conditions = part.noise * sigmas[0], part.conditions
-            for sigma, following in zip(sigmas, sigmas[1:], strict=False):
+            for sigma, following in pairwise(sigmas):
                 level = sigma.expand(len(x))
                 with torch.autocast("cpu", torch.bfloat16):
                     x0 = denoise(lambda s, t, c=conditions: module.ethd(s, t, c), x, level).float()

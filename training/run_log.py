@@ -122,7 +122,7 @@ def _plot(steps: list[StepRecord], validations: list[ValidationRecord], file: Pa
     axes[0].set_yscale("log" if is_positive else "symlog", **({} if is_positive else {"linthresh": 1e-3}))
     axes[0].set_title(f"training losses (mean of {window} steps)")
     axes[0].legend(fontsize="small")
-    for axis, name in zip(axes[1:], metrics, strict=False):
+    for axis, name in zip(axes[1 : 1 + len(metrics)], metrics, strict=True):
         points = [(record.step, record.metrics[name]) for record in validations if name in record.metrics]
         axis.plot(*zip(*points, strict=True), marker="o", markersize=3)
         axis.set_title(f"validation: {name}")

@@ -57,7 +57,6 @@ def test_half_precision_comes_back_from_its_folder(reader, tmp_path):
     assert torch.allclose(again(images).lip, reader(images).lip, atol=2e-2)
 
 
-@pytest.mark.skipif(not SHIPPED.is_dir(), reason="no reader ships yet")
 def test_the_shipped_reader_reads_people_it_never_met():
     reader = Reader.from_pretrained(SHIPPED)
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 3e6
