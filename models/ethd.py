@@ -182,15 +182,16 @@ class ETHD(ModelMixin, ConfigMixin):
     def _layer(
         self, residual: nn.Module, attention: nn.Module | None, hidden: Tensor, embedded: Tensor, contexts: Contexts
     ) -> Tensor:
+        def mix(hidden: Tensor) -> Tensor:
+            if contexts.is_image:
+                hidden = residual.spatial_res_block(hidden, embedded)
+            else:
+                hidden = residual(hidden, embedded, contexts.image_indicator)
+            return attention(hidden, contexts) if isinstance(attention, ETHDBlock) else hidden
+
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            hidden = torch.utils.checkpoint.checkpoint(
-                residual, hidden, embedded, contexts.is_image, use_reentrant=False
-            )
-            if isinstance(attention, ETHDBlock):
-                hidden = torch.utils.checkpoint.checkpoint(attention, hidden, contexts, use_reentrant=False)
-            return hidden
-        hidden = residual(hidden, embedded, contexts.is_image)
-        return attention(hidden, contexts) if isinstance(attention, ETHDBlock) else hidden
+            return torch.utils.checkpoint.checkpoint(mix, hidden, use_reentrant=False)
+        return mix(hidden)
 
     def _contexts(self, conditions: Conditions, noisy: Tensor, is_image: bool) -> Contexts:
         """The conditions as tokens per frame, and the face mask at every level's resolution."""
@@ -208,7 +209,8 @@ class ETHD(ModelMixin, ConfigMixin):
             ),
             expression_reference=reference.flatten(1, 2).repeat_interleave(num_frames, 0),
             face_masks=masks,
-            is_image=noisy.new_full((batch, num_frames), float(is_image)),
+            image_indicator=noisy.new_full((batch, num_frames), float(is_image)),
+            is_image=is_image,
         )
 
 

@@ -23,8 +23,10 @@ class Contexts:
     expression_driving: Float[Tensor, "rows keys context_dim"]
     expression_reference: Float[Tensor, "rows keys context_dim"]
     face_masks: dict[int, Float[Tensor, "rows tokens 1"]]
-    is_image: Float[Tensor, "batch frames"]
+    image_indicator: Float[Tensor, "batch frames"]
     """1 where the batch holds single pictures, which time must not mix; 0 for video."""
+    is_image: bool
+    """The same for the whole batch: the layers over time can be left out."""
 
 
 class TemporalTransformer(nn.Module):
@@ -90,14 +92,15 @@ class ETHDBlock(nn.Module):
         hidden = hidden + self.lip(hidden, contexts.lip)
         hidden = self.edi(hidden, contexts.expression_driving, contexts.expression_reference, mask)
         hidden = hidden + self.feed_forward(self.feed_forward_norm(hidden))
-        hidden = self._over_time(hidden, contexts.is_image)
+        if not contexts.is_image:
+            hidden = self._over_time(hidden, contexts.image_indicator)
         hidden = hidden + mask * self.expression(hidden, contexts.expression_driving)
 
         return picture + self.proj_out(hidden).view(rows, height, width, dim).permute(0, 3, 1, 2)
 
-    def _over_time(self, hidden: Float[Tensor, "rows tokens dim"], is_image: Tensor) -> Tensor:
-        batch, num_frames = is_image.shape
+    def _over_time(self, hidden: Float[Tensor, "rows tokens dim"], image_indicator: Tensor) -> Tensor:
+        batch, num_frames = image_indicator.shape
         index = torch.arange(num_frames, device=hidden.device).repeat(batch)
         position = self.frame_position(self.frame_embedding(index).to(hidden.dtype))[:, None]
         mixed = self.temporal(hidden + position, num_frames)
-        return self.temporal_mix(x_spatial=hidden, x_temporal=mixed, image_only_indicator=is_image)
+        return self.temporal_mix(x_spatial=hidden, x_temporal=mixed, image_only_indicator=image_indicator)

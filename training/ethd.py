@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -43,7 +44,13 @@ from training.stage import Stage, StageConfig, StepLoss
 class ETHDConfig(StageConfig):
     """The `stage:` section. checkpoint: the folder with everything that is frozen; the rest is `models.ethd.ETHD`'s.
 
-    cached_frames: of each clip, encoded once; num_frames: of a sample, a window of those.
+    initial: a checkpoint folder whose ETHD training begins from, rather than from random weights.
+    cached_frames: of each clip, encoded once; num_frames: of a sample, a window of those. With one frame, samples are
+        pictures and the layers over time are left out: common practice is images first, then video. A window of
+        twelve frames shows hardly more than one expression, so twelve pictures teach what expressions look like
+        sooner than one window does (ours).
+    sigma_mean, sigma_std: of the noise level's logarithm. Sampling in few steps decides the expression at high levels
+        (sigma 3 and more), which training must visit; at low ones the noisy latents show it already (ours).
     drop_lip, drop_expression: shares of samples whose condition is the null condition.
     other_clip: share of portraits that come from another clip, three quarters of them in another emotion.
     """
@@ -51,6 +58,7 @@ class ETHDConfig(StageConfig):
     corpus: Path
     checkpoint: Path
     cache: Path
+    initial: Path | None = None
     size: int = 256
     cached_frames: int = 16
     num_frames: int = 12
@@ -99,7 +107,7 @@ class ETHDBatch:
 
 
 class ETHDLoss(nn.Module):
-    """ETHD and the diffusion loss on v, heavier at the mouth and the eyes."""
+    """ETHD and the diffusion loss on v, heavier at the mouth and the eyes; for video, or for pictures alone."""
 
     def __init__(self, config: ETHDConfig, latent_channels: int, dim_lip: int, dim_expression: int) -> None:
         super().__init__()
@@ -117,11 +125,14 @@ class ETHDLoss(nn.Module):
             config.context_dim,
             config.edi_shares_weights,
         )
+        self.is_image = config.num_frames == 1
+
+    def predict(self, scaled: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
+        return self.ethd(scaled, timestep, conditions, self.is_image)
 
     def forward(self, batch: ETHDBatch) -> StepLoss:
         x = noisy(batch.latents, batch.noise, batch.sigma)
-        conditions = batch.conditions
-        v = predict_v(lambda scaled, timestep: self.ethd(scaled, timestep, conditions), x, batch.sigma).float()
+        v = predict_v(partial(self.predict, conditions=batch.conditions), x, batch.sigma).float()
         target = v_target(batch.latents, batch.noise, batch.sigma)
         loss = denoising_loss(v, target, batch.weight)
         return StepLoss(loss, {"weighted": loss, "plain": (v.detach() - target).square().mean()})
@@ -140,6 +151,8 @@ class ETHDStage(Stage[ETHDBatch]):
         video = self.train_clips.video
         dim_lip = self.train_clips.lip_audio.shape[-1]
         self.module = ETHDLoss(config, video.latents.shape[2], dim_lip, video.expression.shape[-1])
+        if config.initial is not None:
+            self.module.ethd.load_state_dict(ETHD.from_pretrained(config.initial / "ethd").state_dict())
 
     def batch(self, seeds: Sequence[int]) -> ETHDBatch:
         rows = [self.train_clips.sample(np.random.default_rng(seed), None, self.config.num_frames) for seed in seeds]
@@ -213,7 +226,7 @@ class ETHDStage(Stage[ETHDBatch]):
             for sigma, following in pairwise(sigmas):
                 level = sigma.expand(len(x))
                 with torch.autocast("cpu", torch.bfloat16):
-                    x0 = denoise(lambda s, t, c=conditions: module.ethd(s, t, c), x, level).float()
+                    x0 = denoise(partial(module.predict, conditions=conditions), x, level).float()
                 x = euler_step(x, x0, level, following.expand(len(x)))
             results.append(x)
         return torch.cat(results)
