@@ -24,7 +24,7 @@ def main() -> None:
     """Print the tables in Markdown."""
     import torch
 
-    from emotivetalk.checkpoint import checkpoint_id, find_checkpoint
+    from media.checkpoints import checkpoint_id, find_checkpoint
 
     OUTPUT.mkdir(parents=True, exist_ok=True)
     print(f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, PyTorch {torch.__version__}")
@@ -50,9 +50,9 @@ def _loaded() -> None:
     """Frames per second once loaded, by part, with 2, 3 and 4 steps; the first pass warms up and is not shown."""
     import torch
 
-    from emotivetalk.checkpoint import find_checkpoint
     from emotivetalk.pictures import to_tensor
     from media.audio import load_speech
+    from media.checkpoints import find_checkpoint
     from media.faces import choose_face, crop_portrait
     from media.image import load_image
     from media.mux import VideoWriter
@@ -123,9 +123,9 @@ def one_length(length_s: int) -> None:
     """Print the seconds that a clip of this length takes once loaded, and the process's peak memory in GB."""
     import soundfile
 
-    from emotivetalk.checkpoint import find_checkpoint
     from emotivetalk.emotion_options import EmotionOptions
     from emotivetalk.generation import Request, generate_video
+    from media.checkpoints import find_checkpoint
 
     samples, rate = soundfile.read(SPEECH, dtype="float32")
     path = OUTPUT / f"speech_{length_s}.wav"

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from actors.client import Client
     from media.errors import EmotiveTalkError, InputError
     from models.emotion import (
         EMOTIONS,
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "EMOTIONS",
+    "Client",
     "EmotionImage",
     "EmotionKey",
     "EmotionLabel",
@@ -39,7 +41,12 @@ __all__ = [
     "__version__",
 ]
 
-_HOMES = {"EmotiveTalkPipeline": "models.pipeline", "EmotiveTalkError": "media.errors", "InputError": "media.errors"}
+_HOMES = {
+    "Client": "actors.client",
+    "EmotiveTalkPipeline": "models.pipeline",
+    "EmotiveTalkError": "media.errors",
+    "InputError": "media.errors",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -16,6 +16,7 @@ from emotivetalk.commands.avatar import avatar
 from emotivetalk.commands.evaluate import evaluate
 from emotivetalk.commands.export import export
 from emotivetalk.commands.generate import generate
+from emotivetalk.commands.jobs import jobs
 from emotivetalk.commands.synthesize import synthesize
 from emotivetalk.commands.train import train
 from media.errors import EmotiveTalkError, InputError
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 for command in (generate, avatar, synthesize, train, export, evaluate):
     app.command()(command)
+app.add_typer(jobs)
 
 
 def _show_version(wanted: bool) -> None:
@@ -72,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(str(error), 1, debug)
     except ModuleNotFoundError as error:
         needed = f"this needs the package {error.name}, which is not installed"
-        return _fail(f"{needed}. pip install 'emotivetalk[text,train]'", 1, debug)
+        return _fail(f"{needed}. pip install 'emotivetalk[text,train,serve]'", 1, debug)
     except Exception as error:  # noqa: BLE001 the edge of the program: whatever it was, say it in one line
         said = " ".join(str(error).split())
         return _fail(f"{type(error).__name__}: {said}. `emotivetalk --debug ...` shows where", 1, debug)

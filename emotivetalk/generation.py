@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from emotivetalk import __version__
-from emotivetalk.checkpoint import checkpoint_id
 from emotivetalk.checks import as_input_error
 from emotivetalk.emotion_options import EmotionOptions
 from emotivetalk.pictures import to_tensor
 from emotivetalk.progress import progress_bar
 from media.audio import load_speech
+from media.checkpoints import checkpoint_id
 from media.faces import PortraitCrop, choose_face, crop_portrait
 from media.image import load_image
 from media.limits import Limits

@@ -2,26 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 import av
 import numpy as np
-from av.audio.stream import AudioStream
 from av.container import OutputContainer
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
-from av.video.stream import VideoStream
 from jaxtyping import Float32, UInt8
 
 from media.audio import SAMPLE_RATE_HZ
+from media.encoding import PictureEncoder, SpeechEncoder, check_frame_size
 from media.files import atomic_write, check_writable, writing
 
-AUDIO_RATE_HZ = 48_000
-AUDIO_BITS_PER_S = 128_000
 AUDIO_AHEAD_S = 0.5  # sound is laid so far before the picture it belongs to, as players like it
-AUDIO_BLOCK = 4 * SAMPLE_RATE_HZ  # samples that go to the encoder at once
-KEYFRAME_S = 2  # between two places a player can jump to
 
 
 def count_frames(num_samples: int, fps: int = 25) -> int:
@@ -62,25 +55,21 @@ class VideoWriter:
         threads: int = 0,
     ) -> None:
         check_writable(path, (".mp4",))
-        if not (16 <= width <= 16384 and 16 <= height <= 16384):
-            raise ValueError(f"frames are {width} x {height}; H.264 takes 16 to 16384 pixels a side.")
+        check_frame_size(width, height)
         self.path = path
         self.width, self.height, self.fps = width, height, fps
         self.num_frames = 0
         self._metadata = dict(metadata or {})
         self._threads = threads
         self._waveform = np.zeros(0, np.float32) if waveform is None else waveform
-        self._samples_written = 0
-        self._reformatter = VideoReformatter()
         self._stack = ExitStack()
 
     def __enter__(self) -> "VideoWriter":
         container = self._stack.enter_context(_mp4(self.path))
         container.metadata.update(self._metadata)
         self._container = container
-        self._video = self._add_video(container)
-        self._audio = self._add_audio(container) if len(self._waveform) else None
-        self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=AUDIO_RATE_HZ)
+        self._video = PictureEncoder(container, self.width, self.height, self.fps, self._threads)
+        self._audio = SpeechEncoder(container, self._waveform) if len(self._waveform) else None
         return self
 
     def __exit__(
@@ -92,9 +81,9 @@ class VideoWriter:
         with self._stack, writing(self.path):
             if self.num_frames == 0:
                 raise ValueError("the video has no frames; write at least one.")
-            self._write_audio(len(self._waveform))
-            self._finish_audio()
-            self._container.mux(self._video.encode(None))
+            if self._audio is not None:
+                self._container.mux(list(self._audio.finish()))
+            self._container.mux(self._video.finish())
 
     def write(self, frames: UInt8[np.ndarray, "frames height width 3"]) -> None:
         """Append frames (RGB)."""
@@ -105,64 +94,11 @@ class VideoWriter:
             )
         with writing(self.path):
             for image in frames:
-                self._write_audio(round((self.num_frames / self.fps + AUDIO_AHEAD_S) * SAMPLE_RATE_HZ))
-                self._container.mux(self._video.encode(self._to_yuv(image)))
+                if self._audio is not None:  # its time stamps make the muxer lay it between the pictures
+                    until = round((self.num_frames / self.fps + AUDIO_AHEAD_S) * SAMPLE_RATE_HZ)
+                    self._container.mux(list(self._audio.encode(until)))
+                self._container.mux(self._video.encode(image, self.num_frames))
                 self.num_frames += 1
-
-    def _add_video(self, container: OutputContainer) -> VideoStream:
-        stream = container.add_stream("libx264", rate=self.fps, options={"crf": "18", "preset": "veryfast"})
-        stream.width, stream.height = self.width + self.width % 2, self.height + self.height % 2
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = Fraction(1, self.fps)
-        context = stream.codec_context
-        context.gop_size = KEYFRAME_S * self.fps
-        context.thread_count = self._threads
-        context.colorspace = Colorspace.ITU709
-        context.color_range = ColorRange.MPEG
-        context.color_primaries = ColorPrimaries.BT709
-        context.color_trc = ColorTrc.BT709
-        return stream
-
-    def _add_audio(self, container: OutputContainer) -> AudioStream:
-        stream = container.add_stream("aac", rate=AUDIO_RATE_HZ, layout="mono")
-        stream.bit_rate = AUDIO_BITS_PER_S
-        return stream
-
-    def _to_yuv(self, image: UInt8[np.ndarray, "height width 3"]) -> av.VideoFrame:
-        if self.height % 2 or self.width % 2:
-            image = np.pad(image, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
-        frame = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24"),
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            dst_color_primaries=ColorPrimaries.BT709,
-            dst_color_trc=ColorTrc.BT709,
-            threads=1,  # a frame takes a millisecond: handing it to threads takes longer, on a busy machine much longer
-        )
-        frame.pts = self.num_frames
-        frame.time_base = Fraction(1, self.fps)
-        return frame
-
-    def _write_audio(self, until: int) -> None:
-        """Encode the sound up to a sample; its time stamps make the muxer lay it between the pictures."""
-        until = min(until, len(self._waveform))
-        while self._audio is not None and self._samples_written < until:
-            block = self._waveform[self._samples_written : min(until, self._samples_written + AUDIO_BLOCK)]
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block[None]), format="fltp", layout="mono")
-            frame.sample_rate = SAMPLE_RATE_HZ
-            frame.pts = self._samples_written
-            frame.time_base = Fraction(1, SAMPLE_RATE_HZ)
-            self._samples_written += len(block)
-            for resampled in self._resampler.resample(frame):
-                self._container.mux(self._audio.encode(resampled))
-
-    def _finish_audio(self) -> None:
-        if self._audio is None:
-            return
-        for resampled in self._resampler.resample(None):
-            self._container.mux(self._audio.encode(resampled))
-        self._container.mux(self._audio.encode(None))
 
 
 @contextmanager

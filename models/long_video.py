@@ -27,7 +27,7 @@ A coarser grain (a call of several chunks, or several steps) needs no other data
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
@@ -44,6 +44,9 @@ Noise = Callable[[range], Float[Tensor, "frames ..."]]
 
 Predict = Callable[[Float[Tensor, "calls frames ..."], Float[Tensor, ""], Sequence[range]], Float[Tensor, "..."]]
 """(noisy chunks, their noise level, which frames of the clip each is) -> x0 of the chunks, in the same shape."""
+
+Spread = Callable[..., Iterable]
+"""`map` or its like: a function over a sequence, results in order."""
 
 
 @dataclass(frozen=True)
@@ -390,6 +393,7 @@ def run(
     batch_calls: int = 1,
     progress: Callable[[Call], None] | None = None,
     resume_after: SegmentResult | None = None,
+    spread: Spread = map,
 ) -> Iterator[SegmentResult]:
     """Walk the plan in one process, giving each segment when it is done.
 
@@ -401,6 +405,7 @@ def run(
         batch_calls: how many chunks to stack into one call of `predict`.
         progress: told of each call when it is done, of `plan.num_calls`.
         resume_after: an earlier run's result; this one begins with the next segment.
+        spread: `map`, or that of a pool of threads: the calls of a step do not depend on each other.
 
     Raises:
         ValueError: if the levels do not fit the plan.
@@ -412,7 +417,7 @@ def run(
         )
     if batch_calls < 1:
         raise ValueError(f"batch_calls is {batch_calls}; a network call needs at least 1.")
-    return _walk(plan, predict, sigmas, noise, batch_calls, progress, resume_after)
+    return _walk(plan, predict, sigmas, noise, batch_calls, progress, resume_after, spread)
 
 
 def _walk(
@@ -423,24 +428,43 @@ def _walk(
     batch_calls: int,
     progress: Callable[[Call], None] | None,
     resume_after: SegmentResult | None,
+    spread: Spread,
 ) -> Iterator[SegmentResult]:
     tail = resume_after.frames if resume_after else None
     for segment in plan.segments(resume_after.segment + 1 if resume_after else 0):
-        before: dict[CallId, Tensor] = {}
-        for step in range(plan.num_steps):
-            calls = segment.calls_of(step)
-            made: dict[CallId, Tensor] = {}
-            for first in range(0, len(calls), batch_calls):
-                batch = calls[first : first + batch_calls]
-                made |= advance(batch, before, tail, noise, sigmas, predict)
-                if progress:
-                    for call in batch:
-                        progress(call)
-            before = made
-        frames = blend(segment.result, before)
+        result = run_segment(segment, tail, predict, sigmas, noise, batch_calls, progress, spread)
         # A copy: whoever gets the frames may change them.
-        tail = frames[len(frames) - len(segment.tail.frames) :].clone()
-        yield SegmentResult(segment.index, segment.result.frames.start, frames)
+        tail = result.frames[len(result.frames) - len(segment.tail.frames) :].clone()
+        yield result
+
+
+def run_segment(
+    segment: SegmentPlan,
+    tail: Float[Tensor, "_ ..."] | None,
+    predict: Predict,
+    sigmas: Float[Tensor, "levels"],
+    noise: Noise,
+    batch_calls: int = 1,
+    progress: Callable[[Call], None] | None = None,
+    spread: Spread = map,
+) -> SegmentResult:
+    """All steps of one segment; `tail` are final frames of the segment before, None for the first. Otherwise as `run`."""
+    before: dict[CallId, Tensor] = {}
+    for step in range(len(sigmas) - 1):
+        calls = segment.calls_of(step)
+        batches = [calls[first : first + batch_calls] for first in range(0, len(calls), batch_calls)]
+
+        def work(batch: Sequence[Call], results: Results = before) -> dict[CallId, Tensor]:
+            return advance(batch, results, tail, noise, sigmas, predict)
+
+        made: dict[CallId, Tensor] = {}
+        for batch, part in zip(batches, spread(work, batches), strict=True):
+            made |= part
+            if progress:
+                for call in batch:
+                    progress(call)
+        before = made
+    return SegmentResult(segment.index, segment.result.frames.start, blend(segment.result, before))
 
 
 def _ceil_div(numerator: int, denominator: int) -> int:

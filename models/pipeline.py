@@ -1,54 +1,43 @@
 """`EmotiveTalkPipeline`: portrait, speech and emotion to frames, in one process.
 
-    portrait, waveform, emotion --perform--> Performance (V-AID's latents) --render--> frames, segment by segment
+    portrait, emotion --cast--> Role --+
+                          speech ------+--perform--> blocks of V-AID's latents --render--> frames, segment by segment
 
-`perform` is V-AID, `render` is ETHD and the decoder; serving deploys the two apart. Both walk long video's plan
-(`models/long_video.py`), so a clip of any length takes bounded memory and comes out as it is made.
+`perform` is V-AID (`models/performer.py`), `render` is ETHD and the decoder (`models/renderer.py`); serving deploys the
+two apart. Both walk long video's plan (`models/long_video.py`), so a clip of any length takes bounded memory and comes
+out as it is made: neither waits for the end of the other.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
+from functools import cached_property, partial
 from pathlib import Path
+from threading import Lock
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKLTemporalDecoder, DiffusionPipeline, EulerDiscreteScheduler
+from diffusers.utils import logging as diffusers_logging
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from models.autoencoder import LatentCodec, PortraitAutoencoder
-from models.dicte import DiCTEConditions
-from models.diffusion import Guidance, denoise, guide, sigma_schedule, svd_scheduler
-from models.emotion import (
-    EmotionImage,
-    EmotionLabel,
-    EmotionMapping,
-    EmotionSource,
-    EmotionSpeech,
-    EmotionText,
-    EmotionTrack,
-    EmotionVideo,
-    MeaninglessTextError,
-)
+from models.autoencoder import PortraitAutoencoder
+from models.diffusion import Guidance
+from models.emotion import EmotionMapping, EmotionSource
 from models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder, Wav2Vec2AudioEncoder
-from models.ethd import ETHD, Conditions, lip_windows
+from models.ethd import ETHD
 from models.face_mask import FaceRegion
 from models.log_mel import SAMPLES_PER_FRAME
-from models.long_video import Call, LongVideoConfig, LongVideoPlan, frame_noise, run
-from models.sentence_encoder import SentenceEncoder
+from models.long_video import Call, LongVideoConfig, Spread, run
+from models.performer import PerformanceBlock, Performer, join
+from models.renderer import DECODED_AT_ONCE, Performed, Renderer, Scene, Screen
 from models.vaid import VAID
 
-AUDIO_BLOCK_FRAMES = 1500
-"""Long speech is encoded a minute at a time."""
-TONE_WINDOW_FRAMES = 150
-"""The emotion of the speech itself is judged over six seconds, and follows it."""
-DECODED_AT_ONCE = 8
-MIN_MEANING = 0.25
-"""A text less likely than this to ask for any emotion is refused."""
+PARTS = ("vae", "audio_encoder", "lip_encoder", "expression_encoder", "emotion_mapping", "vaid", "ethd", "scheduler")
 
 Progress = Callable[[int, int], None]
 """(network calls done, of how many)."""
@@ -64,20 +53,31 @@ class Performance:
     expression_reference: Float[Tensor, " dim_expression"]
 
 
-def load_pipeline(checkpoint: str | Path, device: str = "cpu") -> EmotiveTalkPipeline:
+def load_pipeline(
+    checkpoint: str | Path, device: str = "cpu", parts: Sequence[str] | None = None
+) -> EmotiveTalkPipeline:
     """A checkpoint in the precision that is fast on this device: the large networks in half, the small ones in float32.
 
     `EmotiveTalkPipeline.from_pretrained` gives whatever precision is asked for; this chooses. A CPU without bfloat16
-    arithmetic gets float32 throughout.
+    arithmetic gets float32 throughout, and as many chunks are rendered at once as PyTorch has threads.
+
+    Args:
+        parts: names of the networks to load, for a process that does a part of the work; None is all of them.
     """
     has_half = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
     half = torch.bfloat16 if has_half else torch.float32
     precision = {"vae": half, "ethd": half, "default": torch.float32}
-    pipeline = EmotiveTalkPipeline.from_pretrained(str(checkpoint), dtype=precision).to(device)
+    diffusers_logging.disable_progress_bar()  # of loading, which takes a second
+    left_out = {} if parts is None else dict.fromkeys(set(PARTS) - set(parts))
+    pipeline = EmotiveTalkPipeline.from_pretrained(str(checkpoint), dtype=precision, **left_out).to(device)
     for network in (pipeline.vae, pipeline.ethd, pipeline.expression_encoder):
-        for layer in network.modules():
+        for layer in network.modules() if network is not None else ():
             if isinstance(layer, nn.Conv2d):
                 layer.to(memory_format=torch.channels_last)
+    if device == "cpu":
+        pipeline.num_workers = torch.get_num_threads()
+    else:
+        pipeline.chunks_at_once = 8
     return pipeline
 
 
@@ -139,8 +139,12 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             expression_chunk_frames=expression_chunk_frames,
         )
         for network in (vae, audio_encoder, lip_encoder, expression_encoder, emotion_mapping, vaid, ethd):
-            network.eval()
-        self._sentence_encoder: SentenceEncoder | None = None
+            if network is not None:  # `load_pipeline` may leave some out
+                network.eval()
+        self.num_workers = 1
+        """Threads that each render a chunk, or decode a few frames, with one of PyTorch's threads: for a CPU."""
+        self.chunks_at_once = 1
+        """Chunks that are stacked into one call of the network: for a GPU."""
 
     @property
     def image_size(self) -> int:
@@ -158,6 +162,23 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             config["fusion"],
             config["shift_stride"],
         )
+
+    @cached_property
+    def performer(self) -> Performer:
+        """V-AID at work."""
+        return Performer(
+            self.audio_encoder,
+            self.expression_encoder,
+            self.emotion_mapping,
+            self.vaid,
+            self.config["expression_steps"],
+            self.config["expression_chunk_frames"],
+        )
+
+    @property
+    def renderer(self) -> Renderer:
+        """ETHD at work."""
+        return Renderer(self.ethd, self.scheduler, self.long_video, self.config["num_steps"])
 
     def __call__(
         self,
@@ -188,19 +209,21 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         Raises:
             ValueError: shapes or values that do not fit.
         """
-        performance = self.perform(portrait, waveform, emotion, seed=seed, emotion_strength=emotion_strength)
-        return self.render(
-            performance,
-            seed=seed,
-            num_steps=num_steps,
-            guidance=guidance,
-            face_region=face_region,
-            progress=progress,
+        self._check(portrait, waveform)
+        role = self.performer.cast(portrait, emotion)
+        blocks = self.performer.blocks(role, waveform, seed=seed, emotion_strength=emotion_strength)
+        return self._pictures(
+            portrait,
+            role.expression_reference,
+            _Unfolding(blocks),
+            -(-len(waveform) // SAMPLES_PER_FRAME),
+            seed,
+            num_steps,
+            guidance,
+            face_region,
+            progress,
         )
 
-    # ------------------------------------------------------------------------------------------------------ V-AID
-
-    @torch.no_grad()
     def perform(
         self,
         portrait: Float[Tensor, "3 height width"],
@@ -210,122 +233,13 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         seed: int = 0,
         emotion_strength: float = 1.0,
     ) -> Performance:
-        """Lip and expression latents of the whole clip; see `__call__`."""
-        side = self.image_size
-        if portrait.shape != (3, side, side):
-            raise ValueError(f"the portrait has shape {tuple(portrait.shape)}; give (3, {side}, {side})")
-        if not (torch.isfinite(portrait).all() and torch.isfinite(waveform).all()):
-            raise ValueError("portrait and waveform must be finite; they have NaN or infinite values")
-        if len(waveform) == 0:
-            raise ValueError("the waveform is empty; give at least one sample")
-        features = self._audio_features(waveform.to(self.device))
-        lip = self.vaid.projector(features[None])[0]
-        picture = portrait.to(self.device)[None]
-        reference = self.expression_encoder(picture.to(self.expression_encoder.dtype))[0].float()
-        if isinstance(emotion, EmotionVideo):
-            expression = self._expression_of_video(emotion, len(lip))
-        else:
-            utterance = self._utterance(emotion, waveform, len(lip))
-            expression = self._expand(features, picture, reference, utterance, seed, emotion_strength)
-        return Performance(portrait, lip.float(), expression.float(), reference)
+        """V-AID alone: lip and expression latents of the whole clip; see `__call__`."""
+        self._check(portrait, waveform)
+        role = self.performer.cast(portrait, emotion)
+        blocks = list(self.performer.blocks(role, waveform, seed=seed, emotion_strength=emotion_strength))
+        whole = join(blocks, range(blocks[-1].frames.stop))
+        return Performance(portrait, whole.lip, whole.expression, role.expression_reference)
 
-    def _audio_features(self, waveform: Float[Tensor, " samples"]) -> Float[Tensor, "frames dim_audio"]:
-        """A minute at a time, each block with enough of its neighbours that no seam can be found."""
-        encoder, context = self.audio_encoder, self.audio_encoder.context_frames
-        num_frames = -(-len(waveform) // SAMPLES_PER_FRAME)
-        blocks = []
-        for start in range(0, num_frames, AUDIO_BLOCK_FRAMES):
-            stop = min(start + AUDIO_BLOCK_FRAMES, num_frames)
-            first, last = max(0, start - context), min(num_frames, stop + context)
-            heard = encoder(waveform[None, first * SAMPLES_PER_FRAME : last * SAMPLES_PER_FRAME])[0]
-            blocks.append(heard[start - first : stop - first])
-        return torch.cat(blocks)
-
-    def _expression_of_video(self, emotion: EmotionVideo, num_frames: int) -> Float[Tensor, "frames dim"]:
-        """`expression_visual`, frame by frame; a video that is too short goes back and forth."""
-        parts = emotion.frames.to(self.device).split(DECODED_AT_ONCE)
-        seen = torch.cat([self.expression_encoder(part) for part in parts])
-        index = torch.arange(num_frames, device=seen.device) % max(1, 2 * len(seen) - 2)
-        return seen[torch.where(index < len(seen), index, 2 * len(seen) - 2 - index)]
-
-    def _utterance(
-        self, emotion: EmotionSource, waveform: Float[Tensor, " samples"], num_frames: int
-    ) -> Float[Tensor, "frames dim"] | None:
-        """The mapped utterance source of each frame; None is the portrait's own expression."""
-        if emotion is None:
-            return None
-        if isinstance(emotion, EmotionSpeech):
-            return self._tone_of_voice(waveform, num_frames)
-        if isinstance(emotion, EmotionTrack):
-            keys = torch.stack([self._mapped(key.source) for key in emotion.keys])
-            return self.emotion_mapping.track(emotion, keys, num_frames).to(self.device)
-        return self._mapped(emotion).expand(num_frames, -1)
-
-    def _mapped(self, emotion: EmotionLabel | EmotionText | EmotionImage) -> Float[Tensor, " dim"]:
-        if isinstance(emotion, EmotionLabel):
-            return self.emotion_mapping.label(emotion.emotion, emotion.intensity)
-        if isinstance(emotion, EmotionText):
-            if self._sentence_encoder is None:
-                self._sentence_encoder = SentenceEncoder()
-            embedding = self._sentence_encoder([emotion.text]).to(self.device)
-            if self.emotion_mapping.meaning(embedding)[0] < MIN_MEANING:
-                raise MeaninglessTextError(emotion.text)
-            return self.emotion_mapping.text(embedding)[0]
-        return self.expression_encoder(emotion.image.to(self.device)[None])[0]
-
-    def _tone_of_voice(self, waveform: Float[Tensor, " samples"], num_frames: int) -> Float[Tensor, "frames dim"]:
-        """The speech's own emotion, window by window, blended along the frames between the windows' middles."""
-        num_windows = max(1, round(num_frames / TONE_WINDOW_FRAMES))
-        edges = [num_frames * i // num_windows * SAMPLES_PER_FRAME for i in range(num_windows + 1)]
-        windows = [waveform[start:stop].to(self.device) for start, stop in pairwise(edges)]
-        heard = torch.cat([self.emotion_mapping.speech(window[None]) for window in windows])
-        return F.interpolate(heard.T[None], size=num_frames, mode="linear")[0].T
-
-    def _expand(
-        self,
-        features: Float[Tensor, "frames dim_audio"],
-        picture: Float[Tensor, "1 3 height width"],
-        reference: Float[Tensor, " dim"],
-        utterance: Float[Tensor, "frames dim"] | None,
-        seed: int,
-        strength: float,
-    ) -> Float[Tensor, "frames dim"]:
-        """Di-CTE: the emotion becomes a sequence of expressions."""
-        dicte = self.vaid.dicte
-        identity = dicte.identity_encoder(picture)
-        chosen = reference.expand(len(features), -1) if utterance is None else utterance
-
-        def predict(x: Tensor, sigma: Tensor, ranges: Sequence[range]) -> Tensor:
-            num = len(ranges)
-            conditions = DiCTEConditions(
-                audio_features=torch.stack([features[r.start : r.stop] for r in ranges]),
-                identity=identity.expand(num, -1),
-                expression_reference=reference.expand(num, -1),
-                utterance=torch.stack([chosen[r.start : r.stop] for r in ranges]),
-                has_utterance=torch.full((num,), utterance is not None, device=x.device),
-            )
-
-            def evaluate(given: DiCTEConditions) -> Tensor:
-                return denoise(lambda scaled, timestep: dicte(scaled, timestep, given), x, sigma.expand(num))
-
-            if utterance is None:
-                return evaluate(conditions)
-            return guide(partial(evaluate, conditions.unconditional()), partial(evaluate, conditions), strength)
-
-        length = self.config["expression_chunk_frames"]
-        config = LongVideoConfig(length, segment_chunks=8, pinned_frames=length // 4, shift_stride=length // 3 | 1)
-        sigmas = sigma_schedule(svd_scheduler(0.05, 20.0), self.config["expression_steps"]).to(features.device)
-        plan = LongVideoPlan(config, len(features), len(sigmas) - 1)
-
-        def noise(frames: range) -> Tensor:
-            made = frame_noise(seed, frames.start, len(frames), reference.shape, "dicte")
-            return made.to(features.device)
-
-        return torch.cat([segment.frames for segment in run(plan, predict, sigmas, noise, batch_calls=8)])
-
-    # ------------------------------------------------------------------------------------------------------- ETHD
-
-    @torch.no_grad()
     def render(
         self,
         performance: Performance,
@@ -337,22 +251,18 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         progress: Progress | None = None,
     ) -> Iterator[UInt8[Tensor, "frames height width 3"]]:
         """Frames from V-AID's latents, a few at a time; see `__call__`."""
-        codec, dtype = LatentCodec(self.vae), self.vae.dtype
-        picture = performance.portrait.to(self.device, dtype)[None].contiguous(memory_format=torch.channels_last)
-        seen = codec.portrait(picture)
-        for latents in self.render_latents(
-            performance,
-            seed=seed,
-            num_steps=num_steps,
-            guidance=guidance,
-            face_region=face_region,
-            progress=progress,
-        ):
-            for part in latents.to(dtype).split(DECODED_AT_ONCE):
-                images = codec.decode(part.contiguous(memory_format=torch.channels_last), seen)
-                yield ((images.float() + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu()
+        return self._pictures(
+            performance.portrait,
+            performance.expression_reference,
+            _whole(performance),
+            len(performance.lip),
+            seed,
+            num_steps,
+            guidance,
+            face_region,
+            progress,
+        )
 
-    @torch.no_grad()
     def render_latents(
         self,
         performance: Performance,
@@ -364,15 +274,82 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         progress: Progress | None = None,
     ) -> Iterator[Float[Tensor, "frames channels h w"]]:
         """ETHD alone: the clip's latents, segment by segment."""
-        guidance = guidance or Guidance()
-        conditions = self._clip_conditions(performance, face_region or FaceRegion())
-        num_frames, shape = len(performance.lip), conditions.reference_latent.shape[1:]
-        sigmas = sigma_schedule(self.scheduler, num_steps or self.config["num_steps"]).to(self.device)
-        plan = LongVideoPlan(self.long_video, num_frames, len(sigmas) - 1)
-        num_calls, num_done = plan.num_calls, 0
+        scene = self.scene(performance.portrait, performance.expression_reference, face_region)
+        with ExitStack() as stack:
+            yield from self._latents(
+                scene,
+                _whole(performance),
+                len(performance.lip),
+                seed,
+                num_steps,
+                guidance,
+                progress,
+                self._spread(stack),
+            )
 
-        def noise(frames: range) -> Tensor:
-            return frame_noise(seed, frames.start, len(frames), shape, "ethd").to(self.device)
+    def scene(
+        self,
+        portrait: Float[Tensor, "3 height width"],
+        expression_reference: Float[Tensor, " dim_expression"],
+        face_region: FaceRegion | None = None,
+    ) -> Scene:
+        """What ETHD is shown of the portrait."""
+        latent = Screen(self.vae).reference_latent(portrait)
+        mask = (face_region or FaceRegion()).mask(*latent.shape[-2:])
+        return Scene(latent, expression_reference, mask)
+
+    def _check(self, portrait: Tensor, waveform: Tensor) -> None:
+        side = self.image_size
+        if portrait.shape != (3, side, side):
+            raise ValueError(f"the portrait has shape {tuple(portrait.shape)}; give (3, {side}, {side})")
+        if not (torch.isfinite(portrait).all() and torch.isfinite(waveform).all()):
+            raise ValueError("portrait and waveform must be finite; they have NaN or infinite values")
+        if len(waveform) == 0:
+            raise ValueError("the waveform is empty; give at least one sample")
+
+    def _spread(self, stack: ExitStack) -> Spread:
+        """Over threads of one PyTorch thread each: two chunks at once are faster than one chunk by two threads."""
+        if self.num_workers == 1:
+            return map
+        pool = ThreadPoolExecutor(self.num_workers, initializer=partial(torch.set_num_threads, 1))
+        stack.callback(pool.shutdown, cancel_futures=True)
+        return pool.map
+
+    def _pictures(
+        self,
+        portrait: Tensor,
+        expression_reference: Tensor,
+        performed: Performed,
+        num_frames: int,
+        seed: int,
+        num_steps: int | None,
+        guidance: Guidance | None,
+        face_region: FaceRegion | None,
+        progress: Progress | None,
+    ) -> Iterator[UInt8[Tensor, "frames height width 3"]]:
+        screen = Screen(self.vae)
+        seen = screen.seen(portrait)
+        scene = self.scene(portrait, expression_reference, face_region)
+        with ExitStack() as stack:
+            spread = self._spread(stack)
+            segments = self._latents(scene, performed, num_frames, seed, num_steps, guidance, progress, spread)
+            for latents in segments:
+                yield from spread(lambda part: screen.pictures(part, seen), latents.split(DECODED_AT_ONCE))
+
+    def _latents(
+        self,
+        scene: Scene,
+        performed: Performed,
+        num_frames: int,
+        seed: int,
+        num_steps: int | None,
+        guidance: Guidance | None,
+        progress: Progress | None,
+        spread: Spread,
+    ) -> Iterator[Float[Tensor, "frames channels h w"]]:
+        renderer = self.renderer
+        plan = renderer.plan(num_frames, num_steps)
+        num_calls, num_done = plan.num_calls, 0
 
         def told(_: Call) -> None:
             nonlocal num_done
@@ -380,46 +357,36 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             if progress is not None:
                 progress(num_done, num_calls)
 
-        predict = partial(self._predict_chunks, conditions, guidance)
-        for segment in run(plan, predict, sigmas, noise, batch_calls=2, progress=told):
+        predict = partial(renderer.predict, scene, performed, num_frames, guidance or Guidance())
+        segments = run(
+            plan,
+            predict,
+            renderer.sigmas(num_steps),
+            renderer.noise(scene, seed),
+            batch_calls=self.chunks_at_once,
+            progress=told,
+            spread=spread,
+        )
+        for segment in segments:
             yield segment.frames
 
-    def _clip_conditions(self, performance: Performance, face_region: FaceRegion) -> Conditions:
-        """The conditions of the whole clip, as a batch of one."""
-        codec, dtype = LatentCodec(self.vae), self.ethd.dtype
-        picture = performance.portrait.to(self.device, self.vae.dtype)[None]
-        latent = codec.encode(picture.contiguous(memory_format=torch.channels_last))
-        windows = lip_windows(performance.lip.to(self.device), self.ethd.config["lip_window"])
-        mask = face_region.mask(*latent.shape[-2:]).to(self.device)
-        return Conditions(
-            reference_latent=latent.to(dtype),
-            lip=windows[None].to(dtype),
-            expression_driving=performance.expression.to(self.device, dtype)[None],
-            expression_reference=performance.expression_reference.to(self.device, dtype)[None],
-            face_mask=mask[None].to(dtype),
-        )
 
-    def _predict_chunks(
-        self, clip: Conditions, guidance: Guidance, x: Tensor, sigma: Tensor, ranges: Sequence[range]
-    ) -> Tensor:
-        """ETHD's estimate of the clean latents of several chunks, guided."""
-        num = len(ranges)
-        chunk = Conditions(
-            reference_latent=clip.reference_latent.expand(num, -1, -1, -1),
-            lip=torch.cat([clip.lip[:, r.start : r.stop] for r in ranges]),
-            expression_driving=torch.cat([clip.expression_driving[:, r.start : r.stop] for r in ranges]),
-            expression_reference=clip.expression_reference.expand(num, -1),
-            face_mask=clip.face_mask.expand(num, -1, -1, -1),
-        )
-        dtype = self.ethd.dtype
+def _whole(performance: Performance) -> Performed:
+    """Frames of a performance that is there already."""
+    block = PerformanceBlock(range(len(performance.lip)), performance.lip, performance.expression)
+    return lambda frames: join([block], frames)
 
-        def evaluate(conditions: Conditions) -> Tensor:
-            def network(scaled: Tensor, timestep: Tensor) -> Tensor:
-                return self.ethd(scaled.to(dtype), timestep, conditions).float()
 
-            return denoise(network, x, sigma.expand(num))
+class _Unfolding:
+    """Frames of a performance that is made as far as it is asked for; what lies two blocks back is forgotten."""
 
-        lip_only = chunk.without_expression()
-        return guidance.guide(
-            partial(evaluate, lip_only.without_lip()), partial(evaluate, lip_only), partial(evaluate, chunk)
-        )
+    def __init__(self, blocks: Iterator[PerformanceBlock]) -> None:
+        self._blocks = blocks
+        self._kept: deque[PerformanceBlock] = deque(maxlen=3)
+        self._lock = Lock()
+
+    def __call__(self, frames: range) -> PerformanceBlock:
+        with self._lock:
+            while not self._kept or self._kept[-1].frames.stop < frames.stop:
+                self._kept.append(next(self._blocks))
+            return join(list(self._kept), frames)

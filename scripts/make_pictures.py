@@ -12,9 +12,9 @@ import torch
 from corpus.avatar import Identity
 from corpus.parameters import EMOTION_TARGETS, POSE_AT_REST
 from corpus.renderer import render
-from emotivetalk.checkpoint import find_checkpoint
 from emotivetalk.pictures import to_tensor
 from media.audio import load_speech
+from media.checkpoints import find_checkpoint
 from media.image import load_image
 from media.preview import contact_sheet, save_animation
 from models.emotion import EMOTIONS, EmotionKey, EmotionLabel, EmotionTrack

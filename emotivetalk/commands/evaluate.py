@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from emotivetalk.checkpoint import checkpoint_id, find_checkpoint
+from media.checkpoints import checkpoint_id, find_checkpoint
 from media.errors import InputError
 from media.files import quoted
 
@@ -72,7 +72,7 @@ def find_reader(folder: Path | None) -> Path:
     Raises:
         InputError: there is no network there.
     """
-    from emotivetalk.checkpoint import STARTERS
+    from media.checkpoints import STARTERS
 
     candidates = [starter.with_name("reader") for starter in STARTERS] if folder is None else [folder]
     found = next((path for path in candidates if (path / "config.json").is_file()), None)

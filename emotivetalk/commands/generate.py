@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from emotivetalk.checkpoint import find_checkpoint, trained_on
 from emotivetalk.checks import check_output
 from emotivetalk.emotion_options import EmotionOptions
+from media.checkpoints import find_checkpoint, trained_on
 from media.files import check_readable
 from media.limits import Limits
 

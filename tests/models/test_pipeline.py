@@ -8,7 +8,8 @@ import torch
 from models.diffusion import Guidance
 from models.emotion import EmotionImage, EmotionKey, EmotionLabel, EmotionSpeech, EmotionTrack, EmotionVideo
 from models.log_mel import SAMPLES_PER_FRAME
-from models.pipeline import AUDIO_BLOCK_FRAMES, EmotiveTalkPipeline
+from models.performer import join
+from models.pipeline import EmotiveTalkPipeline
 from tests.models import debug
 
 SIDE = debug.IMAGE_SIZE
@@ -65,12 +66,44 @@ def test_the_start_does_not_depend_on_what_comes_long_after(pipeline, portrait):
     assert torch.equal(again, whole[0])
 
 
-def test_long_speech_is_encoded_without_a_seam(pipeline):
-    waveform = speech(AUDIO_BLOCK_FRAMES + 100)
+def test_long_speech_is_heard_without_a_seam(pipeline, portrait):
+    """Features, lips and tone of voice of blocks are those of the whole speech in one piece."""
+    waveform = speech(400)
+    performer = pipeline.performer
     with torch.no_grad():
-        whole = pipeline.audio_encoder(waveform[None])[0]
-        blocks = pipeline._audio_features(waveform)
-    torch.testing.assert_close(blocks, whole, rtol=1e-4, atol=1e-4)
+        whole = pipeline.audio_encoder(waveform[None])
+        lip = pipeline.vaid.projector(whole)[0]
+    role = performer.cast(portrait, EmotionSpeech())
+    blocks = list(performer.blocks(role, waveform))
+    assert len(blocks) > 2
+    made = join(blocks, range(400))
+    torch.testing.assert_close(made.lip, lip, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            performer._audio_features(waveform, range(100, 180)), whole[0, 100:180], atol=1e-4, rtol=1e-4
+        )
+        tone = performer._tone_of_voice(waveform, range(400), 400)
+        part = performer._tone_of_voice(waveform, range(210, 260), 400)
+    torch.testing.assert_close(part, tone[210:260], rtol=1e-4, atol=1e-5)
+
+
+def test_a_block_can_be_made_again_by_another_process(pipeline, portrait):
+    role = pipeline.performer.cast(portrait, EmotionLabel("happy"))
+    blocks = list(pipeline.performer.blocks(role, speech(300), seed=3))
+    again = debug.pipeline().performer
+    made = again.perform(again.cast(portrait, EmotionLabel("happy")), speech(300), 1, blocks[0], seed=3)
+    assert made.frames == blocks[1].frames
+    torch.testing.assert_close(made.expression, blocks[1].expression, rtol=1e-5, atol=1e-6)
+
+
+def test_the_number_of_threads_changes_nothing(pipeline, portrait):
+    one = video(pipeline, portrait, speech(60), EmotionLabel("happy"))
+    several = debug.pipeline()
+    several.num_workers = 3
+    threads = torch.get_num_threads()
+    made = video(several, portrait, speech(60), EmotionLabel("happy"))
+    assert torch.get_num_threads() == threads
+    assert (made.int() - one.int()).abs().max() <= 1
 
 
 SOURCES = {

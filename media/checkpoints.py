@@ -6,9 +6,9 @@ from pathlib import Path
 
 from media.errors import InputError
 
-PACKAGE = Path(__file__).resolve().parent
-# The starter lies beside the packages in a checkout, and inside the package in a wheel.
-STARTERS = (PACKAGE.parent / "checkpoints" / "starter", PACKAGE / "checkpoints" / "starter")
+PACKAGES = Path(__file__).resolve().parents[1]
+# The starter lies beside the packages in a checkout, and inside a package in a wheel.
+STARTERS = (PACKAGES / "checkpoints" / "starter", PACKAGES / "emotivetalk" / "checkpoints" / "starter")
 
 
 def find_checkpoint(folder: Path | None) -> Path:

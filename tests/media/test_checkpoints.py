@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emotivetalk import checkpoint
+from media import checkpoints as checkpoint
 from media.errors import InputError
 
 

@@ -1,0 +1,192 @@
+"""The Serve application: which deployments there are and how they are wired. `serve deploy` calls `build`.
+
+    gateway  HTTP by Serve's proxy, gRPC by itself; writes jobs, reads rows and artifacts
+    director claims jobs and drives V-AID, ETHD and decoder, by reference
+
+How many of each there are and what they may use stands in `serve_configs/*.yaml`, under the deployments' names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import logging
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from actors.errors import ServingError
+from actors.serving.artifacts import ArtifactStore
+from actors.serving.config import ServingConfig
+from actors.serving.decoder import DecoderReplica
+from actors.serving.director import Director
+from actors.serving.ethd import ETHDReplica
+from actors.serving.gateway.grpc_server import GrpcServer, TlsFiles, start_grpc_server
+from actors.serving.gateway.http import http_app
+from actors.serving.jobs import JobStore
+from actors.serving.plans import CheckpointPlans
+from actors.serving.replica import log_with_serve, worker_name
+from actors.serving.service import ServedModel, VideoService
+from actors.serving.stages import ServeStages
+from actors.serving.vaid import VAIDReplica
+from actors.serving.webhooks import WebhookSender
+from media.checkpoints import checkpoint_id, find_checkpoint
+from media.errors import InputError
+
+SWEEP_S = 60.0
+STUCK_AFTER_S = 60.0
+
+# Replicas take more calls than they compute, so that arguments arrive meanwhile; the director bounds how many.
+# A shutdown outlasts the longest call: a segment's decoding, a block of V-AID's.
+_COMPUTING: dict[str, Any] = {"graceful_shutdown_timeout_s": 120.0, "health_check_timeout_s": 60.0}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "gateway": {"max_ongoing_requests": 256, "graceful_shutdown_timeout_s": 30.0, "user_config": {}},
+    "director": {"graceful_shutdown_timeout_s": 30.0, "user_config": {}},
+    "VAID": {"max_ongoing_requests": 4, **_COMPUTING},
+    "ETHD": {"max_ongoing_requests": 16, **_COMPUTING},
+    "decoder": {"max_ongoing_requests": 8, **_COMPUTING},
+}
+
+log = logging.getLogger(__name__)
+
+
+def job_store(config: ServingConfig) -> JobStore:
+    """The store that this configuration names."""
+    director = config.director
+    return JobStore(
+        config.jobs_url,
+        lease_s=director.lease_s,
+        max_attempts=director.max_attempts,
+        retention_s=config.retention_s,
+    )
+
+
+class DirectorReplica:
+    """The director as a deployment: it works by itself from its first moment; nobody needs to call it."""
+
+    def __init__(
+        self,
+        config: ServingConfig,
+        checkpoint: str,
+        vaid: DeploymentHandle,
+        ethd: DeploymentHandle,
+        decoder: DeploymentHandle,
+    ) -> None:
+        log_with_serve()
+        settings = config.director
+        self._jobs = job_store(config)
+        stages = ServeStages(vaid, ethd, decoder, settings.call_attempts, slots=settings.calls_in_flight)
+        worker = f"{worker_name()}:{uuid.uuid4().hex[:8]}"
+        self._director = Director(self._jobs, stages, CheckpointPlans(Path(checkpoint)), settings, worker)
+        self._running: asyncio.Task[None] | None = None
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Serve calls this once the replica's event loop runs: the work begins here."""
+        if self._running is None:
+            self._running = asyncio.create_task(self._director.run())
+
+    async def check_health(self) -> None:
+        """Raises if the director has ended, or has not looked for jobs for long."""
+        if self._running is None or self._running.done():
+            raise ServingError("director_ended", "the director is not running", "See its log.")
+        if self._director.idle_s > STUCK_AFTER_S:
+            raise ServingError("director_stuck", "the director has not looked for jobs for long", "See its log.")
+
+    async def __del__(self) -> None:
+        """Serve calls this before it stops the replica: what is under way is given back at once."""
+        self._director.stop()
+        if self._running is not None:
+            await asyncio.wait([self._running], timeout=10)
+
+
+@serve.ingress()
+class GatewayReplica:
+    """The front door as a deployment: HTTP comes through Serve's proxy, gRPC to a server of its own."""
+
+    def __init__(self, config: ServingConfig, model: ServedModel, director: DeploymentHandle) -> None:
+        log_with_serve()
+        self._config = config
+        self._jobs = job_store(config)
+        self._service = VideoService(self._jobs, ArtifactStore(config.artifacts_url), config.gateway, model)
+        self._grpc: GrpcServer | None = None
+        self._chores: list[asyncio.Task[None]] = []
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Serve calls this once the replica's event loop runs."""
+        if self._chores:
+            return
+        config = self._config
+        self._chores = [asyncio.create_task(self._sweep())]
+        if config.gateway.secret() is not None:  # without one no webhooks are taken
+            sender = WebhookSender(self._jobs, config.gateway, self._service.model.name)
+            self._chores.append(asyncio.create_task(sender.run()))
+        grpc = config.grpc
+        if grpc.port is not None:
+            tls = None
+            if grpc.certificate is not None and grpc.key is not None:
+                tls = TlsFiles(grpc.certificate, grpc.key)
+            self._grpc = await start_grpc_server(self._service, grpc.host, grpc.port, tls=tls)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """The HTTP application; Serve asks for it once the replica is made."""
+        return http_app(lambda: self._service, self._config.gateway, _version())
+
+    async def check_health(self) -> None:
+        """Raises if the job store does not answer, or a chore has ended."""
+        await asyncio.to_thread(self._jobs.counts)
+        for chore in self._chores:
+            if chore.done():
+                raise ServingError("gateway_chore_ended", f"{chore.get_coro()} has ended", "See the gateway's log.")
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await self._service.sweep()
+            except Exception:
+                log.exception("sweeping failed; it is tried again")
+            await asyncio.sleep(SWEEP_S)
+
+    async def __del__(self) -> None:
+        """Serve calls this before it stops the replica."""
+        for chore in self._chores:
+            chore.cancel()
+        if self._grpc is not None:
+            await self._grpc.stop(5.0)
+
+
+def build(config: ServingConfig) -> Application:
+    """The application of a configuration; Serve parses the YAML's `args` into it, and applies its `deployments`."""
+    return build_with(config, {})
+
+
+def build_with(config: ServingConfig, options: Mapping[str, Mapping[str, Any]]) -> Application:
+    """The same with options of `serve.deployment` by deployment's name."""
+    unknown = sorted(set(options) - set(DEFAULTS))
+    if unknown:
+        raise InputError(
+            "deployment_unknown", f"there is no deployment {', '.join(unknown)}", f"There are {', '.join(DEFAULTS)}."
+        )
+    checkpoint = find_checkpoint(config.checkpoint)
+    identity = checkpoint_id(checkpoint)
+    model = ServedModel(config.model, identity, CheckpointPlans(checkpoint).image_size)
+    place, software = str(checkpoint.resolve()), f"EmotiveTalk {_version()}"
+    store, device, threads = config.artifacts_url, config.device, config.threads
+
+    def deployment(name: str, replica: type) -> Any:
+        return serve.deployment(replica, name=name).options(**{**DEFAULTS[name], **options.get(name, {})})
+
+    vaid = deployment("VAID", VAIDReplica).bind(place, store, device, threads)
+    ethd = deployment("ETHD", ETHDReplica).bind(place, store, device, threads, config.chunks_at_once)
+    decoder = deployment("decoder", DecoderReplica).bind(place, store, identity, software, device, threads)
+    director = deployment("director", DirectorReplica).bind(config, place, vaid, ethd, decoder)
+    return deployment("gateway", GatewayReplica).bind(config, model, director)
+
+
+def _version() -> str:
+    return importlib.metadata.version("emotivetalk")

@@ -1,0 +1,115 @@
+"""The decoder as a deployment: a segment's latents to pictures, to a fragment, to the artifact store."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from actors.serving.artifacts import ArtifactStore
+from actors.serving.job_files import JobFiles
+from actors.serving.messages import ChunkData, FinishCall, Finished
+from actors.serving.replica import ComputeThread
+from media.fragments import ClipAudio, fragment, init_segment
+from media.provenance import Provenance
+from models.autoencoder import PortraitFeatures
+from models.long_video import blend
+from models.pipeline import load_pipeline
+from models.renderer import DECODED_AT_ONCE, Screen
+
+PORTRAITS_KEPT = 16
+COPIED_AT_ONCE = 1 << 20
+
+
+class DecoderWorker:
+    """The work, without Ray.
+
+    Args:
+        model: name and version of the checkpoint, for the file's metadata.
+        software: the same of this program.
+    """
+
+    def __init__(self, screen: Screen, artifacts: ArtifactStore, model: str, software: str) -> None:
+        self._screen, self._artifacts = screen, artifacts
+        self._model, self._software = model, software
+        self._seen = lru_cache(maxsize=PORTRAITS_KEPT)(self._look)
+
+    def finish(self, call: FinishCall, data: Sequence[ChunkData]) -> Finished:
+        """Decode, encode and store a segment. The same call leaves the same bytes, so it may be repeated."""
+        files, start = JobFiles(self._artifacts, call.job_id), time.perf_counter()
+        results = {key: torch.from_numpy(chunk.copy()) for one in data for key, chunk in one.chunks.items()}
+        tail_path = None
+        if call.tail.sources:
+            tail_path = files.tail(call.index, call.fence)
+            files.write_tail(tail_path, blend(call.tail, results))
+        frames = self._pictures(call.job_id, blend(call.result, results))
+        decoded = time.perf_counter()
+        is_last = call.result.frames.stop == call.num_frames
+        with self._artifacts.local(files.audio) as path, ClipAudio(path) as audio:
+            made = fragment(frames, call.result.frames.start, audio, is_last=is_last, sequence=call.index)
+        if call.index == 0:
+            tags = Provenance(self._model, call.request.seed, self._software).tags()
+            self._artifacts.write(files.init, init_segment(frames.shape[2], frames.shape[1], tags=tags))
+        path = files.fragment(call.index, call.fence)
+        self._artifacts.write(path, made)
+        timings = {"decode": decoded - start, "mux": time.perf_counter() - decoded}
+        return Finished(
+            call.index,
+            call.result.frames.start,
+            len(frames),
+            path,
+            len(made),
+            hashlib.sha256(made).hexdigest(),
+            tail_path,
+            timings,
+        )
+
+    def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
+        """Head and fragments as one file in the artifact store; gives its path."""
+        files = JobFiles(self._artifacts, job_id)
+        with tempfile.TemporaryDirectory(prefix="emotivetalk-") as folder:
+            whole = Path(folder) / "video.mp4"
+            with whole.open("wb") as out:
+                for path in (files.init, *fragments):
+                    out.write(self._artifacts.read(path))
+            self._artifacts.upload(whole, files.video)
+        return files.video
+
+    def _pictures(self, job_id: str, latents: Tensor) -> np.ndarray:
+        seen = self._seen(job_id)
+        parts = [self._screen.pictures(part, seen) for part in latents.split(DECODED_AT_ONCE)]
+        return torch.cat(parts).numpy()
+
+    def _look(self, job_id: str) -> PortraitFeatures | None:
+        return self._screen.seen(JobFiles(self._artifacts, job_id).portrait())
+
+
+class DecoderReplica:
+    """The deployment. Bytes of video go to the artifact store, never back to the caller."""
+
+    def __init__(
+        self, checkpoint: str, artifacts: str, model: str, software: str, device: str = "cpu", threads: int = 1
+    ) -> None:
+        self._thread = ComputeThread(threads)
+        pipeline = load_pipeline(Path(checkpoint), device, parts=("vae",))
+        self._artifacts = ArtifactStore(artifacts)
+        self._worker = DecoderWorker(Screen(pipeline.vae), self._artifacts, model, software)
+
+    async def finish(self, call: FinishCall, *data: ChunkData) -> Finished:
+        """Decode, encode and store a segment."""
+        return await self._thread.run(self._worker.finish, call, data)
+
+    async def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
+        """Make the finished file of the fragments; gives its path."""
+        return await self._thread.run(self._worker.assemble, job_id, fragments)
+
+    async def check_health(self) -> None:
+        """Raises if computing has not come to an end for long."""
+        self._thread.check()

@@ -1,0 +1,289 @@
+"""The director: claims jobs and drives each to its end, as a dataflow of calls to V-AID, ETHD and the decoder.
+
+It holds references to what they make, never the arrays: a call's first result stays in the object store and its second
+is a receipt of a few bytes. A call that fails because its replica died is sent again with the same references. If
+results themselves are lost (a node died), the segments that are not published are begun anew. What is published is
+never made again, by this director or by another that takes the job over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from actors.errors import FencedError
+from actors.serving.config import DirectorSettings
+from actors.serving.graph import Kind, RenderGraph, Task
+from actors.serving.job_records import Claim, Job, JobError, JobStatus, Segment
+from actors.serving.jobs import JobStore
+from actors.serving.messages import FinishCall, Finished, PerformCall, Receipt, RenderCall
+from actors.serving.requests import VideoRequest
+from actors.serving.stages import LostResultError, Made, Stages
+from media.errors import EmotiveTalkError
+from models.long_video import LongVideoPlan
+
+log = logging.getLogger(__name__)
+
+Plans = Callable[[int, int | None], tuple[LongVideoPlan, LongVideoPlan, Callable[[range], range]]]
+"""(frames, steps or None) -> ETHD's plan, V-AID's plan, and which frames of V-AID's a chunk looks at."""
+
+
+class Director:
+    """Claims jobs and runs each in a task of its own, at most `slots` at a time.
+
+    Args:
+        worker: who claims: unique among directors.
+    """
+
+    def __init__(self, jobs: JobStore, stages: Stages, plans: Plans, settings: DirectorSettings, worker: str) -> None:
+        self._jobs, self._stages, self._plans = jobs, stages, plans
+        self._settings, self._worker = settings, worker
+        self._running: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._woken = asyncio.Event()
+        self._claims_at = time.monotonic()
+        self._chunk_s: float | None = None  # how long ETHD computes for a chunk and step, as the receipts say
+
+    async def run(self) -> None:
+        """Until `stop`: claim, drive, and look again."""
+        try:
+            while not self._stopping.is_set():
+                self._claims_at = time.monotonic()
+                while len(self._running) < self._settings.slots and not self._stopping.is_set():
+                    claim = await asyncio.to_thread(self._jobs.claim, self._worker)
+                    if claim is None:
+                        break
+                    task = asyncio.create_task(self._drive(claim))
+                    self._running.add(task)
+                    task.add_done_callback(self._ended)
+                await self._sleep()
+        finally:
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Claim nothing more and give back what is under way; another director goes on where this one was."""
+        self._stopping.set()
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Look for jobs now."""
+        self._woken.set()
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since it last looked for jobs; more than a few polls mean that it is stuck."""
+        return time.monotonic() - self._claims_at
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._woken.set()
+
+    async def _sleep(self) -> None:
+        self._woken.clear()
+        if self._stopping.is_set():
+            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), self._settings.poll_s)
+
+    async def _drive(self, claim: Claim) -> None:
+        """One job, to its end or until somebody else has it."""
+        job_id = claim.job.job_id
+        say = partial(log.info, extra={"job_id": job_id})
+        say("job begun: attempt %d from segment %d", claim.job.attempt, claim.job.next_segment)
+        work = asyncio.create_task(self._render(claim))
+        watch = asyncio.create_task(self._keep(claim))
+        try:
+            await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await work
+                say("job completed")
+            else:
+                await watch
+        except FencedError as error:
+            say("job left: %s", error)
+        except EmotiveTalkError as error:
+            say("job failed: %s", error)
+            await self._fail(claim, JobError(error.code, str(error)))
+        except asyncio.CancelledError:
+            say("job given back")
+            await asyncio.shield(asyncio.to_thread(_quietly, self._jobs.release, claim))
+            raise
+        except Exception as error:
+            log.exception("job failed", extra={"job_id": job_id})
+            said = f"rendering failed: {type(error).__name__}. Try again; if it persists, ask the operator."
+            await self._fail(claim, JobError("internal", said))
+        finally:
+            for task in (work, watch):
+                task.cancel()
+            await asyncio.gather(work, watch, return_exceptions=True)
+
+    async def _fail(self, claim: Claim, error: JobError) -> None:
+        await asyncio.to_thread(_quietly, partial(self._jobs.fail, error=error), claim)
+
+    async def _keep(self, claim: Claim) -> None:
+        """Keeps the claim; raises FencedError as soon as it is lost, by cancelling above all."""
+        while True:
+            await asyncio.sleep(self._settings.renew_s)
+            job = await asyncio.to_thread(self._jobs.renew, claim)
+            if job.status is not JobStatus.IN_PROGRESS:
+                raise FencedError(job.job_id, f"it is {job.status}")
+
+    async def _render(self, claim: Claim) -> None:
+        job = claim.job
+        request = VideoRequest.model_validate(job.request)
+        plan, blocks, needs = self._plans(job.num_frames, request.num_steps)
+        await asyncio.to_thread(self._jobs.plan, claim, plan.num_segments)
+        for attempt in range(1, self._settings.attempts + 1):
+            done = await asyncio.to_thread(self._jobs.segments, job.job_id)
+            graph = RenderGraph(plan, blocks, needs, len(done), self._chunks_per_call(), self._settings.segments_ahead)
+            tail_path = done[-1].tail_path if done else None
+            try:
+                await _Walk(self, claim, request, graph, len(done), tail_path).run()
+                break
+            except LostResultError as error:
+                if attempt == self._settings.attempts:
+                    raise
+                log.warning("results lost, begun anew: %s", error, extra={"job_id": job.job_id})
+        fragments = [segment.path for segment in await asyncio.to_thread(self._jobs.segments, job.job_id)]
+        path = await self._stages.assemble(job.job_id, fragments)
+        await asyncio.to_thread(self._jobs.complete, claim, path)
+
+    def _chunks_per_call(self) -> int:
+        """The grain: calls that last long against what a call costs, but not so long that replicas run dry."""
+        settings = self._settings
+        if settings.chunks_per_call is not None:
+            return settings.chunks_per_call
+        if self._chunk_s is None:
+            return 1
+        return max(1, min(settings.max_chunks_per_call, round(settings.call_s / self._chunk_s)))
+
+    def _learn(self, receipt: Receipt, num_chunks: int) -> None:
+        seconds = receipt.seconds / num_chunks
+        self._chunk_s = seconds if self._chunk_s is None else 0.9 * self._chunk_s + 0.1 * seconds
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    task: Task
+    made: Made
+
+
+class _Walk:
+    """One run over a video's graph."""
+
+    def __init__(
+        self,
+        director: Director,
+        claim: Claim,
+        request: VideoRequest,
+        graph: RenderGraph,
+        first: int,
+        tail_path: str | None,
+    ) -> None:
+        self._director, self._claim, self._request, self._graph = director, claim, request, graph
+        self._first, self._tail_path = first, tail_path
+        self._next = first
+        self._finished: dict[int, Finished] = {}
+        self._spent: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        self._in_flight: Counter[Kind] = Counter()
+        self._begun_at = time.time()
+
+    async def run(self) -> None:
+        """Until every segment is published."""
+        settings = self._director._settings
+        limits: dict[Kind, int] = {
+            "vaid": settings.vaid_in_flight,
+            "ethd": settings.ethd_in_flight,
+            "decoder": settings.decoder_in_flight,
+        }
+        running: set[asyncio.Task[_Outcome]] = set()
+        try:
+            while not self._graph.is_done:
+                for kind, limit in limits.items():
+                    while self._in_flight[kind] < limit and (task := self._graph.take(kind)) is not None:
+                        self._in_flight[kind] += 1
+                        running.add(asyncio.create_task(self._do(task)))
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for outcome in [task.result() for task in done]:
+                    self._in_flight[outcome.task.id.kind] -= 1
+                    self._account(outcome)
+                    self._graph.finish(outcome.task, outcome.made.reference)
+                await self._publish()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _do(self, task: Task) -> _Outcome:
+        stages, references = self._director._stages, self._graph.results(task)
+        job = self._claim.job
+        if task.id.kind == "vaid":
+            call = PerformCall(job.job_id, self._request, task.block)
+            return _Outcome(task, await stages.perform(call, references))
+        if task.id.kind == "ethd":
+            is_pinned_to_stored = task.id.segment == self._first
+            call = RenderCall(
+                job.job_id,
+                self._request,
+                job.num_frames,
+                task.blocks,
+                task.calls,
+                task.tail,
+                self._tail_path if is_pinned_to_stored else None,
+            )
+            return _Outcome(task, await stages.render(call, references))
+        assert task.result is not None and task.tail is not None
+        call = FinishCall(
+            job.job_id, self._request, task.id.segment, job.num_frames, self._claim.fence, task.result, task.tail
+        )
+        return _Outcome(task, await stages.finish(call, references))
+
+    def _account(self, outcome: _Outcome) -> None:
+        task, made = outcome.task, outcome.made
+        if isinstance(made.answer, Finished):
+            self._finished[made.answer.index] = made.answer
+            return
+        stage = "vaid" if task.id.kind == "vaid" else "ethd"
+        index = max(task.id.segment, self._next)
+        self._spent[index][stage] += made.answer.seconds
+        if stage == "ethd":
+            self._director._learn(made.answer, len(task.calls))
+
+    async def _publish(self) -> None:
+        """What is finished, in order."""
+        while self._next in self._finished:
+            made = self._finished.pop(self._next)
+            timings = {**made.timings, **self._spent.pop(self._next, {})}
+            segment = Segment(
+                self._claim.job.job_id,
+                made.index,
+                made.start_frame,
+                made.num_frames,
+                made.path,
+                made.num_bytes,
+                made.sha256,
+                made.tail_path,
+                timings,
+            )
+            await asyncio.to_thread(self._director._jobs.publish_segment, self._claim, segment)
+            self._next += 1
+
+
+def _quietly(end: Callable[[Claim], Job], claim: Claim) -> None:
+    """End a claim that somebody else may have ended already."""
+    try:
+        end(claim)
+    except FencedError as error:
+        log.info("claim was gone: %s", error, extra={"job_id": claim.job.job_id})

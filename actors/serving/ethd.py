@@ -1,0 +1,182 @@
+"""ETHD as a deployment: chunks advance by a step, whatever video they are of (`models/renderer.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from actors.serving.artifacts import ArtifactStore
+from actors.serving.job_files import JobFiles
+from actors.serving.messages import BlockData, ChunkData, Receipt, RenderCall
+from actors.serving.replica import ComputeThread, worker_name
+from actors.serving.vaid import as_block
+from models.diffusion import Guidance, euler_step
+from models.ethd import Conditions
+from models.face_mask import FaceRegion
+from models.long_video import CallId, blend, gather_input
+from models.performer import join
+from models.pipeline import load_pipeline
+from models.renderer import Renderer, Scene, Screen, stack
+
+LATENTS_KEPT = 16
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """One chunk, ready for the network: its input, its noise level and the next, its conditions."""
+
+    id: CallId
+    x: Tensor
+    sigma: Tensor
+    following: Tensor
+    conditions: Conditions
+
+    @property
+    def kind(self) -> tuple[int, ...]:
+        """Chunks of one kind can be stacked."""
+        return tuple(self.x.shape)
+
+
+class ETHDWorker:
+    """The work, without Ray: a call is a pure function of its arguments.
+
+    Args:
+        chunks_at_once: how many chunks go through the network together, of one call or of several videos'.
+    """
+
+    def __init__(self, renderer: Renderer, screen: Screen, artifacts: ArtifactStore, chunks_at_once: int = 1) -> None:
+        self._renderer, self._screen, self._artifacts = renderer, screen, artifacts
+        self.chunks_at_once = chunks_at_once
+        self._latent = lru_cache(maxsize=LATENTS_KEPT)(self._encode)
+
+    @torch.no_grad()
+    def render(self, requests: Sequence[tuple[RenderCall, Sequence[BlockData | ChunkData]]]) -> list[ChunkData]:
+        """The chunks of all these calls, one step on; with each call, the results that it gathers from."""
+        prepared = [self._prepare(call, results) for call, results in requests]
+        every = [chunk for chunks in prepared for chunk in chunks]
+        made: dict[int, Tensor] = {}
+        for kind in {chunk.kind: None for chunk in every}:
+            alike = [chunk for chunk in every if chunk.kind == kind]
+            for first in range(0, len(alike), self.chunks_at_once):
+                batch = alike[first : first + self.chunks_at_once]
+                made |= {id(chunk): result for chunk, result in zip(batch, self._step(batch), strict=True)}
+        return [ChunkData({chunk.id: made[id(chunk)].cpu().numpy() for chunk in chunks}) for chunks in prepared]
+
+    def _step(self, batch: Sequence[_Chunk]) -> Tensor:
+        x, sigma, following = (
+            torch.stack(column) for column in zip(*((c.x, c.sigma, c.following) for c in batch), strict=True)
+        )
+        conditions = stack([chunk.conditions for chunk in batch])
+        x0 = self._renderer.denoise(x, sigma, conditions, Guidance())
+        return euler_step(x, x0, sigma, following)
+
+    def _prepare(self, call: RenderCall, data: Sequence[BlockData | ChunkData]) -> list[_Chunk]:
+        renderer, device = self._renderer, self._renderer.ethd.device
+        blocks = [block for block in data[: call.num_blocks] if isinstance(block, BlockData)]
+        results = {
+            key: torch.from_numpy(chunk.copy()).to(device)
+            for one in data[call.num_blocks :]
+            if isinstance(one, ChunkData)
+            for key, chunk in one.chunks.items()
+        }
+        scene = self._scene(call, blocks)
+        performed = partial(join, [as_block(block) for block in blocks])
+        sigmas = renderer.sigmas(call.request.num_steps)
+        noise = renderer.noise(scene, call.request.seed)
+        tail = self._tail(call, results)
+        chunks = []
+        for one in call.calls:
+            step = one.id.step
+            x = gather_input(one, results, tail, noise, sigmas[step])
+            conditions = renderer.conditions(scene, performed, call.num_frames, one.frames)
+            chunks.append(_Chunk(one.id, x, sigmas[step], sigmas[step + 1], conditions))
+        return chunks
+
+    def _tail(self, call: RenderCall, results: dict[CallId, Tensor]) -> Tensor | None:
+        if call.tail is not None:
+            return blend(call.tail, results)
+        if call.tail_path is not None and any(one.pinned for one in call.calls):
+            return JobFiles(self._artifacts, call.job_id).read_tail(call.tail_path).to(self._renderer.ethd.device)
+        return None
+
+    def _scene(self, call: RenderCall, blocks: Sequence[BlockData]) -> Scene:
+        latent = self._latent(call.job_id)
+        reference = torch.from_numpy(blocks[0].expression_reference.copy())
+        return Scene(latent, reference, FaceRegion().mask(*latent.shape[-2:]))
+
+    def _encode(self, job_id: str) -> Tensor:
+        return self._screen.reference_latent(JobFiles(self._artifacts, job_id).portrait())
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    call: RenderCall
+    data: Sequence[BlockData | ChunkData]
+    answer: asyncio.Future[tuple[ChunkData, Receipt]]
+
+
+class ETHDReplica:
+    """The deployment: `render` yields the chunks, which stay in the object store, and then their receipt.
+
+    Calls that wait while one computes go next, together where `chunks_at_once` allows it. One that was cancelled
+    meanwhile is left out, so a cancelled video frees the replica after the step that it is in.
+    """
+
+    def __init__(
+        self, checkpoint: str, artifacts: str, device: str = "cpu", threads: int = 1, chunks_at_once: int = 1
+    ) -> None:
+        self._thread = ComputeThread(threads)
+        pipeline = load_pipeline(Path(checkpoint), device, parts=("ethd", "scheduler", "vae"))
+        self._worker = ETHDWorker(pipeline.renderer, Screen(pipeline.vae), ArtifactStore(artifacts), chunks_at_once)
+        self._waiting: list[_Waiting] = []
+        self._runner: asyncio.Task[None] | None = None
+
+    async def render(self, call: RenderCall, *data: BlockData | ChunkData) -> AsyncGenerator[ChunkData | Receipt, None]:
+        """The call's chunks, one step on."""
+        waiting = _Waiting(call, data, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._run())
+        try:
+            chunks, receipt = await waiting.answer
+        finally:
+            waiting.answer.cancel()
+        yield chunks
+        yield receipt
+
+    async def check_health(self) -> None:
+        """Raises if computing has not come to an end for long."""
+        self._thread.check()
+
+    async def _run(self) -> None:
+        while batch := self._next_batch():
+            start = time.perf_counter()
+            try:
+                made = await self._thread.run(self._worker.render, [(one.call, one.data) for one in batch])
+            except Exception as error:  # noqa: BLE001 whatever it was, it is the callers'
+                for one in batch:
+                    if not one.answer.done():
+                        one.answer.set_exception(error)
+                continue
+            seconds, num_chunks = time.perf_counter() - start, sum(len(one.call.calls) for one in batch)
+            for one, chunks in zip(batch, made, strict=True):
+                if not one.answer.done():
+                    share = seconds * len(one.call.calls) / num_chunks
+                    one.answer.set_result((chunks, Receipt(worker_name(), share, num_chunks)))
+
+    def _next_batch(self) -> list[_Waiting]:
+        """The calls that waited longest and are still wanted, as many as go through the network at once."""
+        self._waiting = [one for one in self._waiting if not one.answer.done()]
+        batch: list[_Waiting] = []
+        while self._waiting and (
+            not batch or sum(len(one.call.calls) for one in [*batch, self._waiting[0]]) <= self._worker.chunks_at_once
+        ):
+            batch.append(self._waiting.pop(0))
+        return batch

@@ -1,0 +1,179 @@
+"""What happens to every gRPC call before and after its servicer: who asks, what cannot be parsed, what went wrong.
+
+A call is answered with a status that its client can act on, or not at all if the client has gone: never with UNKNOWN
+and a Python exception's text.
+"""
+
+from __future__ import annotations
+
+import inspect
+import ipaddress
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+import grpc.aio
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+from actors.serving.gateway.errors import INTERNAL, answer_to, public_code, public_message, retry_after_s
+from actors.serving.service import Caller, VideoService
+from actors.serving.submissions import InvalidRequestError
+from media.errors import EmotiveTalkError, InputError
+
+DOMAIN = "emotivetalk"
+DETAILS_KEY = "grpc-status-details-bin"
+# All metadata of an answer should stay below 8 KiB, and a byte of a message may become three on the wire.
+MAX_MESSAGE_BYTES = 800
+MAX_FIELD_BYTES = 300
+
+CALLER: ContextVar[Caller] = ContextVar("caller")
+
+log = logging.getLogger(__name__)
+
+
+class _Malformed:
+    """Stands for a message that could not be parsed: raising in the parser would be answered with UNKNOWN."""
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Lets calls of known callers through, and translates what the servicers raise.
+
+    Args:
+        service: who knows the tokens.
+        open_services: full names of the services that need no token: health and reflection.
+    """
+
+    def __init__(self, service: VideoService, open_services: tuple[str, ...]) -> None:
+        self._service = service
+        self._open = tuple(f"/{name}/" for name in open_services)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return handler  # answered with UNIMPLEMENTED
+        is_open = str(handler_call_details.method).startswith(self._open)
+        inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        checked = _checked_stream if handler.request_streaming else _checked
+
+        async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            async with self._answering(context, is_open):
+                return await inner(checked(request), context)
+
+        async def answers(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+            async with self._answering(context, is_open), aclosing(inner(checked(request), context)) as responses:
+                async for response in responses:
+                    yield response
+
+        make: Any = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[bool(handler.request_streaming), bool(handler.response_streaming)]
+        return make(
+            answers if inspect.isasyncgenfunction(inner) else answer,
+            request_deserializer=_safe(handler.request_deserializer),
+            response_serializer=handler.response_serializer,
+        )
+
+    @asynccontextmanager
+    async def _answering(self, context: grpc.aio.ServicerContext, is_open: bool) -> AsyncIterator[None]:
+        try:
+            if not is_open:
+                CALLER.set(self._service.authenticate(bearer_token(context), peer_address(context.peer())))
+            yield
+            return
+        except (grpc.aio.AbortError, grpc.aio.InternalError):  # answered already; the client has gone
+            raise
+        except EmotiveTalkError as error:
+            if answer_to(error) is INTERNAL:
+                log.exception("a gRPC call failed")
+            code, status = rich_status(error)
+        except Exception as error:
+            log.exception("a gRPC call failed")
+            code, status = rich_status(error)
+        await context.abort(code, status.message, ((DETAILS_KEY, status.SerializeToString()),))
+
+
+def bearer_token(context: grpc.aio.ServicerContext) -> str | None:
+    """The token of the metadata `authorization: Bearer <token>`, or None."""
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization":
+            scheme, _, token = str(value).strip().partition(" ")
+            return token.strip() if scheme.lower() == "bearer" else None
+    return None
+
+
+def peer_address(peer: str) -> str | None:
+    """The IP address in what gRPC calls the peer ("ipv4:127.0.0.1:5000", "ipv6:%5B::1%5D:5000"); None if there is none."""
+    family, _, place = unquote(peer).partition(":")
+    address = place.rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        return str(ipaddress.ip_address(address)) if family in ("ipv4", "ipv6") else None
+    except ValueError:
+        return None
+
+
+def rich_status(error: BaseException) -> tuple[grpc.StatusCode, status_pb2.Status]:
+    """An error as google.rpc.Status: ErrorInfo and LocalizedMessage always, BadRequest and RetryInfo where they apply."""
+    code = grpc.StatusCode[answer_to(error).grpc]
+    message = clipped(public_message(error), MAX_MESSAGE_BYTES)
+    status = status_pb2.Status(code=code.value[0], message=message)
+    info = error_details_pb2.ErrorInfo(reason=public_code(error), domain=DOMAIN)
+    if isinstance(error, EmotiveTalkError) and message.endswith(error.remedy):  # a remedy that may be shown
+        info.metadata["remedy"] = error.remedy
+    details: list[Message] = [info, error_details_pb2.LocalizedMessage(locale="en", message=message)]
+    if isinstance(error, InvalidRequestError) and error.field:
+        what = error.message.removeprefix(f"{error.field}: ")
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=clipped(error.field, MAX_FIELD_BYTES), description=clipped(what, MAX_FIELD_BYTES)
+        )
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    seconds = retry_after_s(error)
+    if seconds is not None:
+        details.append(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=seconds)))
+    for detail in details:
+        status.details.add().Pack(detail)
+    return code, status
+
+
+def clipped(text: str, max_bytes: int) -> str:
+    """The text, cut so that it has at most so many bytes of UTF-8."""
+    data = text.encode("utf-8", "replace")
+    return text if len(data) <= max_bytes else data[: max_bytes - 3].decode("utf-8", "ignore") + "..."
+
+
+def _safe(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    def parsed(data: bytes) -> Any:
+        assert parse is not None  # every generated handler has one
+        try:
+            return parse(data)
+        except DecodeError:
+            return _Malformed()
+
+    return parsed
+
+
+def _checked(request: Any) -> Any:
+    if isinstance(request, _Malformed):
+        raise InputError(
+            "message_malformed",
+            "the request is not a message of this method",
+            "Generate the client from proto/emotivetalk/v1/videos.proto.",
+        )
+    return request
+
+
+async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _checked(request)

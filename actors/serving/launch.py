@@ -1,0 +1,215 @@
+"""From a YAML in `serve_configs/` to a service that runs: what `emotivetalk serve` does."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import logging
+import re
+import signal
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from actors.serving.config import ServingConfig
+from media.checkpoints import find_checkpoint
+from media.errors import EmotiveTalkError, InputError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "serve_configs"
+# So small a result would travel in the reply itself, and lie in the director's memory: latents never do.
+SYSTEM_CONFIG = {"max_direct_call_object_size": 4096}
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """A parsed YAML of Ray Serve's schema with our one application.
+
+    Attributes:
+        options: of `serve.deployment`, by deployment.
+    """
+
+    host: str
+    port: int
+    config: ServingConfig
+    options: Mapping[str, Mapping[str, Any]]
+
+
+def read_plan(path: Path) -> LaunchPlan:
+    """Read and check a configuration.
+
+    Raises:
+        InputError: it cannot be read, is not Serve's schema, or has a setting that there is not.
+    """
+    from ray.serve.schema import ServeDeploySchema
+
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError("config_unreadable", f"{path} cannot be read: {error}", "Correct it.") from error
+    if not isinstance(document, dict):
+        raise InputError("config_invalid", f"{path} is no mapping", "See serve_configs/local.yaml.")
+    try:
+        schema = ServeDeploySchema.model_validate(document)
+    except (ValidationError, ValueError) as error:
+        raise _invalid(path, error) from error
+    ours = [app for app in schema.applications if app.import_path == "actors.serving.app:build"]
+    if len(ours) != 1 or len(schema.applications) != 1:
+        raise InputError(
+            "config_invalid",
+            f"{path} has {len(ours)} applications of actors.serving.app:build among {len(schema.applications)}",
+            "`emotivetalk serve` runs exactly one; deploy others with `serve deploy`.",
+        )
+    try:
+        config = ServingConfig.model_validate(ours[0].args or {})
+    except ValidationError as error:
+        raise _invalid(path, error) from error
+    options = {}
+    for deployment in ours[0].deployments:
+        given = deployment.model_dump(exclude_unset=True)
+        options[given.pop("name")] = given
+    http = document.get("http_options") or {}
+    return LaunchPlan(str(http.get("host", "127.0.0.1")), int(http.get("port", 8000)), config, options)
+
+
+def check_exposure(plan: LaunchPlan) -> None:
+    """Refuse to let in anybody from anywhere.
+
+    Raises:
+        InputError: callers need no token, and the service can be reached from other machines.
+    """
+    for what, host in (("http_options.host", plan.host), ("grpc.host", plan.config.grpc.host)):
+        if plan.config.gateway.allow_anonymous and not is_loopback(host):
+            raise InputError(
+                "serve_exposed",
+                f"{what} is {host}, which other machines can reach, while gateway.allow_anonymous lets in callers "
+                "without a token",
+                "Bind to 127.0.0.1, or set gateway.tokens_file and leave allow_anonymous off.",
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Service:
+    """A service that runs on a Ray that this process started, or joined.
+
+    Args:
+        address: of a running Ray cluster; None starts one on this machine.
+        num_cpus: that the Ray started here may use; None: all.
+        runtime_env: Ray's, for all processes of the service.
+    """
+
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        address: str | None = None,
+        num_cpus: int | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.plan, self._address, self._num_cpus = plan, address, num_cpus
+        self._runtime_env = dict(runtime_env or {})
+
+    def __enter__(self) -> Service:
+        """Returns when the service is ready.
+
+        Raises:
+            EmotiveTalkError: Ray cannot be reached, or a deployment does not start.
+        """
+        import ray
+        from ray import serve
+
+        plan = self.plan
+        check_exposure(plan)
+        find_checkpoint(plan.config.checkpoint)  # before anything is started
+        plan.config.data_folder.mkdir(parents=True, exist_ok=True)
+        variables = {"OMP_NUM_THREADS": str(plan.config.threads), **self._runtime_env.get("env_vars", {})}
+        environment = {**self._runtime_env, "env_vars": variables}
+        try:
+            if self._address is not None:
+                ray.init(self._address, runtime_env=environment, log_to_driver=False)
+            else:
+                ray.init(
+                    num_cpus=self._num_cpus,
+                    include_dashboard=False,
+                    runtime_env=environment,
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                    _system_config=dict(SYSTEM_CONFIG),
+                )
+        except (ConnectionError, RuntimeError, OSError) as error:
+            raise EmotiveTalkError(
+                "ray_unavailable", f"Ray cannot be used: {_first_line(error)}", "See `emotivetalk doctor`."
+            ) from error
+        try:
+            serve.start(http_options={"host": plan.host, "port": plan.port})
+            self.deploy(plan)
+        except Exception as error:
+            self.__exit__()
+            raise EmotiveTalkError(
+                "serve_failed",
+                f"the service does not start: {_cause(error)}",
+                "See the logs in /tmp/ray/session_latest.",
+            ) from error
+        return self
+
+    @staticmethod
+    def deploy(plan: LaunchPlan) -> None:
+        """Deploy, or change what is deployed; returns when it is ready."""
+        from ray import serve
+
+        from actors.serving.app import build_with
+
+        serve.run(build_with(plan.config, plan.options), name="emotivetalk", route_prefix="/")
+
+    def __exit__(self, *error: object) -> None:
+        import ray
+        from ray import serve
+
+        serve.shutdown()
+        ray.shutdown()
+
+    @staticmethod
+    def wait_for_stop() -> None:
+        """Until Ctrl-C or SIGTERM."""
+        stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        stop.wait()
+
+
+def _invalid(path: Path, error: ValueError) -> InputError:
+    if not isinstance(error, ValidationError):
+        return InputError("config_invalid", f"{path}: {_first_line(error)}", "Correct it.")
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    remedy = "Correct it."
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(first["loc"][-1]), _all_fields(), n=1)
+        remedy = f"Did you mean {near[0]}?" if near else "Remove it."
+    return InputError("config_invalid", f"{path}: {place}: {first['msg'].rstrip('.')}", remedy)
+
+
+def _all_fields() -> list[str]:
+    """The names of all settings, for a suggestion."""
+    text = str(ServingConfig.model_json_schema()["$defs"]) + str(list(ServingConfig.model_fields))
+    return sorted(set(re.findall(r"'([a-z_0-9]+)'", text)))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _cause(error: BaseException) -> str:
+    """The last line that says something, of an error that has come through Ray."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,71 @@
+"""What the replicas that compute share: one thread for the work, off the event loop, and a name."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import torch
+
+from actors.errors import ServingError
+
+STUCK_S = 300.0
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class ComputeThread:
+    """Runs one thing at a time, so that calls that wait do not slow down the one that computes.
+
+    Args:
+        threads: PyTorch's, for each operation.
+        stuck_s: after so long in one call the replica is taken to be broken.
+    """
+
+    def __init__(self, threads: int, stuck_s: float = STUCK_S) -> None:
+        torch.set_num_threads(threads)
+        self._pool = ThreadPoolExecutor(1, "compute", initializer=partial(torch.set_num_threads, threads))
+        self._stuck_s = stuck_s
+        self._since: float | None = None
+
+    async def run(
+        self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        """The function's result. Who is cancelled while it waits for its turn is never computed."""
+        call = partial(self._timed, partial(function, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+    def check(self) -> None:
+        """Raises ServingError if a call has been running for too long."""
+        since = self._since
+        if since is not None and time.monotonic() - since > self._stuck_s:
+            raise ServingError(
+                "replica_stuck", f"a call has been computing for more than {self._stuck_s:g} s", "Restart the replica."
+            )
+
+    def _timed(self, function: Callable[[], Result]) -> Result:
+        self._since = time.monotonic()
+        try:
+            return function()
+        finally:
+            self._since = None
+
+
+def log_with_serve() -> None:
+    """Send what `actors` logs where Serve's own log of this replica goes, in its format (JSON, if it is set so)."""
+    ours, serves = logging.getLogger("actors"), logging.getLogger("ray.serve")
+    ours.handlers, ours.propagate = serves.handlers, False
+    ours.setLevel(logging.INFO)
+
+
+def worker_name() -> str:
+    """Host and process: which replica, for logs and leases."""
+    return f"{socket.gethostname()}:{os.getpid()}"

@@ -1,0 +1,237 @@
+"""`emotivetalk jobs`: the service's jobs, for who operates it. It works on the job store itself, also while nothing serves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from actors.serving.jobs import Job, JobStore, Segment
+
+jobs = typer.Typer(
+    name="jobs",
+    help="Look at the jobs of a service, cancel them or try them again.\n\n\b\nExample:\n  emotivetalk jobs list --status failed",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+StoreOption = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        envvar="EMOTIVETALK_JOBS",
+        help="The job store, such as sqlite:////var/lib/emotivetalk/jobs.db or postgresql://user@host/emotivetalk.",
+    ),
+]
+JobsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="The videos, such as video_0198c7a2....")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
+
+
+@jobs.command("list")
+def list_jobs(
+    store: StoreOption,
+    status: Annotated[
+        str | None,
+        typer.Option(metavar="STATUS", help="Only these: queued, in_progress, completed, failed or cancelled."),
+    ] = None,
+    owner: Annotated[str | None, typer.Option(metavar="NAME", help="Only those that this token asked for.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 20,
+    after: Annotated[str | None, typer.Option(metavar="ID", help="Go on behind this one, the last of a page.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, the newest first.
+
+    \b
+    Example:
+      emotivetalk jobs list --store sqlite:////var/lib/emotivetalk/jobs.db --status in_progress
+    """
+    from actors.serving.jobs import JobStatus
+    from media.errors import InputError
+
+    if status is not None and status not in set(JobStatus):
+        raise InputError(
+            "status_unknown",
+            f"there is no status {status!r}",
+            f"Take one of {', '.join(one.value for one in JobStatus)}.",
+        )
+    with _opened(store) as opened:
+        page = opened.list(owner, limit=limit, after=after, status=None if status is None else JobStatus(status))
+    if as_json:
+        _write_json({"jobs": [_job_as_json(job) for job in page.jobs], "has_more": page.has_more})
+        return
+    _write_table(
+        ("id", "status", "done", "frames", "age", "attempt", "owner", "error"),
+        [
+            (
+                job.job_id,
+                job.status.value,
+                f"{job.progress} %",
+                str(job.num_frames),
+                _age(job.created_at),
+                str(job.attempt),
+                job.owner or "-",
+                job.error.code if job.error else "",
+            )
+            for job in page.jobs
+        ],
+    )
+    if page.has_more:
+        typer.echo(f"There are more: --after {page.jobs[-1].job_id}")
+
+
+@jobs.command("show")
+def show_job(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="The video, such as video_0198c7a2....")],
+    store: StoreOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Show all about one job, and its finished segments.
+
+    \b
+    Example:
+      emotivetalk jobs show video_0198c7a2b41e7d0c8f3a5b6c7d8e9f01
+    """
+    with _opened(store) as opened:
+        job = opened.get(job_id)
+        segments = opened.segments(job_id)
+    if as_json:
+        _write_json({**_job_as_json(job), "segments": [_segment_as_json(segment) for segment in segments]})
+        return
+    for name, value in _facts(job):
+        typer.echo(f"{name:<12} {value}")
+    if segments:
+        typer.echo()
+        _write_table(
+            ("segment", "frames", "MB", "published", "seconds by stage"),
+            [
+                (
+                    str(segment.index),
+                    f"{segment.start_frame} to {segment.start_frame + segment.num_frames - 1}",
+                    f"{segment.num_bytes / 1e6:.2f}",
+                    _time(segment.published_at),
+                    ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in segment.timings.items()),
+                )
+                for segment in segments
+            ],
+        )
+
+
+@jobs.command("cancel")
+def cancel_jobs(job_ids: JobsArgument, store: StoreOption, as_json: JsonOption = False) -> None:
+    """Cancel jobs; those that have ended stay as they are.
+
+    \b
+    Example:
+      emotivetalk jobs cancel video_0198c7a2b41e7d0c8f3a5b6c7d8e9f01
+    """
+    with _opened(store) as opened:
+        _write_statuses((opened.cancel(job_id) for job_id in job_ids), as_json)
+
+
+@jobs.command("retry")
+def retry_jobs(job_ids: JobsArgument, store: StoreOption, as_json: JsonOption = False) -> None:
+    """Queue failed or cancelled jobs again; finished segments are not made again.
+
+    \b
+    Example:
+      emotivetalk jobs retry video_0198c7a2b41e7d0c8f3a5b6c7d8e9f01
+    """
+    with _opened(store) as opened:
+        _write_statuses((opened.retry(job_id) for job_id in job_ids), as_json)
+
+
+def _opened(url: str) -> Any:
+    from contextlib import closing
+
+    from actors.serving.jobs import JobStore
+
+    store: JobStore = JobStore(url, create=False)  # a mistyped URL is not answered with a new, empty store
+    return closing(store)
+
+
+def _write_statuses(changed: Iterator[Job], as_json: bool) -> None:
+    for job in changed:  # each is said as soon as it is done, in case the next one fails
+        if as_json:
+            _write_json(_job_as_json(job), indent=None)
+        else:
+            typer.echo(f"{job.job_id} {job.status.value}")
+
+
+def _write_json(value: object, indent: int | None = 2) -> None:
+    import json
+
+    typer.echo(json.dumps(value, indent=indent))
+
+
+def _write_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for column in table.columns:
+        column.no_wrap = True
+    for row in rows:
+        table.add_row(*(_printable(cell) for cell in row))
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 240  # in a pipe nothing is cut off to fit 80 columns
+    console.print(table)
+
+
+def _job_as_json(job: Job) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {**asdict(job), "progress": job.progress}
+
+
+def _segment_as_json(segment: Segment) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(segment)
+
+
+def _facts(job: Job) -> Iterator[tuple[str, str]]:
+    import json
+
+    yield "id", job.job_id
+    yield "status", f"{job.status.value}, {job.progress} %"
+    if job.error is not None:
+        yield "error", _printable(f"{job.error.code}: {job.error.message}")
+    yield "owner", _printable(job.owner or "-")
+    yield "video", f"{job.num_frames} frames of {job.width} x {job.height}"
+    yield "segments", f"{job.next_segment} of {'?' if job.num_segments is None else job.num_segments}"
+    yield "attempt", f"{job.attempt} (fence {job.fence}, at most {job.max_attempts} without a segment)"
+    for name in ("created_at", "started_at", "completed_at", "expires_at"):
+        yield name.removesuffix("_at"), _time(getattr(job, name))
+    yield "result", job.result or "-"
+    yield "fingerprint", job.fingerprint
+    yield "request", json.dumps(job.request)
+
+
+def _printable(text: str) -> str:
+    """What a client or an exception said, without what would move the cursor of who reads it."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _time(at: float | None) -> str:
+    from datetime import datetime
+
+    return "-" if at is None else datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
+
+
+def _age(since: float) -> str:
+    import time
+
+    return _duration(max(0.0, time.time() - since))
+
+
+def _duration(seconds: float) -> str:
+    """Such as 4.5 s, 12 min, 3.4 h or 6.0 d."""
+    for limit, size, unit in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 86400:.1f} d"

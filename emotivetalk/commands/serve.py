@@ -1,0 +1,51 @@
+"""`emotivetalk serve`: the service behind HTTP and gRPC."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    config: Annotated[
+        Path | None, typer.Argument(help="A YAML of Ray Serve's schema (default: serve_configs/local.yaml).")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Where HTTP listens; loopback unless the YAML says otherwise.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="HTTP's port.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(min=1, max=65535, help="gRPC's port.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The folder for jobs and videos.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint folder (default: the starter).")] = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it one is started here.")] = None,
+) -> None:
+    """Serve videos over HTTP and gRPC until Ctrl-C.
+
+    \b
+    Example:
+      emotivetalk serve
+      curl -F portrait=@me.png -F audio=@hello.wav -F emotion=happy:0.8 http://127.0.0.1:8000/v1/videos
+    """
+    import dataclasses
+
+    from actors.serving.launch import CONFIGS, Service, read_plan
+
+    plan = read_plan(config or CONFIGS / "local.yaml")
+    changes: dict[str, object] = {}
+    if data is not None:
+        changes["data"] = data.resolve()
+    if checkpoint is not None:
+        changes["checkpoint"] = checkpoint
+    if grpc_port is not None:
+        changes["grpc"] = plan.config.grpc.model_copy(update={"port": grpc_port})
+    plan = dataclasses.replace(
+        plan, host=host or plan.host, port=port or plan.port, config=plan.config.model_copy(update=changes)
+    )
+    typer.echo("starting: Ray, gateway, director, V-AID, ETHD, decoder", err=True)
+    with Service(plan, address) as service:
+        typer.echo(f"ready: http://{plan.host}:{plan.port}/v1/videos (docs: /docs)", err=True)
+        if plan.config.grpc.port is not None:
+            typer.echo(f"gRPC: {plan.config.grpc.host}:{plan.config.grpc.port}", err=True)
+        typer.echo(f"jobs and videos: {plan.config.data_folder}; stop with Ctrl-C", err=True)
+        service.wait_for_stop()
+        typer.echo("stopping: what is under way goes on at the next start", err=True)

@@ -1,0 +1,56 @@
+"""Faces whose expression is wanted: read from a picture or a video, and framed as the networks see faces."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from media.errors import InputError
+from media.faces import FaceBox, choose_face, crop_portrait, detect_faces
+from media.files import quoted
+from media.image import load_image
+from media.limits import Limits
+from media.video import read_frames
+
+FRAME_RATE_HZ = 25
+LOOKS_PER_S = 1  # how often a face is looked for in a video until one is found
+
+
+def read_expression_image(path: Path, size: int, limits: Limits | None = None) -> UInt8[np.ndarray, "size size 3"]:
+    """The largest face of a picture, framed, RGB.
+
+    Args:
+        size: side of the result, pixels.
+
+    Raises:
+        InputError: not a picture, or no face in it.
+    """
+    image = load_image(path, limits)
+    face = _largest_face(image) or choose_face(image, None, str(path), limits)
+    return crop_portrait(image, face, size).image
+
+
+def read_expression_video(
+    path: Path, size: int, max_s: float, limits: Limits | None = None
+) -> UInt8[np.ndarray, "frames size size 3"]:
+    """The first `max_s` seconds of a video at 25 frames a second, framed by the largest face where first one is found.
+
+    The frame does not follow the head, so that the head's motion is kept.
+
+    Args:
+        size: side of the result, pixels.
+
+    Raises:
+        InputError: not a video, or no face in it.
+    """
+    frames = read_frames(path, FRAME_RATE_HZ, max_s, limits)
+    looks = range(0, len(frames), FRAME_RATE_HZ // LOOKS_PER_S)
+    face = next(filter(None, (_largest_face(frames[index]) for index in looks)), None)
+    if face is None:
+        message = f"no face was found in video {quoted(path)}"
+        raise InputError("face_missing", message, "Use a video of one face that looks into the camera, lit evenly.")
+    return np.stack([crop_portrait(frame, face, size).image for frame in frames])
+
+
+def _largest_face(image: UInt8[np.ndarray, "height width 3"]) -> FaceBox | None:
+    return max(detect_faces(image), key=lambda face: face.width, default=None)

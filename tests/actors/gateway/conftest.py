@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from actors.serving.service import Intake
+from actors.serving.settings import CallerLimits, GatewaySettings
+from tests.actors.gateway.serving import FACE, OTHER_TOKEN, SPEECH, TOKEN, Director, Server, Serving, pretend_to_prepare
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SETTINGS = GatewaySettings(
+    limits=CallerLimits(max_upload_mb=2, requests_per_minute=100_000, max_concurrent_jobs=1000),
+    poll_s=0.02,
+    heartbeat_s=0.15,
+    playlist_wait_s=5.0,
+    webhook_secret=SECRET,  # type: ignore[arg-type]
+    webhook_timeout_s=2.0,
+    allow_private_urls=True,
+)
+
+Serve = Callable[..., Serving]
+
+
+def start(folder: Path, tools: Intake | None = None, **changes: object) -> Server:
+    folder.mkdir()
+    (folder / "tokens").write_text(f"alice: {TOKEN}\nbob: {OTHER_TOKEN}\n")
+    settings = SETTINGS.model_dump() | {"tokens_file": folder / "tokens"} | changes
+    return Server(folder, GatewaySettings.model_validate(settings), tools or Intake(prepare=pretend_to_prepare))
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start services with other settings; all of them end with the test."""
+    servers: list[Server] = []
+
+    def start_one(tools: Intake | None = None, **changes: object) -> Serving:
+        servers.append(start(tmp_path / f"service-{len(servers)}", tools, **changes))
+        return servers[-1].serving
+
+    yield start_one
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """One service for all requests that leave nothing behind."""
+    server = start(tmp_path_factory.mktemp("refusing") / "service")
+    yield server.serving
+    server.stop()
+
+
+@pytest.fixture
+def serving(serve: Serve) -> Serving:
+    return serve()
+
+
+@pytest.fixture
+def client(serving: Serving) -> Iterator[httpx.Client]:
+    with client_of(serving) as client:
+        yield client
+
+
+@pytest.fixture
+def director(serving: Serving) -> Iterator[Director]:
+    """Renders at once."""
+    director = Director(serving.jobs, serving.artifacts)
+    director.start()
+    yield director
+    director.ending.set()
+    director.join()
+
+
+@pytest.fixture
+def gated(serving: Serving) -> Iterator[Director]:
+    """Renders a segment each time that its gate is released."""
+    director = Director(serving.jobs, serving.artifacts, threading.Semaphore(0))
+    director.start()
+    yield director
+    director.ending.set()
+    director.join()
+
+
+def client_of(serving: Serving, token: str | None = TOKEN) -> httpx.Client:
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    return httpx.Client(base_url=serving.url, headers=headers, timeout=20, trust_env=False)
+
+
+def files(portrait: bytes = FACE, audio: bytes = SPEECH, **more: bytes) -> dict[str, tuple[str, bytes]]:
+    """The files of a form; the default speech lasts 3.5 s, which are 87 frames in nine segments."""
+    return {name: (f"my {name}.bin", data) for name, data in {"portrait": portrait, "audio": audio, **more}.items()}
+
+
+def create(client: httpx.Client, **fields: object) -> dict:
+    answer = client.post("/v1/videos", files=files(), data={name: str(value) for name, value in fields.items()})
+    assert answer.status_code == 200, answer.text
+    return answer.json()

@@ -1,0 +1,206 @@
+"""The service without a transport: what is the same request, and what stays when something breaks off."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.errors import ArtifactStoreError, JobNotFoundError, JobStoreError, UnauthorizedError
+from actors.serving.artifacts import ArtifactStore
+from actors.serving.gateway.errors import ANSWERS, answer_to, public_code, public_message, retry_after_s
+from actors.serving.jobs import JobStore
+from actors.serving.requests import LabelEmotion
+from actors.serving.service import Caller, Intake, ServedModel, Submission, Upload, VideoService
+from actors.serving.settings import CallerLimits, GatewaySettings
+from actors.serving.submissions import in_thread
+from media.errors import EmotiveTalkError, InputError
+from tests.actors.gateway.serving import FACE, MODEL, SPEECH, pretend_to_prepare
+
+ALICE = Caller("alice", CallerLimits())
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[VideoService]:
+    (tmp_path / "uploads").mkdir()
+    settings = GatewaySettings(upload_folder=tmp_path / "uploads", poll_s=0.01)
+    jobs = JobStore(f"sqlite:///{tmp_path}/jobs.db")
+    service = VideoService(
+        jobs, ArtifactStore(f"{tmp_path}/artifacts"), settings, MODEL, Intake(prepare=pretend_to_prepare)
+    )
+    yield service
+    service.close()
+    jobs.close()
+
+
+@pytest.fixture
+def submission(tmp_path: Path) -> Submission:
+    (tmp_path / "portrait").write_bytes(FACE)
+    (tmp_path / "audio").write_bytes(SPEECH)
+    return Submission(Upload("me.png", tmp_path / "portrait"), Upload("hello.wav", tmp_path / "audio"))
+
+
+def left(service: VideoService) -> list[Path]:
+    folder = Path(service.artifacts.url)
+    return [*folder.glob("jobs/*"), *(folder.parent / "uploads").iterdir()]
+
+
+def test_the_fingerprint_tells_requests_apart(service: VideoService, submission: Submission, tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(FACE + b"!")
+    (tmp_path / "same").write_bytes(FACE)
+    variants = {
+        "a seed": replace(submission, seed=1),
+        "an emotion": replace(submission, emotion=LabelEmotion(emotion="sad")),
+        "another intensity": replace(submission, emotion=LabelEmotion(emotion="sad", intensity=0.5)),
+        "a portrait": replace(submission, portrait=Upload("me.png", tmp_path / "other")),
+        "steps": replace(submission, num_steps=2),
+    }
+
+    async def fingerprints() -> tuple[str, str, list[str]]:
+        first = (await service.create(ALICE, submission))[0].fingerprint
+        renamed = replace(submission, portrait=Upload("you.png", tmp_path / "same"), seconds=3.0, model=MODEL.name)
+        same = (await service.create(ALICE, renamed))[0].fingerprint
+        return first, same, [(await service.create(ALICE, variant))[0].fingerprint for variant in variants.values()]
+
+    first, same, others = asyncio.run(fingerprints())
+    assert first == same and len({first, *others}) == 1 + len(variants)
+    service.model = ServedModel(MODEL.name, "test-ffffffff", MODEL.image_size)
+    assert asyncio.run(service.create(ALICE, submission))[0].fingerprint != first
+
+
+@pytest.mark.parametrize("breaking", ["upload", "create"])
+def test_what_fails_leaves_nothing(
+    service: VideoService, submission: Submission, breaking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **settings: object) -> None:
+        raise ArtifactStoreError("artifacts_no_space", "the disk is full", "Free some.")
+
+    upload = service.artifacts.upload
+    if breaking == "create":
+        monkeypatch.setattr(service.jobs, "create", fail)
+    else:
+        monkeypatch.setattr(
+            service.artifacts, "upload", lambda path, name: fail() if "speech" in name else upload(path, name)
+        )
+    with pytest.raises(ArtifactStoreError):
+        asyncio.run(service.create(ALICE, submission))
+    assert left(service) == [] and service.jobs.pending_removals() == []
+
+
+def test_files_of_an_uncertain_row_are_left_to_the_reservation(
+    service: VideoService, submission: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that goes away in the middle of a commit may or may not have the row."""
+    create = service.jobs.create
+
+    def create_and_lose_the_answer(*arguments: Any, **settings: Any) -> None:
+        create(*arguments, **settings)
+        raise JobStoreError("job_store_unavailable", "the line broke", "Try again.")
+
+    def lose_the_request(*arguments: object, **settings: object) -> None:
+        raise JobStoreError("job_store_unavailable", "the line broke", "Try again.")
+
+    later = [0.0]
+    clock = service.jobs._clock
+    monkeypatch.setattr(service.jobs, "_clock", lambda: clock() + later[0])
+    for fail in (create_and_lose_the_answer, lose_the_request):
+        monkeypatch.setattr(service.jobs, "create", fail)
+        with pytest.raises(JobStoreError):
+            asyncio.run(service.create(ALICE, submission))
+    assert len(left(service)) == 2
+    later[0] = 4000
+    assert asyncio.run(service.sweep()) == 1
+    [job] = service.jobs.list("alice").jobs
+    assert [path.name for path in left(service)] == [job.job_id]
+
+
+def run_and_cancel(work: Callable[[], Coroutine[Any, Any, object]], once: threading.Event) -> bool:
+    """Whether the work said that it was cancelled; it is, as soon as the event is set."""
+
+    async def run() -> bool:
+        task = asyncio.ensure_future(work())
+        while not once.is_set():
+            await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.sleep(0.02)
+        task.cancel()  # twice: nothing may escape
+        await asyncio.wait({task})
+        return task.cancelled()
+
+    return asyncio.run(run())
+
+
+def test_who_is_cancelled_while_inputs_are_checked_leaves_nothing(
+    service: VideoService, submission: Submission
+) -> None:
+    begun = threading.Event()
+
+    def slow(*arguments: Any, **settings: Any) -> Any:
+        begun.set()
+        time.sleep(0.1)
+        return pretend_to_prepare(*arguments, **settings)  # into a folder that is still there
+
+    service._tools = Intake(prepare=slow)
+    assert run_and_cancel(lambda: service.create(ALICE, submission), begun)
+    assert left(service) == [] and service.jobs.list().jobs == []
+
+
+def test_who_is_cancelled_while_the_row_is_written_has_a_job(
+    service: VideoService, submission: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, create = threading.Event(), service.jobs.create
+
+    def slow(*arguments: Any, **settings: Any) -> Any:
+        begun.set()
+        time.sleep(0.1)
+        return create(*arguments, **settings)
+
+    monkeypatch.setattr(service.jobs, "create", slow)
+    assert run_and_cancel(lambda: service.create(ALICE, submission), begun)
+    [job] = service.jobs.list().jobs
+    assert service.artifacts.read(f"jobs/{job.job_id}/portrait.png") == FACE
+
+
+def test_in_thread_gives_results_and_errors(service: VideoService) -> None:
+    async def run() -> int:
+        with pytest.raises(ZeroDivisionError):
+            await in_thread(service._io, lambda: 1 // 0)
+        return await in_thread(service._io, pow, 2, 5)
+
+    assert asyncio.run(run()) == 32
+
+
+def test_sweeping_removes_what_expired(
+    service: VideoService, submission: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        job, _ = await service.create(ALICE, submission)
+        await service.cancel(ALICE, job.job_id)
+        assert await service.sweep() == 0
+        clock = service.jobs._clock
+        monkeypatch.setattr(service.jobs, "_clock", lambda: clock() + 8 * 86400)
+        assert await service.sweep() == 1 and left(service) == []
+        with pytest.raises(JobNotFoundError):
+            await service.get(ALICE, job.job_id)
+
+    asyncio.run(run())
+
+
+def test_every_code_is_told() -> None:
+    """Each error of `actors/errors.py` and each answer has its place; nothing of ours gets out."""
+    for code, answer in ANSWERS.items():
+        assert answer_to(EmotiveTalkError(code, "x", "y")) is answer
+        assert 400 <= answer.http < 600 and answer.grpc.isupper()
+    assert answer_to(InputError("never_heard_of", "x", "y")).http == 400
+    assert answer_to(UnauthorizedError()).grpc == "UNAUTHENTICATED"
+    secret = EmotiveTalkError("strange", "at /home/me", "")
+    for error in (secret, RuntimeError("at /home/me"), JobStoreError("job_store_unavailable", "at /home/me", "")):
+        assert answer_to(error).http >= 500 and "/home" not in public_message(error)
+    assert (public_code(RuntimeError()), public_code(secret)) == ("internal", "strange")
+    assert retry_after_s(secret) is None and retry_after_s(JobStoreError("job_store_unavailable", "", "")) == 1

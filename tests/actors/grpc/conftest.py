@@ -1,0 +1,265 @@
+"""A real server on a free port over SQLite and files, with a director that renders nothing but publishes like one."""
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from actors.client import Client
+from actors.errors import FencedError
+from actors.serving.artifacts import ArtifactStore
+from actors.serving.gateway.grpc_server import GrpcServer, TlsFiles, start_grpc_server
+from actors.serving.gateway.http import http_app
+from actors.serving.intake import Prepared
+from actors.serving.jobs import Claim, JobError, JobStore, Segment
+from actors.serving.live import LiveLimits
+from actors.serving.service import Intake, ServedModel, VideoService
+from actors.serving.settings import CallerLimits, GatewaySettings
+from actors.wire import videos_pb2_grpc as pb_grpc
+from media.errors import InputError
+from tests.actors.grpc.live_sessions import Sessions
+
+ALICE, BOB = "alice-0123456789abcdef", "bob-0123456789abcdef"
+SLOW = [f"slow{number}-0123456789abcdef" for number in range(3)]  # may ask once a minute, so each test has its own
+LIVE = LiveLimits(buffer_s=2.0, clip_s=8.0, idle_s=0.5, portrait_bytes=100_000)
+NUM_SEGMENTS = 3
+FAILS, STALLS = 13, 14  # seeds of jobs that fail, and that stay in progress after their first segment
+
+
+def fake_prepare(portrait: Path, audio: Path, image: Path | None, video: Path | None, folder: Path, **_: object):
+    """Stands for the decoding of inputs: refuses what begins with "broken", else a second of video per kilobyte."""
+    if portrait.read_bytes().startswith(b"broken"):
+        raise InputError("image_unreadable", "image 'me.png' is not an image", "Give a PNG or JPEG file.")
+    (folder / "portrait.png").write_bytes(portrait.read_bytes())
+    (folder / "speech.f32").write_bytes(audio.read_bytes())
+    files = {name: folder / name for name in ("portrait.png", "speech.f32")}
+    if shown := image or video:
+        (folder / "emotion.png").write_bytes(shown.read_bytes())
+        files["emotion.png"] = folder / "emotion.png"
+    num_frames = max(NUM_SEGMENTS, audio.stat().st_size * 25 // 1000)
+    return Prepared(num_samples=num_frames * 640, num_frames=num_frames, size=256, files=files)
+
+
+class FakeDirector:
+    """Claims jobs and publishes random bytes as their segments, in its own thread."""
+
+    def __init__(self, jobs: JobStore, artifacts: ArtifactStore) -> None:
+        self._jobs = jobs
+        self._artifacts = artifacts
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        stalled: list[Claim] = []
+        while not self._stopping.wait(0.02):
+            claim = self._jobs.claim("fake")
+            if claim is None:
+                continue
+            try:
+                self._render(claim, stalled)
+            except FencedError:
+                continue
+
+    def _render(self, claim: Claim, stalled: list[Claim]) -> None:
+        job = claim.job
+        if job.request["seed"] == FAILS:
+            self._jobs.fail(claim, JobError("face_missing", "there is no face in the portrait"))
+            return
+        self._jobs.plan(claim, NUM_SEGMENTS)
+        folder = f"jobs/{job.job_id}"
+        whole = data = b"init-" + job.job_id.encode()
+        self._artifacts.write(f"{folder}/init.mp4", data)
+        bounds = np.linspace(0, job.num_frames, NUM_SEGMENTS + 1).astype(int)
+        for index, (start, stop) in enumerate(zip(bounds, bounds[1:])):
+            data = np.random.default_rng([job.request["seed"], index]).bytes(150_000)
+            path = f"{folder}/segments/{index:05d}-{claim.fence}.m4s"
+            self._artifacts.write(path, data)
+            sha256 = hashlib.sha256(data).hexdigest()
+            self._jobs.publish_segment(
+                claim, Segment(job.job_id, index, int(start), int(stop - start), path, len(data), sha256)
+            )
+            whole += data
+            if job.request["seed"] == STALLS:
+                stalled.append(claim)
+                return
+        self._artifacts.write(f"{folder}/video.mp4", whole)
+        self._jobs.complete(claim, f"{folder}/video.mp4")
+
+
+class Loop:
+    """An event loop in a thread, as the gateway replica has one."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine, timeout_s: float = 20.0):
+        future: Future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        return future.result(timeout_s)
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
+        self.loop.close()
+
+
+class HttpServer:
+    """The HTTP front door of the same service, by uvicorn."""
+
+    def __init__(self, loop: Loop, service: VideoService) -> None:
+        app = http_app(lambda: service, service.settings)
+        config = uvicorn.Config(app, "127.0.0.1", 0, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
+        self._serving = asyncio.run_coroutine_threadsafe(self._server.serve(), loop.loop)
+        while not self._server.started:
+            assert not self._serving.done(), self._serving.result()
+            time.sleep(0.01)
+        self.port = self._server.servers[0].sockets[0].getsockname()[1]
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._serving.result(10)
+
+
+@dataclass
+class Serving:
+    """What a test may look at behind the server."""
+
+    loop: Loop
+    jobs: JobStore
+    artifacts: ArtifactStore
+    service: VideoService
+    server: GrpcServer
+    sessions: Sessions
+    folder: Path
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server.port}"
+
+    def stored(self) -> tuple[list[str], int]:
+        """The jobs that have files, and how many there are in the database."""
+        folder = self.folder / "artifacts" / "jobs"
+        folders = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        return folders, sum(self.jobs.counts().values())
+
+    def uploads(self) -> list[Path]:
+        return list((self.folder / "uploads").iterdir())
+
+
+@contextmanager
+def running(folder: Path, tls: TlsFiles | None = None, live: bool = True, **settings: object) -> Iterator[Serving]:
+    """A server over stores of its own."""
+    (folder / "uploads").mkdir(parents=True)
+    tokens = folder / "tokens"
+    tokens.write_text(f"alice: {ALICE}\nbob: {BOB}\n" + "".join(f"{token[:5]}: {token}\n" for token in SLOW))
+    values: dict = {
+        "tokens_file": tokens,
+        "upload_folder": folder / "uploads",
+        "poll_s": 0.02,
+        "limits": CallerLimits(max_upload_mb=2, requests_per_minute=100_000, max_concurrent_jobs=1000),
+        "limits_by_name": {token[:5]: CallerLimits(requests_per_minute=1) for token in SLOW},
+        "upload_timeout_s": 2.0,
+    }
+    loop = Loop()
+    jobs = JobStore(f"sqlite:///{folder / 'jobs.db'}")
+    artifacts = ArtifactStore(str(folder / "artifacts"))
+    sessions = Sessions()
+
+    async def start() -> tuple[VideoService, GrpcServer]:
+        model = ServedModel("emotivetalk-test", "test@0", 256)
+        tools = Intake(prepare=fake_prepare)
+        service = VideoService(jobs, artifacts, GatewaySettings(**values | settings), model, tools)
+        server = await start_grpc_server(
+            service, "127.0.0.1", 0, tls=tls, live=sessions.make if live else None, live_limits=LIVE
+        )
+        return service, server
+
+    service, server = loop.run(start())
+    director = FakeDirector(jobs, artifacts)
+    try:
+        yield Serving(loop, jobs, artifacts, service, server, sessions, folder)
+    finally:
+        director.stop()
+        loop.run(server.stop(grace_s=0))
+        service.close()
+        jobs.close()
+        loop.stop()
+
+
+@pytest.fixture(scope="session")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with running(tmp_path_factory.mktemp("serving")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def channel(serving: Serving) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(serving.address) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def stub(channel: grpc.Channel) -> pb_grpc.VideoServiceStub:
+    return pb_grpc.VideoServiceStub(channel)
+
+
+@pytest.fixture(scope="session")
+def http_port(serving: Serving) -> Iterator[int]:
+    server = HttpServer(serving.loop, serving.service)
+    yield server.port
+    server.stop()
+
+
+@pytest.fixture(params=["http", "grpc"])
+def client(request: pytest.FixtureRequest, serving: Serving, http_port: int) -> Iterator[Client]:
+    """Each test over both protocols."""
+    address = f"http://127.0.0.1:{http_port}" if request.param == "http" else serving.address
+    with Client(address, ALICE, protocol=request.param, timeout_s=15) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    """A self-made one for localhost."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    files = TlsFiles(folder / "certificate.pem", folder / "key.pem")
+    files.certificate.write_bytes(made.public_bytes(Encoding.PEM))
+    files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return files

@@ -1,0 +1,238 @@
+"""GenerateLive: order, limits, backpressure, and that nothing goes on after the call."""
+
+import queue
+import time
+from collections.abc import Iterator
+
+import grpc
+import numpy as np
+import pytest
+from google.rpc import error_details_pb2
+
+from actors.serving.requests import LabelEmotion, TextEmotion
+from actors.wire import videos_pb2 as pb
+from actors.wire import videos_pb2_grpc as pb_grpc
+from tests.actors.grpc.calls import PORTRAIT, Failure, bearer
+from tests.actors.grpc.conftest import ALICE, LIVE, Serving, running
+
+AS_ALICE = {"metadata": bearer(ALICE), "timeout": 15.0}
+END = pb.GenerateLiveRequest(end_of_audio=pb.EndOfAudio())
+
+
+def head(**fields: object) -> pb.GenerateLiveRequest:
+    made = pb.LiveHeader(portrait=PORTRAIT, portrait_name="me.png", **fields)  # pyright: ignore[reportArgumentType]
+    return pb.GenerateLiveRequest(header=made)
+
+
+def seeded(seed: int) -> pb.GenerateLiveRequest:
+    return head(settings=pb.RenderSettings(seed=seed))
+
+
+def floats(samples: np.ndarray) -> pb.GenerateLiveRequest:
+    return pb.GenerateLiveRequest(audio=pb.LiveAudio(f32le=samples.astype("<f4").tobytes()))
+
+
+def seconds(duration_s: float) -> pb.GenerateLiveRequest:
+    return pb.GenerateLiveRequest(audio=pb.LiveAudio(s16le=bytes(int(duration_s * 16_000) * 2)))
+
+
+def feeling(**source: object) -> pb.GenerateLiveRequest:
+    return pb.GenerateLiveRequest(emotion=pb.Emotion(**source))  # pyright: ignore[reportArgumentType]
+
+
+def failure(stub: pb_grpc.VideoServiceStub, *requests: pb.GenerateLiveRequest) -> Failure:
+    with pytest.raises(grpc.RpcError) as raised:
+        list(stub.GenerateLive(iter(requests), **AS_ALICE))
+    return Failure(raised.value)
+
+
+def closes(serving: Serving) -> bool:
+    deadline = time.monotonic() + 5
+    while not serving.sessions.made[-1].is_closed:
+        assert time.monotonic() < deadline, "the session was not closed"
+        time.sleep(0.01)
+    return True
+
+
+class Talk:
+    """Requests one after the other, as a person speaks."""
+
+    def __init__(self, *requests: pb.GenerateLiveRequest) -> None:
+        self._queue: queue.Queue[pb.GenerateLiveRequest | None] = queue.Queue()
+        for request in requests:
+            self.say(request)
+
+    def say(self, request: pb.GenerateLiveRequest) -> None:
+        self._queue.put(request)
+
+    def stop(self) -> None:
+        self._queue.put(None)
+
+    def __iter__(self) -> Iterator[pb.GenerateLiveRequest]:
+        while (request := self._queue.get()) is not None:
+            yield request
+
+
+def test_header_fragments_status(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+    samples = np.linspace(-0.5, 0.5, 40_000, dtype=np.float32)
+    requests = [
+        head(emotion=pb.Emotion(text=pb.TextEmotion(text="Be calm")), settings=pb.RenderSettings(seed=9)),
+        floats(samples[:10_000]),
+        feeling(label=pb.LabelEmotion(emotion="happy", intensity=0.5)),
+        floats(samples[10_000:]),
+        feeling(portrait=pb.PortraitEmotion()),
+        END,
+    ]
+    responses = list(stub.GenerateLive(iter(requests), **AS_ALICE))
+    kinds = [response.WhichOneof("part") for response in responses]
+    assert kinds[0] == "started" and kinds[-1] == "completed" and set(kinds[1:-1]) == {"fragment"}
+    started = responses[0].started
+    assert (started.id, started.width, started.frame_rate_hz, started.init) == ("live_alice", 256, 25, b"init")
+    assert started.max_buffer.seconds == LIVE.buffer_s and started.max_clip.seconds == LIVE.clip_s
+
+    fragments = [response.fragment for response in responses[1:-1]]
+    assert max(len(fragment.data) for fragment in fragments) <= 1 << 16
+    ends = [fragment for fragment in fragments if fragment.is_last_part]
+    assert [(fragment.index, fragment.start_frame, fragment.num_frames) for fragment in ends] == [
+        (0, 0, 25),
+        (1, 25, 25),
+        (2, 50, 13),
+    ]
+    heard = b"".join(
+        b"".join(fragment.data for fragment in fragments if fragment.index == index)[:-70_000] for index in range(3)
+    )
+    assert np.array_equal(np.frombuffer(heard, "<f4"), samples)
+    assert responses[-1].completed.num_frames == 63
+    assert responses[-1].completed.duration.ToTimedelta().total_seconds() == pytest.approx(63 / 25)
+
+    session = serving.sessions.made[-1]
+    assert session.header is not None and session.header.portrait == PORTRAIT
+    assert (session.header.emotion, session.header.seed) == (TextEmotion(text="Be calm"), 9)
+    assert session.log == [f"10000: {LabelEmotion(emotion='happy', intensity=0.5)}", "40000: None"]
+    assert closes(serving)
+
+
+def test_fragments_come_while_the_speech_goes_on(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+    talk = Talk(seeded(0), seconds(1.0))
+    responses = stub.GenerateLive(iter(talk), **AS_ALICE)
+    assert next(responses).WhichOneof("part") == "started"
+    assert next(responses).fragment.index == 0
+    while not (part := next(responses).fragment).is_last_part:
+        assert part.index == 0
+    talk.say(seconds(1.0))
+    assert next(responses).fragment.index == 1
+    talk.say(END)
+    assert list(responses)[-1].completed.num_frames == 50
+    assert closes(serving)
+
+
+def test_16_bit_samples() -> None:
+    from actors.serving.gateway.grpc_messages import read_audio
+
+    read = read_audio(pb.LiveAudio(s16le=np.array([-32768, 0, 16384], "<i2").tobytes()))
+    assert read.dtype == np.float32 and read.tolist() == [-1.0, 0.0, 0.5]
+    assert read_audio(pb.LiveAudio(f32le=np.array([-3, 0.25], "<f4").tobytes())).tolist() == [-1.0, 0.25]
+
+
+def test_the_client_is_held_back_while_nothing_is_rendered(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+    talk = Talk(seeded(2), *[seconds(0.5)] * 12)
+    responses = stub.GenerateLive(iter(talk), **AS_ALICE)
+    next(responses)
+    session = serving.sessions.made[-1]
+    time.sleep(LIVE.idle_s + 0.5)  # being held back is not being idle
+    assert session.num_pushed == LIVE.buffer_s * 16_000
+    talk.say(END)
+    serving.loop.loop.call_soon_threadsafe(session.released.set)
+    assert list(responses)[-1].completed.num_frames == 150
+    assert session.num_pushed == 6 * 16_000
+
+
+def test_limits(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+    assert failure(stub, seeded(0), seconds(LIVE.buffer_s + 0.1)).reason == "live_chunk_too_long"
+    chunks = [seconds(2.0)] * 4
+    assert failure(stub, seeded(0), *chunks, seconds(0.1)).reason == "live_clip_too_long"
+    assert closes(serving)
+    big = pb.LiveHeader(portrait=bytes(LIVE.portrait_bytes + 1))
+    assert failure(stub, pb.GenerateLiveRequest(header=big)).reason == "image_too_many_bytes"
+    assert failure(stub, pb.GenerateLiveRequest(header=pb.LiveHeader())).reason == "image_empty"
+
+
+def test_silence_ends_the_call(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+    for requests in ([], [seeded(0)], [seeded(0), seconds(0.1)]):
+        talk = Talk(*requests)
+        begun = time.monotonic()
+        with pytest.raises(grpc.RpcError) as raised:
+            list(stub.GenerateLive(iter(talk), **AS_ALICE))
+        talk.stop()
+        assert Failure(raised.value).reason == "live_idle"
+        assert LIVE.idle_s <= time.monotonic() - begun < LIVE.idle_s + 3
+        assert closes(serving)
+
+
+def test_messages_out_of_order_or_range(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+    nan = floats(np.array([np.nan]))
+    wrong = [
+        (),
+        (pb.GenerateLiveRequest(),),
+        (seconds(0.1),),
+        (END,),
+        (seeded(0), seeded(0)),
+        (seeded(0), pb.GenerateLiveRequest()),
+        (seeded(0), seconds(0.1)),  # and no end
+        (seeded(-1),),
+        (seeded(0), nan),
+        (seeded(0), pb.GenerateLiveRequest(audio=pb.LiveAudio())),
+        (seeded(0), pb.GenerateLiveRequest(audio=pb.LiveAudio(s16le=b"odd"))),
+        (seeded(0), pb.GenerateLiveRequest(audio=pb.LiveAudio(f32le=b"sixsix"))),
+        (seeded(0), feeling()),
+        (seeded(0), feeling(speech=pb.SpeechEmotion())),
+        (seeded(0), feeling(image=pb.ImageEmotion())),
+        (seeded(0), feeling(label=pb.LabelEmotion(emotion="sad", intensity=-1))),
+        (head(emotion=pb.Emotion(speech=pb.SpeechEmotion())),),
+    ]
+    for requests in wrong:
+        found = failure(stub, *requests)
+        assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "request_invalid"), requests
+        assert closes(serving)
+    assert failure(stub, seeded(0), feeling(label=pb.LabelEmotion(emotion="hungry"))).reason == "emotion_invalid"
+
+
+def test_an_end_without_audio_is_an_empty_video(stub: pb_grpc.VideoServiceStub) -> None:
+    responses = list(stub.GenerateLive(iter([seeded(0), END]), **AS_ALICE))
+    assert [response.WhichOneof("part") for response in responses] == ["started", "completed"]
+
+
+def test_no_place_is_free(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+    found = failure(stub, seeded(1))
+    assert found.reason == "live_full" and "7 s" not in found.info.reason
+    retry = found.detail(error_details_pb2.RetryInfo)
+    assert isinstance(retry, error_details_pb2.RetryInfo) and retry.retry_delay.seconds == 7
+    assert closes(serving)
+
+
+def test_the_engine_breaks(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+    found = failure(stub, seeded(3), seconds(1.5), END)
+    assert (found.code, found.reason) == (grpc.StatusCode.INTERNAL, "internal")
+    assert "secret" not in str(found.status)
+    assert closes(serving)
+
+
+@pytest.mark.parametrize("how", ["cancel", "deadline"])
+def test_ending_the_call_ends_its_work(stub: pb_grpc.VideoServiceStub, serving: Serving, how: str) -> None:
+    talk = Talk(seeded(2), seconds(0.2))
+    timeout_s = 0.3 if how == "deadline" else 15.0
+    responses = stub.GenerateLive(iter(talk), metadata=bearer(ALICE), timeout=timeout_s)
+    next(responses)
+    if how == "cancel":
+        responses.cancel()
+    with pytest.raises(grpc.RpcError) as raised:
+        list(responses)
+    talk.stop()
+    codes = {"cancel": grpc.StatusCode.CANCELLED, "deadline": grpc.StatusCode.DEADLINE_EXCEEDED}
+    assert raised.value.code() == codes[how]  # pyright: ignore
+    assert closes(serving)
+
+
+def test_a_service_without_a_live_engine_says_so(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(tmp_path / "serving", live=False) as serving, grpc.insecure_channel(serving.address) as channel:
+        assert failure(pb_grpc.VideoServiceStub(channel), seeded(0)).reason == "live_unavailable"
