@@ -13,10 +13,12 @@ import typer
 
 from emotivetalk import __version__
 from emotivetalk.commands.avatar import avatar
+from emotivetalk.commands.doctor import doctor
 from emotivetalk.commands.evaluate import evaluate
 from emotivetalk.commands.export import export
 from emotivetalk.commands.generate import generate
 from emotivetalk.commands.jobs import jobs
+from emotivetalk.commands.serve import serve
 from emotivetalk.commands.synthesize import synthesize
 from emotivetalk.commands.train import train
 from media.errors import EmotiveTalkError, InputError
@@ -30,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-for command in (generate, avatar, synthesize, train, export, evaluate):
+for command in (generate, avatar, synthesize, train, export, evaluate, serve, doctor):
     app.command()(command)
 app.add_typer(jobs)
 

@@ -100,6 +100,9 @@ class VideoService:
 
     All methods that take a job's id raise JobNotFoundError, also where the job is another caller's. One event loop
     uses it, from one process; several of them share their stores.
+
+    Raises:
+        SettingsError: the tokens cannot be read, or nobody could come in.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class VideoService:
         self.jobs = jobs
         self.artifacts = artifacts
         self.settings = settings
+        _ = settings.tokens  # read now: a deployment with wrong ones fails when it starts, not at the first request
         self.model = model
         self._tools = tools or Intake()
         self._buckets: dict[str, TokenBucket] = {}

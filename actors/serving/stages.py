@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -97,13 +98,14 @@ class ServeStages:
         self._decoder = decoder
         self._attempts, self._delay_s = attempts, delay_s
         self._slots = asyncio.Semaphore(slots)
+        self._waiting = ThreadPoolExecutor(slots + 16, "waiting")  # of V-AID's calls there are a few for each job
 
     async def perform(self, call: PerformCall, references: Sequence[ObjectRef]) -> Made:
-        return await self._again(lambda: _by_reference(self._vaid.perform, call, references))
+        return await self._again(lambda: self._by_reference(self._vaid.perform, call, references))
 
     async def render(self, call: RenderCall, references: Sequence[ObjectRef]) -> Made:
         async with self._slots:
-            return await self._again(lambda: _by_reference(self._ethd.render, call, references))
+            return await self._again(lambda: self._by_reference(self._ethd.render, call, references))
 
     async def finish(self, call: FinishCall, references: Sequence[ObjectRef]) -> Made:
         async def send() -> Made:
@@ -159,19 +161,24 @@ class ServeStages:
             delay_s = min(8.0, 2 * delay_s)
         raise AssertionError("the last attempt returns or raises")
 
+    async def _by_reference(self, method: Any, call: PerformCall | RenderCall, references: Sequence[ObjectRef]) -> Made:
+        """Send a call whose method yields its result and then a receipt; only the receipt is fetched.
 
-async def _by_reference(method: Any, call: PerformCall | RenderCall, references: Sequence[ObjectRef]) -> Made:
-    """Send a call whose method yields its result and then a receipt; only the receipt is fetched."""
-    response = method.remote(call, *references)
-    try:
-        results = await response._to_object_ref_gen()
-        result = await anext(results)
+        The generator is asked in a thread: its `__next__` waits until there is a reference, whereas its `__anext__`
+        also fetches what the reference leads to (Ray 2.60).
+        """
+        loop = asyncio.get_running_loop()
+        response = method.remote(call, *references)
         try:
-            receipt = await anext(results)
-        except StopAsyncIteration:
-            await result  # nothing but an error comes alone
-            raise AssertionError("a call that succeeds gives two results") from None
-        return Made(result, await receipt)
-    except asyncio.CancelledError:
-        response.cancel()
-        raise
+            results = await response._to_object_ref_gen()
+            result = await loop.run_in_executor(self._waiting, next, results, None)
+            receipt = await loop.run_in_executor(self._waiting, next, results, None)
+            if result is None:
+                raise AssertionError("a call gives two results, or an error")
+            if receipt is None:
+                await result  # nothing but an error comes alone
+                raise AssertionError("a call that succeeds gives two results")
+            return Made(result, await receipt)
+        except asyncio.CancelledError:
+            response.cancel()
+            raise

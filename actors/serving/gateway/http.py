@@ -181,6 +181,12 @@ async def delete_video(service: Service, caller: CountedCaller, video_id: JobId)
     return VideoDeleted(id=(await service.delete(caller, video_id)).job_id)
 
 
+@videos.post("/{video_id}/cancel", response_model=Video, responses=openapi.errors(404))
+async def cancel_video(response: Response, service: Service, caller: CountedCaller, video_id: JobId) -> Video:
+    """Cancel a video and keep what is known of it. One that has ended stays as it is."""
+    return _video(await service.cancel(caller, video_id), service, response)
+
+
 _CONTENT = {
     200: {"description": "The MP4.", "content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}},
     206: {"description": "The part asked for.", "content": {"video/mp4": {}}},

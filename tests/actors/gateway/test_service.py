@@ -18,7 +18,7 @@ from actors.serving.gateway.errors import ANSWERS, answer_to, public_code, publi
 from actors.serving.jobs import JobStore
 from actors.serving.requests import LabelEmotion
 from actors.serving.service import Caller, Intake, ServedModel, Submission, Upload, VideoService
-from actors.serving.settings import CallerLimits, GatewaySettings
+from actors.serving.settings import CallerLimits, GatewaySettings, SettingsError
 from actors.serving.submissions import in_thread
 from media.errors import EmotiveTalkError, InputError
 from tests.actors.gateway.serving import FACE, MODEL, SPEECH, pretend_to_prepare
@@ -29,7 +29,7 @@ ALICE = Caller("alice", CallerLimits())
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[VideoService]:
     (tmp_path / "uploads").mkdir()
-    settings = GatewaySettings(upload_folder=tmp_path / "uploads", poll_s=0.01)
+    settings = GatewaySettings(upload_folder=tmp_path / "uploads", poll_s=0.01, allow_anonymous=True)
     jobs = JobStore(f"sqlite:///{tmp_path}/jobs.db")
     service = VideoService(
         jobs, ArtifactStore(f"{tmp_path}/artifacts"), settings, MODEL, Intake(prepare=pretend_to_prepare)
@@ -174,6 +174,12 @@ def test_in_thread_gives_results_and_errors(service: VideoService) -> None:
         return await in_thread(service._io, pow, 2, 5)
 
     assert asyncio.run(run()) == 32
+
+
+def test_a_service_that_nobody_could_use_does_not_start(service: VideoService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EMOTIVETALK_TOKENS", raising=False)
+    with pytest.raises(SettingsError, match="nobody could come in"):
+        VideoService(service.jobs, service.artifacts, GatewaySettings(), MODEL)
 
 
 def test_sweeping_removes_what_expired(

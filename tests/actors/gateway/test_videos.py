@@ -178,7 +178,7 @@ def test_pages(client: httpx.Client, serving: Serving) -> None:
 def test_others_see_nothing(client: httpx.Client, serving: Serving) -> None:
     video = create(client)
     with client_of(serving, OTHER_TOKEN) as bob:
-        for method, tail in [("GET", ""), ("DELETE", ""), ("GET", "/content"), ("GET", "/events"), ("GET", "/stream"),
+        for method, tail in [("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/content"), ("GET", "/events"), ("GET", "/stream"),
                              ("GET", "/playlist.m3u8"), ("GET", "/init.mp4"), ("GET", "/segments/0.m4s")]:  # fmt: skip
             answer = bob.request(method, f"/v1/videos/{video['id']}{tail}")
             assert (answer.status_code, answer.json()["error"]["code"]) == (404, "job_not_found")
@@ -193,6 +193,19 @@ def test_a_running_video_is_cancelled_by_delete(client: httpx.Client, serving: S
         "id": video["id"], "object": "video.deleted", "deleted": True}  # fmt: skip
     assert client.get(f"/v1/videos/{video['id']}").status_code == 404
     assert client.get("/v1/videos").json()["data"] == []
+
+
+def test_cancel_keeps_the_video(client: httpx.Client, director: Director) -> None:
+    done = create(client)["id"]
+    wait_until(lambda: client.get(f"/v1/videos/{done}").json()["status"] == "completed")
+    assert client.post(f"/v1/videos/{done}/cancel").json()["status"] == "completed"
+    director.ending.set()
+    director.join()
+    waiting = create(client)["id"]
+    for _ in range(2):
+        assert client.post(f"/v1/videos/{waiting}/cancel").json()["status"] == "cancelled"
+    answer = client.get(f"/v1/videos/{waiting}/content")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "video_cancelled")
 
 
 def test_a_video_that_failed(client: httpx.Client, director: Director) -> None:

@@ -1,0 +1,259 @@
+"""What serving costs over rendering in one process, and how it scales: `make bench-serving`.
+
+Three parts. The served render of a clip against the single-process pipeline with the same number of threads, in one
+run. The time to the first fragment, and the memory of every process, for clips of growing length. And a simulation of
+many replicas through the real director and handles: ETHD is replaced by a wait of 60 ms for each chunk and step, so
+that a machine of two cores shows what calls, references and the dataflow cost. Compare rows of one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import os
+import statistics
+import time
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+
+from actors.serving.config import DirectorSettings, ServingConfig
+from actors.serving.messages import BlockData, ChunkData, FinishCall, Finished, PerformCall, Receipt, RenderCall
+
+PORTRAIT, SPEECH, OUTPUT = Path("examples/portrait.png"), Path("examples/hello.wav"), Path("build/bench")
+CHUNK_S = 0.06
+LATENT = (16, 16, 16)
+
+
+class WaitingETHD:
+    """Takes the time of a chunk and step, one call at a time, and gives arrays of the right size."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def render(self, call: RenderCall, *data: Any) -> AsyncGenerator[ChunkData | Receipt, None]:
+        async with self._lock:
+            await asyncio.sleep(CHUNK_S * len(call.calls))
+        yield ChunkData({one.id: np.zeros((len(one.frames), *LATENT), np.float32) for one in call.calls})
+        yield Receipt("simulated", CHUNK_S * len(call.calls), len(call.calls))
+
+
+class WaitingVAID:
+    """Gives blocks of zeros at once."""
+
+    def __init__(self, checkpoint: str) -> None:
+        from actors.serving.plans import CheckpointPlans
+
+        self._plans = CheckpointPlans(Path(checkpoint))
+
+    async def perform(self, call: PerformCall, *before: BlockData) -> AsyncGenerator[BlockData | Receipt, None]:
+        _, blocks, _ = self._plans(call.request.num_samples // 640, None)
+        frames = blocks.segment(call.block).result.frames
+        zeros = np.zeros((len(frames), 32), np.float32)
+        yield BlockData(frames.start, zeros, zeros[:, :20], zeros[0, :20])
+        yield Receipt("simulated", 0.0)
+
+
+class WaitingDecoder:
+    """Says that a segment is stored."""
+
+    async def finish(self, call: FinishCall, *data: ChunkData) -> Finished:
+        frames = call.result.frames
+        return Finished(call.index, frames.start, len(frames), f"{call.job_id}/{call.index}", 1, "0" * 64, None, {})
+
+    async def assemble(self, job_id: str, fragments: list[str]) -> str:
+        return f"{job_id}/video"
+
+
+def simulate(replicas: tuple[int, ...], length_s: float) -> None:
+    """Efficiency by the number of replicas, and the cost of a call that the model for 32 uses."""
+    import ray
+    from ray import serve
+
+    from actors.serving.app import DirectorReplica, job_store
+    from actors.serving.plans import CheckpointPlans
+    from actors.serving.requests import VideoRequest
+    from media.checkpoints import find_checkpoint
+
+    checkpoint = str(find_checkpoint(None).resolve())
+    num_frames = int(length_s * 25)
+    plan, _, _ = CheckpointPlans(Path(checkpoint))(num_frames, None)
+    work_s = plan.num_calls * CHUNK_S
+    print(f"## {length_s / 60:g} minutes by replicas that wait {CHUNK_S * 1000:g} ms for each chunk and step\n")
+    print("| ETHD replicas | wall | ideal | efficiency | chunks a second |\n|---|---|---|---|---|")
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        serve.start(http_options={"host": "127.0.0.1", "port": 18765})
+        for number in replicas:
+            config = ServingConfig(
+                data=(OUTPUT / f"simulated-{number}").resolve(),
+                director=DirectorSettings(
+                    poll_s=0.05, ethd_in_flight=2 * number, segments_ahead=max(3, number // 2), slots=1
+                ),
+            )
+            config.data_folder.mkdir(parents=True, exist_ok=True)
+
+            def deployed(name: str, replica: type, num_replicas: int = 1) -> Any:
+                options = {"num_replicas": num_replicas, "ray_actor_options": {"num_cpus": 0.05}}
+                return serve.deployment(replica, name=name).options(max_ongoing_requests=16, **options)
+
+            director = deployed("director", DirectorReplica).options(user_config={})
+            app = director.bind(
+                config,
+                checkpoint,
+                deployed("VAID", WaitingVAID).bind(checkpoint),
+                deployed("ETHD", WaitingETHD, number).bind(),
+                deployed("decoder", WaitingDecoder).bind(),
+            )
+            serve.run(app, name="simulated", route_prefix=None)
+            store, request = job_store(config), VideoRequest(num_samples=num_frames * 640)
+            for attempt, frames in (("warm", 250), ("timed", num_frames)):
+                asked = request.model_copy(update={"num_samples": frames * 640}).model_dump(mode="json")
+                from actors.serving.job_records import new_job_id
+
+                job, _ = store.create(new_job_id(), "", asked, attempt + "0" * 32, frames, 256, 256)
+                start = time.perf_counter()
+                while not store.get(job.job_id).status.is_terminal:
+                    time.sleep(0.02)
+                wall = time.perf_counter() - start
+                assert store.get(job.job_id).status == "completed", store.get(job.job_id)
+            print(
+                f"| {number} | {wall:.1f} s | {work_s / number:.1f} s | {work_s / number / wall:.0%} "
+                f"| {plan.num_calls / wall:.0f} |",
+                flush=True,
+            )
+            serve.delete("simulated")
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+    print()
+
+
+def compare(length_s: int, threads: int) -> None:
+    """The served render against the pipeline's, after warm-up, both with so many threads."""
+    import httpx
+    import soundfile
+    import torch
+
+    from actors.serving.launch import CONFIGS, Service, read_plan
+    from media.audio import load_speech
+    from media.checkpoints import find_checkpoint
+    from media.faces import choose_face, crop_portrait
+    from media.image import load_image
+    from models.emotion import EmotionLabel
+    from models.pipeline import load_pipeline
+
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    samples, rate = soundfile.read(SPEECH, dtype="float32")
+
+    def clip(seconds: float) -> Path:
+        path = OUTPUT / f"speech_{seconds:g}.wav"
+        soundfile.write(path, np.resize(samples, int(seconds * rate)), rate)
+        return path
+
+    torch.set_num_threads(threads)
+    pipeline = load_pipeline(find_checkpoint(None))
+    picture = load_image(PORTRAIT)
+    crop = crop_portrait(picture, choose_face(picture, None, "portrait"), pipeline.image_size).image
+    portrait = torch.from_numpy(crop).permute(2, 0, 1) / 127.5 - 1
+
+    def alone(path: Path) -> float:
+        from media.mux import VideoWriter
+
+        speech = load_speech(path)
+        start = time.perf_counter()
+        side = pipeline.image_size
+        with VideoWriter(OUTPUT / "alone.mp4", side, side, waveform=speech.waveform) as writer:
+            for frames in pipeline(portrait, torch.from_numpy(speech.waveform), EmotionLabel("happy")):
+                writer.write(frames.numpy())
+        return time.perf_counter() - start
+
+    plan = read_plan(CONFIGS / "local.yaml")
+    options = {
+        name: {"num_replicas": 1, "ray_actor_options": {"num_cpus": 0.1}}
+        for name in ("gateway", "director", "VAID", "ETHD", "decoder")
+    }
+    config = plan.config.model_copy(
+        update={
+            "data": (OUTPUT / "served").resolve(),
+            "threads": threads,
+            "director": plan.config.director.model_copy(update={"poll_s": 0.05}),
+            "grpc": plan.config.grpc.model_copy(update={"port": None}),
+        }
+    )
+    plan = dataclasses.replace(plan, port=18766, config=config, options=options)
+    with Service(plan) as _, httpx.Client(base_url="http://127.0.0.1:18766", timeout=600) as http:
+
+        def served(path: Path) -> tuple[float, float]:
+            """(from the job's creation to its end, to its first segment), seconds."""
+            with PORTRAIT.open("rb") as face, path.open("rb") as speech:
+                made = http.post(
+                    "/v1/videos", files={"portrait": face, "audio": speech}, data={"emotion": "happy"}
+                ).json()
+            from actors.serving.app import job_store
+
+            store, first = job_store(config), None
+            while not (job := store.get(made["id"])).status.is_terminal:
+                if first is None and job.next_segment:
+                    first = time.time() - job.created_at
+                time.sleep(0.02)
+            assert job.status == "completed" and job.completed_at is not None, job
+            return job.completed_at - job.created_at, first or job.completed_at - job.created_at
+
+        warm = clip(5)
+        alone(warm)
+        served(warm)
+        path = clip(length_s)
+        pairs = [(alone(path), served(path)[0]) for _ in range(3)]
+        ratio = statistics.median(there / here for here, there in pairs)
+        print(f"## {length_s} s served by one ETHD replica, against one process; {threads} thread(s) each\n")
+        print("| one process | served | ratio |\n|---|---|---|")
+        for here, there in pairs:
+            print(f"| {here:.1f} s | {there:.1f} s | {there / here:.2f} |")
+        print(f"\nmedian ratio: {ratio:.2f}\n")
+        print("## Time to the first fragment, and memory\n")
+        print("| video | first fragment | whole | memory of each process |\n|---|---|---|---|")
+        for seconds in (10, 40, 160):
+            whole, first = served(clip(seconds))
+            print(f"| {seconds} s | {first:.1f} s | {whole:.1f} s | {_memory()} |", flush=True)
+    print()
+
+
+def _memory() -> str:
+    import psutil
+
+    sizes: dict[str, float] = {}
+    for process in psutil.process_iter(["cmdline", "memory_info"]):
+        title = (process.info["cmdline"] or [""])[0]
+        if title.startswith("ray::ServeReplica:emotivetalk:"):
+            name = title.split(":")[4].split(".")[0]
+            memory = process.info["memory_info"]
+            sizes[name] = max(sizes.get(name, 0), (memory.rss - memory.shared) / 1e6)
+    return ", ".join(f"{name} {size:.0f} MB" for name, size in sorted(sizes.items()))
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--replicas", type=int, nargs="*", default=[1, 2, 4, 8])
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--length", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", choices=["simulate", "compare"])
+    given = parser.parse_args()
+    parts: dict[str, Callable[[], None]] = {
+        "compare": lambda: compare(given.length, given.threads),
+        "simulate": lambda: simulate(tuple(given.replicas), given.minutes * 60),
+    }
+    for name, part in parts.items():
+        if given.only in (None, name):
+            part()
+
+
+if __name__ == "__main__":
+    main()
