@@ -2,14 +2,15 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 EMOTIVETALK := $(BIN)/emotivetalk
-DEV := text,train,dev
+DEV := text,train,serve,dev
 VOICES := libespeak-ng1 flite
-STAGES := autoencoder lip_sync expression audio_encoder emotion_sources vaid ethd
+DATABASE := postgresql
+STAGES := autoencoder lip_sync expression audio_encoder emotion_sources vaid ethd_images ethd
 
 export PYTHON
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo test lint format bench starter clean setup-demo setup-dev
+.PHONY: help demo serve test test-cluster lint format bench bench-serving starter clean setup-demo setup-serve setup-dev
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -24,8 +25,16 @@ demo: setup-demo  ## one portrait speaks twice, angry and happy: build/demo/*.mp
 	done
 	@echo "The videos:"; ls -1 $(CURDIR)/build/demo/angry.mp4 $(CURDIR)/build/demo/happy.mp4
 
+serve: setup-serve  ## serve videos over HTTP and gRPC on this machine, until Ctrl-C
+	$(EMOTIVETALK) serve
+
+CLUSTERS := tests/actors/cluster
+
 test: setup-dev  ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(CLUSTERS:%=--ignore=%) $(ARGS)
+
+test-cluster: setup-dev  ## run the tests on a real Ray cluster: whole videos, killed processes
+	$(BIN)/python -m pytest $(CLUSTERS) $(ARGS)
 
 lint: setup-dev  ## check style, types and who imports whom
 	$(BIN)/ruff check .
@@ -39,6 +48,9 @@ format: setup-dev  ## rewrite the sources to the style
 
 bench: setup-dev  ## measure how fast the shipped checkpoint generates here
 	$(BIN)/python -m benchmarks.generate
+
+bench-serving: setup-dev  ## measure what serving costs over one process, and how it scales
+	$(BIN)/python -m benchmarks.serving
 
 starter: setup-dev  ## train the shipped checkpoint again, into build/checkpoints/starter (hours); goes on where it was
 	@test -d build/corpus/starter || $(EMOTIVETALK) synthesize -o build/corpus/starter \
@@ -57,5 +69,8 @@ clean:  ## remove the environment, caches and the demo; corpora and training run
 setup-demo:
 	@scripts/setup.sh text
 
+setup-serve:
+	@scripts/setup.sh text,serve
+
 setup-dev:
-	@scripts/setup.sh $(DEV) $(VOICES)
+	@scripts/setup.sh $(DEV) $(VOICES) $(DATABASE)

@@ -1,46 +1,21 @@
 """Texts that ask for an emotion: the training data of the mapping's text head, and what it is tested on (ours).
 
-Training prompts are generated from a vocabulary and sentence frames. The held-out prompts were written separately, in
+Training prompts are generated from a vocabulary and sentence frames. The held-out prompts (`held_out_prompts.py`) were written separately, in
 other sentences, and share no emotion word with the training vocabulary: they measure what the sentence encoder
 generalises, not what the head has memorised.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from corpus.emotion_vocabulary import VOCABULARY, Vocabulary
-
-PromptKind: TypeAlias = Literal["word", "action", "scene", "negation", "none"]
-KINDS: tuple[PromptKind, ...] = ("word", "action", "scene", "negation", "none")
-
-MILD, PLAIN, STRONG = 0.35, 0.65, 1.0
-DESCRIBED = 0.8  # what a deed or a situation suggests
-
-
-@dataclass(frozen=True)
-class EmotionPrompt:
-    """A text and what it asks for.
-
-    emotion: one of models.emotion.EMOTIONS, or None for a text that asks for no emotion.
-    intensity: 0..1; without meaning where the emotion is None or "neutral".
-    kind: how the text says it: by an emotion word, by what somebody does, by a situation, by a negation, or not at all.
-    """
-
-    text: str
-    emotion: str | None
-    intensity: float
-    kind: PromptKind
+from corpus.held_out_prompts import DEMO_PROMPTS, HELD_OUT, INTENSITY_PAIRS, MEANINGLESS
+from corpus.prompt import DESCRIBED, MILD, PLAIN, STRONG, EmotionPrompt, PromptKind, lines, strengthened, weakened
 
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(","))
-
-
-def _lines(text: str) -> tuple[str, ...]:
-    return tuple(line.strip() for line in text.strip().splitlines())
 
 
 WEAK_MODIFIERS = ("a little", "slightly", "a bit", "somewhat", "mildly")
@@ -156,7 +131,7 @@ _NONE_FRAMES = (
     "{0} {2}", "The {0} weighs {2} kilograms.", "The {0} was built in 19{2}.", "{2} times a {0} makes {2}.",
     "How do you spell {0}?", "This {0} consists of steel and glass.", "buy a {0} {1}", "{0} {0} {0}",
 )  # fmt: skip
-_NONE_SENTENCES = _lines("""
+_NONE_SENTENCES = lines("""
     Speak.
     Say that sentence.
     Talk to the camera.
@@ -247,12 +222,6 @@ _NONE_SENTENCES = _lines("""
     The next lesson is about fractions.
     This is a sentence.
     My phone number ends with seven.""")
-
-DEMO_PROMPTS = (
-    EmotionPrompt("Speak seriously", "neutral", PLAIN, "word"),
-    EmotionPrompt("Be cheerful and say that sentence", "happy", PLAIN, "word"),
-)
-"""The paper's own two text sources, held out like the rest."""
 
 
 def training_prompts(seed: int = 0) -> tuple[EmotionPrompt, ...]:
@@ -349,16 +318,6 @@ def _modified(
     return f"{rng.choice(strong)} {phrase}", strengthened(intensity)
 
 
-def weakened(intensity: float) -> float:
-    """What "a little" leaves of an intensity."""
-    return max(0.15, 0.5 * intensity)
-
-
-def strengthened(intensity: float) -> float:
-    """What "very" makes of an intensity."""
-    return 1 - 0.3 * (1 - intensity)
-
-
 def _negations(words: Vocabulary, rng: np.random.Generator) -> Iterator[EmotionPrompt]:
     for word in (*words.mild, *words.plain, *words.strong):
         clause = str(rng.choice(NEGATION_FRAMES)).format(rng.choice(WORD_CLAUSES))
@@ -398,245 +357,3 @@ def _prompt(frame: str, words: str, emotion: str | None, intensity: float, kind:
 
 def _plain(text: str) -> str:
     return text.lower().strip(" .!")
-
-
-# ------------------------------------------------------------------------------------------------------- held out
-
-
-def _held_out(emotion: str, words: str, scenes: str) -> tuple[EmotionPrompt, ...]:
-    return (
-        *(EmotionPrompt(text, emotion, PLAIN, "word") for text in _lines(words)),
-        *(EmotionPrompt(text, emotion, 0.8, "scene") for text in _lines(scenes)),
-    )
-
-
-HELD_OUT: tuple[EmotionPrompt, ...] = (
-    *_held_out(
-        "neutral",
-        """Speak in a deadpan manner
-        Use a businesslike delivery
-        Be impassive
-        Narrate it like an encyclopaedia
-        Use a monotone
-        Deliver the line dispassionately
-        An unemotional announcement
-        Stay poker-faced
-        Like a newsreader
-        Be impartial
-        Poised and level-headed""",
-        """You are giving somebody the opening hours over the telephone.
-        You are reading a shopping list into a recorder.
-        A clerk reads the register of names.
-        You describe how to assemble a shelf.""",
-    ),
-    *_held_out(
-        "angry",
-        """Be irate
-        Say it in an infuriated manner
-        You are fuming
-        Your blood is boiling
-        Seething inside
-        Lose your temper with the customer service
-        Speak wrathfully
-        He is incensed
-        You have had enough of this insolence
-        Blow your top
-        Tell them off
-        exasperated and ready to explode
-        a vexed customer
-        Like a drill sergeant bellowing at recruits""",
-        """The thief grins and walks away with your bicycle.
-        Your brother smashed your phone on purpose.
-        The landlord raised the rent and switched off the heating.
-        A colleague blamed you publicly for his own mistake.""",
-    ),
-    *_held_out(
-        "contempt",
-        """Be disdainful
-        Speak derisively
-        Sneer at the newcomer
-        In a patronising way
-        You look down your nose at everybody here
-        supercilious
-        Snooty like an aristocrat among beggars
-        Say it with disdain
-        Make a derogatory remark
-        You think they are a bunch of losers
-        Turn up your nose at these commoners
-        a sarcastic and pompous critic
-        Jeer at the failure
-        cocky, better than everyone""",
-        """What a joke, this fool calls himself an expert.
-        Is that supposed to be your best, little man?
-        You find the competitors laughably incompetent.
-        The servant dares to offer you, a duke, advice.""",
-    ),
-    *_held_out(
-        "disgusted",
-        """Be repulsed
-        Yuck
-        You feel sickened
-        That is icky
-        Say it as if you stood in sewage
-        repelled by the stench
-        Ugh, how foul
-        You want to puke
-        Say it like there is a bad taste in your mouth
-        Speak as though you had swallowed a worm
-        Eat a bug and comment on it
-        That is so nasty and filthy
-        a face that says yuck
-        loathsome, vile, putrid""",
-        """The fridge was off for weeks and something is growing in it.
-        There is dog poo on your shoe.
-        A stranger's wet handkerchief sticks to your hand.
-        The sausage is green and furry.""",
-    ),
-    *_held_out(
-        "fear",
-        """Be petrified
-        You are apprehensive
-        Dread what is coming
-        Shake like a leaf
-        Your voice is trembling because of the ghost
-        You are spooked
-        Speak as though a murderer stood behind you
-        Your knees are knocking before the tiger
-        Say it with horror, something lurks in the shadows
-        jittery and jumpy
-        alarmed by the gunshots
-        Cowardly, spare me
-        Your hair stands on end
-        horrified by the zombies""",
-        """The elevator cable snaps and you are falling.
-        A bear has found your tent.
-        Smoke comes in under the door of your hotel room.
-        Armed men storm the bank where you are queuing.""",
-    ),
-    *_held_out(
-        "happy",
-        """Be elated
-        Sound gleeful
-        You are in high spirits
-        Speak jubilantly
-        Say it with a beaming grin
-        You are on cloud nine
-        Over the moon about it
-        In a jolly mood
-        blissful
-        Be exuberant
-        Chuckle while you speak
-        upbeat
-        radiant, life is beautiful
-        rejoice
-        Have the time of your life""",
-        """You just became a father of a healthy boy.
-        The band plays your favourite song at the festival.
-        Your scholarship was approved.
-        Grandma has baked your favourite cake and the whole family is here.""",
-    ),
-    *_held_out(
-        "sad",
-        """Be dejected
-        You are depressed
-        Speak mournfully
-        Weep while you talk
-        Feeling blue
-        Say it with a lump in your throat
-        crestfallen
-        Sob
-        You are in despair after the loss
-        despondent and downcast
-        glum
-        a woeful voice
-        Speak as though you had lost a loved one
-        bereaved
-        homesick and abandoned""",
-        """Your wife was buried yesterday.
-        The little bird you nursed did not live through the night.
-        He rips up the photographs of their years together.
-        The orphan waits at the window for parents who will not return.""",
-    ),
-    *_held_out(
-        "surprised",
-        """Be astounded
-        You are dumbfounded
-        Awestruck
-        You can't believe your eyes
-        Your jaw drops
-        gobsmacked
-        Say it as though you had not seen it coming
-        Whoa, where did that come from?
-        Speechless at the sight
-        bowled over by it
-        You never would have guessed it
-        stupefied
-        Blimey!
-        Who would have thought that?""",
-        """A spaceship lands in your garden.
-        Your goldfish just said good morning.
-        The man you buried years ago rings your doorbell.
-        Without warning a celebrity walks into your classroom.""",
-    ),
-)
-"""Prompts in wording that training has not seen."""
-
-MEANINGLESS: tuple[EmotionPrompt, ...] = tuple(
-    EmotionPrompt(text, None, 0.0, "none")
-    for text in _lines("""
-        asdf qwer zxcv
-        xkcd 9071 ffff
-        ..........
-        lorem ipsum dolor sit amet
-        blue green seventeen
-        The square root of sixteen is four.
-        The warehouse opens at half past six.
-        Copper conducts electricity.
-        <div class="row"></div>
-        git rebase --interactive
-        Mix flour with yeast and let it rest.
-        The cupboard has two doors and a mirror.
-        Tilt the head upwards.
-        Speak more quietly.
-        A photograph of an elderly man with a beard
-        The committee meets every second Thursday.
-        umbrella parliament zinc
-        1 + 1 = 2
-        Chapter nine: irrigation""")
-)
-
-NEGATED: tuple[EmotionPrompt, ...] = tuple(
-    EmotionPrompt(text, None, 0.0, "negation")
-    for text in _lines("""
-        Avoid being irate
-        You need not be petrified
-        Do not weep
-        Don't sneer
-        Do not be gleeful
-        Nothing here is repulsive
-        You are not astounded
-        Refrain from being mournful
-        There is no need for dread
-        I do not want you to be elated""")
-)
-
-INTENSITY_PAIRS: tuple[tuple[EmotionPrompt, EmotionPrompt], ...] = tuple(
-    (EmotionPrompt(weak, emotion, weakened(PLAIN), "word"), EmotionPrompt(strong, emotion, 1.0, "word"))
-    for emotion, weak, strong in (
-        ("angry", "Be faintly peeved", "You are boiling with wrath"),
-        ("angry", "Be just a touch irate", "Be tremendously irate"),
-        ("contempt", "With a trace of disdain", "With boundless disdain"),
-        ("contempt", "Be vaguely disdainful", "Be overwhelmingly disdainful"),
-        ("disgusted", "Be faintly repulsed", "Be enormously repulsed"),
-        ("disgusted", "It is just a touch icky", "It is the most repulsive thing in the world"),
-        ("fear", "Be faintly apprehensive", "Be utterly petrified"),
-        ("fear", "A trace of dread", "Overwhelming dread"),
-        ("happy", "Be just a touch cheerful", "Be immensely elated"),
-        ("happy", "In a fairly jolly mood", "In a tremendously jubilant mood"),
-        ("sad", "Be just a touch glum", "Be immensely mournful"),
-        ("sad", "Feeling faintly blue", "Sob in the deepest despair"),
-        ("surprised", "Be vaguely astounded", "Be utterly astounded"),
-        ("surprised", "Be just a touch dumbfounded", "Be tremendously dumbfounded"),
-    )
-)
-"""The same emotion twice, weaker first, in modifiers that training has not seen."""

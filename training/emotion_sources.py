@@ -19,17 +19,9 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from corpus.emotion_prompts import (
-    DEMO_PROMPTS,
-    HELD_OUT,
-    INTENSITY_PAIRS,
-    MEANINGLESS,
-    NEGATED,
-    EmotionPrompt,
-    PromptKind,
-    reworded_prompts,
-    training_prompts,
-)
+from corpus.emotion_prompts import reworded_prompts, training_prompts
+from corpus.held_out_prompts import DEMO_PROMPTS, HELD_OUT, INTENSITY_PAIRS, MEANINGLESS, NEGATED
+from corpus.prompt import EmotionPrompt, PromptKind
 from corpus.records import Clip, read_corpus
 from media.errors import InputError
 from models.emotion import EMOTIONS, EmotionEstimate, EmotionLogits, EmotionMapping, emotion_index

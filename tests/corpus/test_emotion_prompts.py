@@ -4,20 +4,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from corpus.emotion_prompts import (
-    DEMO_PROMPTS,
-    HELD_OUT,
-    INTENSITY_PAIRS,
-    KINDS,
-    MEANINGLESS,
-    NEGATED,
-    EmotionPrompt,
-    emotion_words,
-    reworded_prompts,
-    strengthened,
-    training_prompts,
-    weakened,
-)
+from corpus.emotion_prompts import emotion_words, reworded_prompts, training_prompts
+from corpus.held_out_prompts import DEMO_PROMPTS, HELD_OUT, INTENSITY_PAIRS, MEANINGLESS, NEGATED
+from corpus.prompt import KINDS, EmotionPrompt, strengthened, weakened
 from models.emotion import EMOTIONS, EmotionText
 
 PAIRED = tuple(prompt for pair in INTENSITY_PAIRS for prompt in pair)

@@ -87,7 +87,7 @@ def gated(serving: Serving) -> Iterator[Director]:
 
 def client_of(serving: Serving, token: str | None = TOKEN) -> httpx.Client:
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
-    return httpx.Client(base_url=serving.url, headers=headers, timeout=20, trust_env=False)
+    return httpx.Client(base_url=serving.url, headers=headers, timeout=120, trust_env=False)
 
 
 def files(portrait: bytes = FACE, audio: bytes = SPEECH, **more: bytes) -> dict[str, tuple[str, bytes]]:
