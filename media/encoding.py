@@ -74,17 +74,41 @@ class PictureEncoder:
         return self._stream.encode(None)
 
 
+class SpeechStream:
+    """Adds a track of AAC (48 kHz, mono) to a container and encodes speech for it, piece by piece as it comes."""
+
+    def __init__(self, container: OutputContainer) -> None:
+        self.track = container.add_stream("aac", rate=AUDIO_RATE_HZ, layout="mono")
+        self.track.bit_rate = AUDIO_BITS_PER_S
+        self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=AUDIO_RATE_HZ)
+        self._num_pushed = 0
+
+    def push(self, samples: Float32[np.ndarray, " samples"]) -> Iterator[av.Packet]:
+        """Packets that are ready once these samples (16 kHz mono in -1..1, at least one) are given."""
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="fltp", layout="mono")
+        frame.sample_rate = SAMPLE_RATE_HZ
+        frame.pts = self._num_pushed
+        frame.time_base = Fraction(1, SAMPLE_RATE_HZ)
+        self._num_pushed += len(samples)
+        for resampled in self._resampler.resample(frame):
+            yield from self.track.encode(resampled)
+
+    def finish(self) -> Iterator[av.Packet]:
+        """The packets that the encoder still holds."""
+        for resampled in self._resampler.resample(None):
+            yield from self.track.encode(resampled)
+        yield from self.track.encode(None)
+
+
 class SpeechEncoder:
-    """Adds a track of AAC (48 kHz, mono) to a container and encodes a waveform for it, as far as it is asked to.
+    """Encodes a waveform that is there for a container's track of AAC, as far as it is asked to.
 
     Args:
         waveform: 16 kHz mono in -1..1.
     """
 
     def __init__(self, container: OutputContainer, waveform: Float32[np.ndarray, " samples"]) -> None:
-        self._stream = container.add_stream("aac", rate=AUDIO_RATE_HZ, layout="mono")
-        self._stream.bit_rate = AUDIO_BITS_PER_S
-        self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=AUDIO_RATE_HZ)
+        self._stream = SpeechStream(container)
         self._waveform = waveform
         self._num_encoded = 0
 
@@ -93,20 +117,13 @@ class SpeechEncoder:
         until = min(until, len(self._waveform))
         while self._num_encoded < until:
             block = self._waveform[self._num_encoded : min(until, self._num_encoded + AUDIO_BLOCK)]
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block[None]), format="fltp", layout="mono")
-            frame.sample_rate = SAMPLE_RATE_HZ
-            frame.pts = self._num_encoded
-            frame.time_base = Fraction(1, SAMPLE_RATE_HZ)
             self._num_encoded += len(block)
-            for resampled in self._resampler.resample(frame):
-                yield from self._stream.encode(resampled)
+            yield from self._stream.push(block)
 
     def finish(self) -> Iterator[av.Packet]:
         """Packets of what is left of the waveform, and those that the encoder still holds."""
         yield from self.encode(len(self._waveform))
-        for resampled in self._resampler.resample(None):
-            yield from self._stream.encode(resampled)
-        yield from self._stream.encode(None)
+        yield from self._stream.finish()
 
 
 def check_frame_size(width: int, height: int) -> None:

@@ -9,8 +9,9 @@ begins so much earlier than the picture's, and players leave the priming out.
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
@@ -22,7 +23,7 @@ from av.container import OutputContainer
 from jaxtyping import Float32, UInt8
 
 from media.containers import open_media
-from media.encoding import AUDIO_RATE_HZ, PictureEncoder, SpeechEncoder
+from media.encoding import AUDIO_RATE_HZ, PictureEncoder, SpeechEncoder, SpeechStream
 from media.files import atomic_write, check_writable, writing
 from media.limits import Limits
 
@@ -120,10 +121,56 @@ class ClipAudio:
         return found
 
 
+@dataclass(frozen=True)
+class SoundPackets:
+    """One fragment's sound by value, for a process that does not have the clip's.
+
+    Attributes:
+        packets: in order: first sample at 48 kHz in the clip, how many samples, AAC.
+    """
+
+    packets: tuple[tuple[int, int, bytes], ...]
+
+
+class GrowingAudio:
+    """A clip's sound that is encoded while it is spoken, by one encoder: the packets are those of `encode_audio`."""
+
+    def __init__(self) -> None:
+        # The container is there for the encoder's sake, nothing is ever written into it.
+        self._stream = SpeechStream(_container(io.BytesIO(), {}))
+        self._packets: list[tuple[int, int, bytes]] = []
+        self._is_finished = False
+
+    def push(self, samples: Float32[np.ndarray, " samples"]) -> None:
+        """Encode what is heard next: 16 kHz mono in -1..1, maybe nothing."""
+        if len(samples):
+            self._keep(self._stream.push(samples))
+
+    def finish(self) -> None:
+        """Nothing more will be heard. It may be said again."""
+        if not self._is_finished:
+            self._is_finished = True
+            self._keep(self._stream.finish())
+
+    def take(self, stop_s: Fraction | None) -> SoundPackets:
+        """The packets that begin before and were not taken yet; None: all of them.
+
+        What was pushed less than two frames ago may still be in the encoder.
+        """
+        taken = [packet for packet in self._packets if stop_s is None or packet[0] < stop_s * AUDIO_RATE_HZ]
+        self._packets = self._packets[len(taken) :]
+        return SoundPackets(tuple(taken))
+
+    def _keep(self, packets: Iterable[av.Packet]) -> None:
+        for packet in packets:
+            assert packet.pts is not None and packet.duration is not None
+            self._packets.append((packet.pts, packet.duration, bytes(packet)))
+
+
 def fragment(
     frames: UInt8[np.ndarray, "frames height width 3"],
     start_frame: int,
-    audio: ClipAudio,
+    audio: ClipAudio | SoundPackets,
     *,
     is_last: bool,
     sequence: int,
@@ -135,6 +182,7 @@ def fragment(
     Args:
         frames: RGB, of the size that the init segment was made for, at least one.
         start_frame: index of the first of them in the clip.
+        audio: the clip's sound, or of a clip that goes on what `GrowingAudio` gave for these frames.
         is_last: no fragment follows: it gets all sound that is left.
         sequence: the fragment's number in the clip, from 0.
         fps: frames a second.
@@ -159,14 +207,18 @@ def fragment(
     with _container(file, options) as container:
         height, width = frames.shape[1:3]
         pictures = PictureEncoder(container, width, height, fps, threads, reordered=False)
-        sound = container.add_stream_from_template(audio.stream)
+        if isinstance(audio, SoundPackets):
+            sound, heard = SpeechStream(container).track, _as_packets(audio)
+        else:
+            sound = container.add_stream_from_template(audio.stream)
+            heard = audio.packets(*_sound_range(start_frame, len(frames), is_last, fps))
         packets = [
             packet for image, index in zip(frames, count(start_frame)) for packet in pictures.encode(image, index)
         ]
         packets += pictures.finish()
         for packet in packets:
             packet.duration = 1  # the encoder leaves it open, and a fragment of one frame has no next one to tell it
-        for packet in audio.packets(*_sound_range(start_frame, len(frames), is_last, fps)):
+        for packet in heard:
             assert packet.pts is not None
             packet.stream = sound
             packet.pts = packet.dts = packet.pts + PRIMING_SAMPLES  # the init segment's edit list takes it off
@@ -182,6 +234,17 @@ def _sound_range(start_frame: int, num_frames: int, is_last: bool, fps: int) -> 
     start = Fraction(start_frame, fps) if start_frame else Fraction(-PRIMING_SAMPLES, AUDIO_RATE_HZ)
     stop = Fraction(10**9) if is_last else Fraction(start_frame + num_frames, fps)
     return start, stop
+
+
+def _as_packets(sound: SoundPackets) -> list[av.Packet]:
+    packets = []
+    for pts, duration, data in sound.packets:
+        packet = av.Packet(data)
+        packet.pts = packet.dts = pts
+        packet.duration, packet.time_base = duration, Fraction(1, AUDIO_RATE_HZ)
+        packet.is_keyframe = True
+        packets.append(packet)
+    return packets
 
 
 def _container(file: io.BytesIO, options: dict[str, str]) -> OutputContainer:

@@ -16,6 +16,7 @@ Noise levels carry the leading axes of `x`: none (one level for all), "batch", o
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from diffusers import EulerDiscreteScheduler
@@ -64,6 +65,17 @@ def x0_from_v(
 def denoise(network: Network, x: Float[Tensor, "*shape"], sigma: Float[Tensor, "*lead"]) -> Float[Tensor, "*shape"]:
     """The network's estimate of the clean sample, x0, from a noisy one at level `sigma`."""
     return x0_from_v(x, predict_v(network, x, sigma), sigma)
+
+
+def sample(
+    network: Network, noise: Float[Tensor, "batch ..."], sigmas: Float[Tensor, "levels"]
+) -> Float[Tensor, "..."]:
+    """Clean samples from standard normal noise, by Euler's steps down the noise levels (`sigma_schedule`)."""
+    x = noise * sigmas[0]
+    for sigma, following in pairwise(sigmas):
+        level = sigma.expand(len(x))
+        x = euler_step(x, denoise(network, x, level).to(x), level, following.expand(len(x)))
+    return x
 
 
 def training_sigma(shape: Sequence[int], mean: float, std: float, generator: torch.Generator) -> Float[Tensor, "*lead"]:

@@ -119,14 +119,14 @@ KeySource: TypeAlias = EmotionLabel | EmotionText | EmotionImage
 
 @dataclass(frozen=True)
 class EmotionKey:
-    """From time_s on, the emotion turns to that of source.
+    """From time_s on, the emotion turns to that of source; None is the portrait's own expression.
 
     Raises:
         ValueError: a time that is negative or not finite.
     """
 
     time_s: float
-    source: KeySource
+    source: KeySource | None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.time_s) and self.time_s >= 0):

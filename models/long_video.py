@@ -18,7 +18,8 @@ Ours, after position shift (Sonic), overlap averaging (MultiDiffusion in time) a
   nearer edge of the chunk, `overlap` weighs the results in proportion to their context (a linear crossfade), and
   `shift` keeps the one with the most.
 - **Pinned frames** are the final frames of the segment before, noised to the level of each step anew with their own
-  noise. The network sees them; its results for them are dropped.
+  noise. The network sees them; its results for them are dropped. Only the last one's tells how far the network is from
+  what it should have seen there: that step is added to the segment's first frames, fading out, so that no seam is left.
 - **Noise** is a function of seed and frame, whatever the plan.
 
 Only one-step solvers are right here: from step to step a frame changes chunks and takes along nothing but its value.
@@ -61,6 +62,7 @@ class LongVideoConfig:
         fusion: of chunks within a segment.
         shift_stride: for `shift`, the frames by which the grid moves from step to step; best coprime to `chunk_frames`.
         overlap_frames: for `overlap`, the fewest frames that neighbouring chunks share.
+        eased_frames: over how many frames the step from a segment to the next is spread.
     """
 
     chunk_frames: int = 25
@@ -69,6 +71,7 @@ class LongVideoConfig:
     fusion: Literal["shift", "overlap"] = "shift"
     shift_stride: int = 7
     overlap_frames: int = 5
+    eased_frames: int = 8
 
     def __post_init__(self) -> None:
         if self.chunk_frames < 2:
@@ -80,6 +83,8 @@ class LongVideoConfig:
         name = "shift_stride" if self.fusion == "shift" else "overlap_frames"
         if not 1 <= getattr(self, name) < self.chunk_frames:
             raise ValueError(f"{name} is {getattr(self, name)}; keep it in 1..{self.chunk_frames - 1}, below a chunk.")
+        if self.eased_frames < 0:
+            raise ValueError(f"eased_frames is {self.eased_frames}; 0 eases nothing, more spreads the step.")
         # A balanced segment has at least half of the longest's frames, and must bring as many as the next one pins.
         most = min(self.chunk_frames - 1, self.segment_frames // 3)
         if not 0 <= self.pinned_frames <= most:
@@ -149,12 +154,25 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Ease:
+    """How a segment joins the one before.
+
+    The last pinned frame, less what `call` gave for it in its row `row`, is added to the segment's first frames with
+    these weights.
+    """
+
+    call: CallId
+    row: int
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class SegmentPlan:
     """A run of chunks: `calls` in an order to run them in, and what comes of the last step.
 
     `frames` are what its calls see, `pinned` frames included; `result` is what it adds to the clip, and `tail` the end
     of that, to which the next segment is pinned (no frames in the last segment). The tail is given apart because it waits
-    for fewer calls.
+    for fewer calls. `ease` is None where nothing is pinned; it never reaches the tail.
     """
 
     index: int
@@ -163,6 +181,7 @@ class SegmentPlan:
     calls: tuple[Call, ...]
     result: Gather
     tail: Gather
+    ease: Ease | None = None
 
     def calls_of(self, step: int) -> tuple[Call, ...]:
         """The calls of one step, from left to right; all see equally many frames, and none depends on another."""
@@ -229,7 +248,16 @@ class LongVideoPlan:
         num_tail = self.config.pinned_frames if index + 1 < self.num_segments else 0
         last = self.num_steps - 1
         result, tail = gather(last, new), gather(last, new[len(new) - num_tail :])
-        return SegmentPlan(index, frames, pinned, tuple(calls), result, tail)
+        ease = self._ease(next(call for call in calls if call.id.step == last), len(new) - num_tail)
+        return SegmentPlan(index, frames, pinned, tuple(calls), result, tail, ease)
+
+    def _ease(self, first: Call, most: int) -> Ease | None:
+        """Over at most `most` frames; `first` is the first call of the last step."""
+        num = min(self.config.eased_frames, most)
+        if not first.pinned or num == 0:
+            return None
+        weights = tuple(1 - (frame + 1) / (num + 1) for frame in range(num))
+        return Ease(first.id, first.pinned.stop - 1 - first.frames.start, weights)
 
     def _span(self, index: int) -> tuple[range, range]:
         """What a segment sees, and what of it is pinned."""
@@ -324,6 +352,26 @@ def blend(gather: Gather, results: Results) -> Float[Tensor, "frames ..."]:
         weights = rows.new_tensor(source.weights).reshape(-1, *(1 for _ in rows.shape[1:]))
         start = source.frames.start - gather.frames.start
         frames[start : start + len(source.frames)] += weights * rows
+    return frames
+
+
+def finish(
+    result: Gather, ease: Ease | None, results: Results, tail: Float[Tensor, "_ ..."] | None
+) -> Float[Tensor, "frames ..."]:
+    """A segment's frames after the last step, joined to the end of the segment before.
+
+    Args:
+        results: of the calls in `result.depends_on` and of `ease.call`.
+        tail: the final frames of the segment before; None is enough without `ease`.
+    """
+    frames = blend(result, results)
+    if ease is None:
+        return frames
+    if tail is None or len(tail) == 0:
+        raise ValueError(f"{ease.call} joins the segment before; give the tail of segment {ease.call.segment - 1}.")
+    step = tail[-1].to(frames) - results[ease.call][ease.row]
+    weights = frames.new_tensor(ease.weights).reshape(-1, *(1 for _ in step.shape))
+    frames[: len(weights)] += weights * step
     return frames
 
 
@@ -464,7 +512,8 @@ def run_segment(
                 for call in batch:
                     progress(call)
         before = made
-    return SegmentResult(segment.index, segment.result.frames.start, blend(segment.result, before))
+    frames = finish(segment.result, segment.ease, before, tail)
+    return SegmentResult(segment.index, segment.result.frames.start, frames)
 
 
 def _ceil_div(numerator: int, denominator: int) -> int:

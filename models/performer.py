@@ -57,7 +57,8 @@ class Samples(Protocol):
 class Role:
     """What a portrait and an emotion settle before any speech is heard.
 
-    keys: the mapped utterance sources: one, or one for each key of a track; of a video, the expressions of its frames.
+    keys: the mapped utterance sources: one, or one for each key of a track (the portrait's own expression where the key
+        asks for it); of a video, the expressions of its frames.
     """
 
     expression_reference: Float[Tensor, " dim_expression"]
@@ -117,9 +118,9 @@ class Performer:
     def device(self) -> torch.device:
         return self.vaid.device
 
-    def plan(self, num_frames: int) -> LongVideoPlan:
+    def plan(self, num_frames: int, long_video: LongVideoConfig | None = None) -> LongVideoPlan:
         """Di-CTE's plan; its segments are the blocks."""
-        return LongVideoPlan(self.long_video, num_frames, self.num_steps)
+        return LongVideoPlan(long_video or self.long_video, num_frames, self.num_steps)
 
     @torch.no_grad()
     def cast(self, portrait: Float[Tensor, "3 height width"], emotion: EmotionSource) -> Role:
@@ -145,8 +146,12 @@ class Performer:
         *,
         seed: int = 0,
         emotion_strength: float = 1.0,
+        long_video: LongVideoConfig | None = None,
     ) -> PerformanceBlock:
         """Block `index` of the clip; `before` is the block before it, None for the first.
+
+        Args:
+            long_video: how to divide the clip, if not as the sequences that Di-CTE was trained on want it.
 
         Raises:
             ValueError: the speech is empty or not finite.
@@ -154,7 +159,7 @@ class Performer:
         if len(speech) == 0:
             raise ValueError("the waveform is empty; give at least one sample")
         num_frames = -(-len(speech) // SAMPLES_PER_FRAME)
-        segment = self.plan(num_frames).segment(index)
+        segment = self.plan(num_frames, long_video).segment(index)
         made = segment.result.frames
         near = self.vaid.projector.context_frames
         heard = range(max(0, segment.frames.start - near), min(num_frames, segment.frames.stop + near))
@@ -170,7 +175,7 @@ class Performer:
             seen,
             self._utterance(role, speech, segment.frames, num_frames),
             segment.frames.start,
-            emotion_strength,
+            self._strength(role, emotion_strength, segment.frames, num_frames),
         )
         sigmas = sigma_schedule(svd_scheduler(0.05, 20.0), self.num_steps).to(self.device)
 
@@ -197,7 +202,7 @@ class Performer:
             parts = emotion.frames.to(self.device).split(SEEN_AT_ONCE)
             return torch.cat([self.expression_encoder(part) for part in parts])
         if isinstance(emotion, EmotionTrack):
-            return torch.stack([self._mapped(key.source) for key in emotion.keys])
+            return torch.stack([reference if key.source is None else self._mapped(key.source) for key in emotion.keys])
         if emotion is None or isinstance(emotion, EmotionSpeech):
             return reference.new_empty(0, len(reference))
         return self._mapped(emotion)[None]
@@ -237,6 +242,18 @@ class Performer:
             return track[frames.start : frames.stop].to(self.device)
         return role.keys.expand(len(frames), -1)
 
+    def _strength(
+        self, role: Role, strength: float, frames: range, num_frames: int
+    ) -> float | Float[Tensor, " frames"]:
+        """The guidance of each frame: less of it, down to none, where a track turns to the portrait's own expression."""
+        if not isinstance(role.emotion, EmotionTrack):
+            return strength
+        own = [index for index, key in enumerate(role.emotion.keys) if key.source is None]
+        if not own:
+            return strength
+        share = role.emotion.weights(num_frames)[frames.start : frames.stop, own].sum(1)
+        return (strength * (1 - share)).to(self.device)
+
     def _tone_of_voice(self, speech: Samples, frames: range, num_frames: int) -> Float[Tensor, "frames dim"]:
         """The speech's own emotion, window by window, blended along the frames between the windows' middles."""
         num_windows = max(1, round(num_frames / TONE_WINDOW_FRAMES))
@@ -257,7 +274,7 @@ class Performer:
         features: Float[Tensor, "seen dim_audio"],
         utterance: Float[Tensor, "seen dim"] | None,
         origin: int,
-        strength: float,
+        strength: float | Float[Tensor, " seen"],
         x: Tensor,
         sigma: Tensor,
         ranges: Sequence[range],
@@ -282,6 +299,9 @@ class Performer:
 
         if utterance is None:
             return evaluate(conditions)
+        if isinstance(strength, Tensor):
+            own, asked = evaluate(conditions.unconditional()), evaluate(conditions)
+            return own + stacked(strength[:, None]) * (asked - own)
         return guide(partial(evaluate, conditions.unconditional()), partial(evaluate, conditions), strength)
 
 

@@ -90,7 +90,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         scheduler: whose noise levels ETHD is stepped through.
         image_size: side of the square pictures.
         num_steps: ETHD's steps, unless a call says otherwise.
-        chunk_frames, segment_chunks, pinned_frames, shift_stride, fusion: long video for ETHD (`LongVideoConfig`).
+        chunk_frames, segment_chunks, pinned_frames, shift_stride, fusion, overlap_frames: long video for ETHD (`LongVideoConfig`).
         expression_steps, expression_chunk_frames: Di-CTE's steps and the length of the sequences it was trained on.
     """
 
@@ -107,12 +107,13 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         ethd: ETHD,
         scheduler: EulerDiscreteScheduler,
         image_size: int = 256,
-        num_steps: int = 3,
+        num_steps: int = 2,
         chunk_frames: int = 12,
         segment_chunks: int = 10,
         pinned_frames: int = 4,
         shift_stride: int = 5,
-        fusion: str = "shift",
+        fusion: str = "overlap",
+        overlap_frames: int = 4,
         expression_steps: int = 16,
         expression_chunk_frames: int = 64,
     ) -> None:
@@ -135,6 +136,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             pinned_frames=pinned_frames,
             shift_stride=shift_stride,
             fusion=fusion,
+            overlap_frames=overlap_frames,
             expression_steps=expression_steps,
             expression_chunk_frames=expression_chunk_frames,
         )
@@ -161,6 +163,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             config["pinned_frames"],
             config["fusion"],
             config["shift_stride"],
+            config["overlap_frames"],
         )
 
     @cached_property

@@ -22,6 +22,18 @@ def step_seeds(seed: int, step: int, batch_size: int) -> list[int]:
     return [_hash(seed, step, index) for index in range(batch_size)]
 
 
+def split_seeds(seeds: Sequence[int], rank: int, num_workers: int, num_parts: int) -> list[list[int]]:
+    """A worker's micro-batches of a step: its share `seeds[rank::num_workers]`, dealt in turn to equal parts.
+
+    Raises:
+        ValueError: the seeds cannot be dealt evenly, so a mean of the parts' losses would not be the batch's.
+    """
+    if len(seeds) % (num_workers * num_parts):
+        raise ValueError(f"{len(seeds)} seeds cannot be dealt to {num_workers} x {num_parts} equal parts")
+    share = seeds[rank::num_workers]
+    return [list(share[part::num_parts]) for part in range(num_parts)]
+
+
 def module_seed(seed: int, step: int) -> int:
     """The seed of what the module itself draws in a step, dropout for one."""
     return _hash(seed, step)

@@ -15,6 +15,7 @@ from media.errors import InputError
 from training.muon import OptimizerConfig
 from training.stage import StageConfig
 from training.stages import STAGE_NAMES, stage_class
+from training.watch import DivergenceConfig
 
 Interval = Annotated[int, Field(ge=1)] | None
 
@@ -32,6 +33,11 @@ class TrainConfig(BaseModel):
     prefetch: make the next batch in a background thread.
     validate_every, preview_every: steps; null: never, the end included.
     checkpoint_every: steps between training checkpoints, of which the last `keep` stay (null: only the last step's).
+    keep_best: keep the one with the lowest mean loss since the checkpoint before it, too.
+    accumulate: micro-batches that a worker goes through for one update, to need less memory.
+    zero: how much DeepSpeed shares out among the workers: 0 nothing, 1 the optimizer's state, 2 gradients too, 3 weights
+        too. One process, without workers, has nobody to share with and takes 0 only.
+    divergence: what happens when a loss or a gradient is no number, or when a loss shoots up.
     output: the run's folder.
     checkpoint: the folder of diffusers' layout that gets the networks (null: `checkpoint` in `output`).
     stage: the stage's own settings, an instance of its `config_class`.
@@ -53,6 +59,10 @@ class TrainConfig(BaseModel):
     preview_every: Interval = None
     checkpoint_every: Interval = None
     keep: int = Field(default=2, ge=1)
+    keep_best: bool = False
+    accumulate: int = Field(default=1, ge=1)
+    zero: Literal[0, 1, 2, 3] = 0
+    divergence: DivergenceConfig = DivergenceConfig()
     output: Path
     checkpoint: Path | None = None
     stage: SerializeAsAny[StageConfig]

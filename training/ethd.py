@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +23,10 @@ from corpus.records import Split, read_corpus
 from media.preview import contact_sheet, save_animation
 from models.autoencoder import LatentCodec, PortraitAutoencoder
 from models.diffusion import (
-    denoise,
     denoising_loss,
-    euler_step,
     noisy,
     predict_v,
+    sample,
     sigma_schedule,
     svd_scheduler,
     v_target,
@@ -222,12 +220,9 @@ class ETHDStage(Stage[ETHDBatch]):
         results = []
         for start in range(0, len(batch.latents), 8):
             part = ETHDBatch(*(value[start : start + 8] for value in vars(batch).values()))
-            x, conditions = part.noise * sigmas[0], part.conditions
-            for sigma, following in pairwise(sigmas):
-                level = sigma.expand(len(x))
-                with torch.autocast("cpu", torch.bfloat16):
-                    x0 = denoise(partial(module.predict, conditions=conditions), x, level).float()
-                x = euler_step(x, x0, level, following.expand(len(x)))
+            network = partial(module.predict, conditions=part.conditions)
+            with torch.autocast("cpu", torch.bfloat16):
+                x = sample(network, part.noise, sigmas)
             results.append(x)
         return torch.cat(results)
 

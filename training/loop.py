@@ -1,4 +1,4 @@
-"""The training loop: one for all stages, plain PyTorch, in one process. Ray Train's worker does the same around a wrap.
+"""The training loop: one for all stages, plain PyTorch. Ray Train's workers run the same one, with another `Trainer`.
 
 A run is a function of its configuration: step s trains on samples whose seeds are a hash of (seed, s, index), and the
 learning rate depends on s alone. A run that was stopped and resumed has the same losses, bit for bit, as one that
@@ -8,12 +8,9 @@ was not (same machine, same number of threads).
 from __future__ import annotations
 
 import json
-import math
 import signal
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,29 +18,25 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
 
-from media.errors import EmotiveTalkError, InputError
-from training import checkpoint
-from training.batches import BatchFeed, module_seed, to_device
-from training.checkpoint import TrainState
+from media.errors import InputError
+from training.checkpoint import Progress, Retention, read_progress, training_checkpoints
 from training.config import TrainConfig
-from training.ema import WeightAverage
-from training.muon import build_optimizers, learning_rate_at
 from training.progress import StepProgress
 from training.provenance import record_training
-from training.run_log import RunLog, StepRecord, ValidationRecord
-from training.stage import Stage, StepLoss
+from training.run_log import RunLog, ValidationRecord
+from training.stage import Stage
 from training.stages import stage_class
+from training.trainer import Trainer, TrainingDivergedError
+
+__all__ = ["TrainResult", "Trainer", "TrainingDivergedError", "find_checkpoint", "run", "train", "train_stage"]
 
 # What may differ between a run and its continuation. `steps` may, to go on longer: the learning rate's end moves too.
-FREE_SETTINGS = {"steps", "threads", "prefetch", "output", "checkpoint", "keep"} | {
+FREE_SETTINGS = {"steps", "threads", "prefetch", "output", "checkpoint", "keep", "keep_best"} | {
     f"{what}_every" for what in ("validate", "preview", "checkpoint")
 }
-
-
-class TrainingDivergedError(EmotiveTalkError):
-    """A loss or a gradient was infinite or not a number."""
+# These change no sample and, but for rounding, no loss: a run may go on in a world of another size.
+FREE_SETTINGS |= {"accumulate", "zero", "divergence"}
 
 
 @dataclass(frozen=True)
@@ -54,97 +47,6 @@ class TrainResult:
     is_finished: bool
     checkpoint: Path
     metrics: dict[str, float]
-
-
-class Trainer:
-    """A stage, its optimisers and the average of its weights: all that one step needs, no files.
-
-    Args:
-        stage: its module is moved to the configured device and put into training mode.
-        config: the run's.
-    """
-
-    def __init__(self, stage: Stage, config: TrainConfig) -> None:
-        self.stage, self.config = stage, config
-        self.device = torch.device(config.device)
-        self.module = stage.module.to(self.device).train()
-        groups = stage.optimizer_groups()
-        self.parameters = groups.named()
-        self.optimizers = build_optimizers(groups, config.optimizer)
-        self.average = None if config.ema_decay is None else WeightAverage(self.module, config.ema_decay)
-        self.feed = BatchFeed(stage.batch, config.seed, config.batch_size, config.steps, config.prefetch)
-
-    @property
-    def state(self) -> TrainState:
-        """What a training checkpoint holds."""
-        average = None if self.average is None else self.average.module
-        return TrainState(self.module, average, self.optimizers, self.parameters)
-
-    def step(self, step: int) -> StepRecord:
-        """Trains on the samples of step `step` (from 0).
-
-        Raises:
-            TrainingDivergedError: the loss or the gradient is not finite; the weights are as before the step.
-        """
-        start, cpu_start = time.perf_counter(), time.process_time()
-        batch = to_device(self.feed.take(step), self.device)
-        learning_rate = learning_rate_at(step, self.config.steps, self.config.optimizer)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-
-        torch.manual_seed(module_seed(self.config.seed, step))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            loss: StepLoss = self.module(batch)
-        terms = {name: float(value.detach()) for name, value in loss.terms.items()}
-        total = float(loss.total.detach())
-        self._check_finite(step, "loss", total, terms)
-        loss.total.backward()
-        gradient_norm = float(self._clip_gradients())
-        self._check_finite(step, "gradient norm", gradient_norm, terms)
-        for optimizer in self.optimizers:
-            optimizer.step()
-        if self.average is not None:
-            self.average.update(self.module, step)
-
-        seconds = time.perf_counter() - start
-        return StepRecord(
-            step=step,
-            loss=total,
-            terms=terms,
-            learning_rate=learning_rate,
-            gradient_norm=gradient_norm,
-            seconds=seconds,
-            cpu_seconds=time.process_time() - cpu_start,
-            samples_per_second=self.config.batch_size / seconds,
-        )
-
-    def _clip_gradients(self) -> torch.Tensor:
-        limit = self.config.optimizer.clip_norm
-        return nn.utils.clip_grad_norm_(self.parameters.values(), math.inf if limit is None else limit)
-
-    def _check_finite(self, step: int, what: str, value: float, terms: dict[str, float]) -> None:
-        if math.isfinite(value):
-            return
-        values = ", ".join(f"{name} {term:.4g}" for name, term in terms.items())
-        seeds = ", ".join(map(str, self.feed.seeds(step)))
-        raise TrainingDivergedError(
-            code="training_diverged",
-            message=f"step {step}: the {what} is {value} ({values}) on the samples of the seeds {seeds}",
-            remedy="Lower optimizer.learning_rate, or look at these samples with the stage's batch().",
-        )
-
-    @contextmanager
-    def evaluated(self) -> Iterator[nn.Module]:
-        """The averaged weights (or the trained ones, if none are averaged) for evaluation, without gradients."""
-        module = self.module if self.average is None else self.average.module
-        module.eval()
-        try:
-            with torch.no_grad():
-                yield module
-        finally:
-            self.module.train()
 
 
 def train(config: TrainConfig, *, resume: bool = False, console: Console | None = None) -> TrainResult:
@@ -161,26 +63,38 @@ def train(config: TrainConfig, *, resume: bool = False, console: Console | None 
         InputError: there is nothing to resume, the output folder has another run, or the settings differ from its.
         TrainingDivergedError: see `Trainer.step`.
     """
-    last = _last_checkpoint(config, resume)
+    last = find_checkpoint(config, resume)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    stage = stage_class(config.name)(config.stage)
-    return _run(Trainer(stage, config), last, console if console is not None else Console(stderr=True))
+    return _train(stage_class(config.name)(config.stage), config, last, console)
 
 
 def train_stage(
     stage: Stage, config: TrainConfig, *, resume: bool = False, console: Console | None = None
 ) -> TrainResult:
     """`train` with a stage that is built already; its class need not be one of `stage_class`."""
-    last = _last_checkpoint(config, resume)
-    return _run(Trainer(stage, config), last, console if console is not None else Console(stderr=True))
+    return _train(stage, config, find_checkpoint(config, resume), console)
 
 
-def _last_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
-    """Where to go on from; none for a new run."""
+def _train(stage: Stage, config: TrainConfig, last: Path | None, console: Console | None) -> TrainResult:
+    if config.zero:
+        raise InputError(
+            code="zero_needs_workers",
+            message=f"zero: {config.zero} shares out among workers, and this run is one process",
+            remedy="Give --workers, or set zero=0.",
+        )
+    return run(Trainer(stage, config), last, console if console is not None else Console(stderr=True))
+
+
+def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
+    """The training checkpoint to go on from; none for a new run.
+
+    Raises:
+        InputError: see `train`.
+    """
     folder = config.output / "training"
-    found = checkpoint.training_checkpoints(folder)
+    found = training_checkpoints(folder)
     if not resume:
         if found:
             raise InputError(
@@ -195,7 +109,8 @@ def _last_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
             message=f"{folder} has no training checkpoint",
             remedy="Start without --resume, or set output to the run's folder.",
         )
-    num_done, settings = checkpoint.read_settings(found[-1])
+    progress = read_progress(found[-1])
+    num_done, settings = progress.num_done, progress.config
     now = config.model_dump(mode="json")
     changed = sorted(key for key in (settings.keys() | now.keys()) - FREE_SETTINGS if settings.get(key) != now.get(key))
     if changed:
@@ -213,29 +128,58 @@ def _last_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
     return found[-1]
 
 
-def _run(trainer: Trainer, last: Path | None, console: Console) -> TrainResult:
-    config = trainer.config
-    num_done = 0
+def run(
+    trainer: Trainer,
+    last: Path | None,
+    console: Console,
+    open_log: Callable[[Path, int], RunLog] = RunLog,
+) -> TrainResult:
+    """Runs a trainer to the end, or until it is asked to stop. Of several workers, all call it, and the leader writes.
+
+    Args:
+        trainer: new.
+        last: the training checkpoint to go on from.
+        console: where the leader's progress goes.
+        open_log: makes the leader's log from the run's folder and the number of steps done.
+    """
+    config, is_leader = trainer.config, trainer.is_leader
+    num_done, num_saved = 0, None
     if last is not None:
-        num_done, _ = checkpoint.read_settings(last)
-        checkpoint.load_training_checkpoint(last, trainer.state)
+        before = read_progress(last)
+        num_done = num_saved = before.num_done
+        trainer.load(last)
+        if before.watch is not None:
+            trainer.watch.load(before.watch)
     settings = config.model_dump(mode="json")
-    config.output.mkdir(parents=True, exist_ok=True)
-    (config.output / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    log = RunLog(config.output, num_done)
+    log = None
+    if is_leader:
+        config.output.mkdir(parents=True, exist_ok=True)
+        (config.output / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        log = open_log(config.output, num_done)
+    losses: list[float] = []  # since the last checkpoint
 
     def save() -> None:
-        checkpoint.save_training_checkpoint(config.output / "training", num_done, trainer.state, settings, config.keep)
-        log.plot()
+        score = sum(losses) / len(losses) if losses else None
+        state = Progress(num_done, settings, trainer.watch.state, score, trainer.num_workers)
+        trainer.save(config.output / "training", state, Retention(config.keep, config.keep_best))
+        losses.clear()
+        if log is not None:
+            log.plot()
 
-    num_saved = None if last is None else num_done
     metrics: dict[str, float] = {}
-    with _StopRequest() as stop, StepProgress(console, config.name, config.steps, num_done) as progress:
+    with StopRequest() as stop, StepProgress(console, config.name, config.steps, num_done) as progress:
+        if last is not None:
+            progress.line(f"{config.name}: going on after step {num_done}, from {last}")
         try:
-            while num_done < config.steps and not stop.is_requested:
+            while num_done < config.steps and not (stop.is_requested or trainer.stop_requested):
                 record = trainer.step(num_done)
                 num_done += 1
-                log.step(record)
+                if log is not None:
+                    log.step(record)
+                if record.skipped:
+                    progress.line(f"{config.name}: step {record.step} skipped, its loss is {record.loss:.4g}")
+                else:
+                    losses.append(record.loss)
                 progress.step(record)
                 is_last = num_done == config.steps
                 if is_last or _is_due(config.checkpoint_every, num_done, is_last):
@@ -243,27 +187,31 @@ def _run(trainer: Trainer, last: Path | None, console: Console) -> TrainResult:
                     num_saved = num_done
                 if _is_due(config.validate_every, num_done, is_last):
                     with trainer.evaluated() as module:
-                        metrics = trainer.stage.validate(module)
-                    log.validation(ValidationRecord(num_done, metrics))
-                    progress.validation(num_done, metrics)
+                        if log is not None:
+                            metrics = trainer.stage.validate(module)
+                            log.validation(ValidationRecord(num_done, metrics))
+                            progress.validation(num_done, metrics)
                 if _is_due(config.preview_every, num_done, is_last):
-                    folder = config.output / "preview"
-                    folder.mkdir(exist_ok=True)
                     with trainer.evaluated() as module:
-                        trainer.stage.preview(module, folder, num_done)
+                        if is_leader:
+                            folder = config.output / "preview"
+                            folder.mkdir(exist_ok=True)
+                            trainer.stage.preview(module, folder, num_done)
         finally:
-            trainer.feed.close()
+            trainer.close()
         if num_done < config.steps:
             if num_saved != num_done:
                 save()
             progress.line(f"stopped after step {num_done} of {config.steps}; go on with the same command and --resume")
             return TrainResult(num_done, is_finished=False, checkpoint=config.checkpoint_folder, metrics=metrics)
-        config.checkpoint_folder.mkdir(parents=True, exist_ok=True)
         with trainer.evaluated() as module:
-            trainer.stage.save(module, config.checkpoint_folder)
-        lasting = {key: value for key, value in settings.items() if key == "steps" or key not in FREE_SETTINGS}
-        record_training(config.checkpoint_folder, config.name, lasting, metrics)
-        log.plot()
+            if is_leader:
+                config.checkpoint_folder.mkdir(parents=True, exist_ok=True)
+                trainer.stage.save(module, config.checkpoint_folder)
+        if log is not None:
+            lasting = {key: value for key, value in settings.items() if key == "steps" or key not in FREE_SETTINGS}
+            record_training(config.checkpoint_folder, config.name, lasting, metrics)
+            log.plot()
         progress.line(f"{config.name}: {num_done} steps done, networks in {config.checkpoint_folder}")
     return TrainResult(num_done, is_finished=True, checkpoint=config.checkpoint_folder, metrics=metrics)
 
@@ -272,7 +220,7 @@ def _is_due(every: int | None, num_done: int, is_last: bool) -> bool:
     return every is not None and (is_last or num_done % every == 0)
 
 
-class _StopRequest:
+class StopRequest:
     """Turns SIGTERM and the first Ctrl-C into `is_requested`; a second Ctrl-C interrupts.
 
     In another thread than the main one it does nothing: only that one may handle signals.
@@ -282,7 +230,7 @@ class _StopRequest:
         self.is_requested = False
         self._former: dict[int, Any] = {}  # handlers, as the signal module types them
 
-    def __enter__(self) -> _StopRequest:
+    def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._former[number] = signal.signal(number, self._request)

@@ -13,7 +13,9 @@ import numpy as np
 class StepRecord:
     """One step. `seconds` is wall time, `cpu_seconds` that of all threads; both with the wait for the batch.
 
-    `gradient_norm` is the norm before clipping.
+    `gradient_norm` is the norm before clipping; of a step that was `skipped` (its loss or its gradient was no good) it
+    may be infinite. `wait_seconds` is the part of `seconds` spent waiting for the batch; `memory_bytes` what each worker
+    holds, by rank (the process's resident memory, or the GPU's peak).
     """
 
     step: int
@@ -24,6 +26,9 @@ class StepRecord:
     seconds: float
     cpu_seconds: float
     samples_per_second: float
+    wait_seconds: float = 0.0
+    memory_bytes: tuple[int, ...] = ()
+    skipped: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,10 @@ from corpus.drawing import draw_clip
 from corpus.records import Corpus, read_corpus
 from models.dicte import DiCTEConditions
 from models.diffusion import (
-    denoise,
     denoising_loss,
-    euler_step,
     noisy,
     predict_v,
+    sample,
     sigma_schedule,
     svd_scheduler,
     v_target,
@@ -201,12 +200,8 @@ class VAIDStage(Stage[VAIDBatch]):
             wanted[:, None].expand_as(batch.expression_visual),
             torch.ones_like(batch.has_utterance),
         )
-        x = batch.noise * (sigmas := sigma_schedule(svd_scheduler(0.05, 20.0), 12))[0]
-        for sigma, following in zip(sigmas, sigmas[1:]):
-            level = sigma.expand(len(x))
-            x = euler_step(
-                x, denoise(lambda s, t: module.vaid.dicte(s, t, swapped), x, level), level, following.expand(len(x))
-            )
+        sigmas = sigma_schedule(svd_scheduler(0.05, 20.0), 12)
+        x = sample(lambda s, t: module.vaid.dicte(s, t, swapped), batch.noise, sigmas)
         centers = self.mapping.prototypes[:, 1:].mean(1)
         nearest = torch.cdist(x.mean(1), self.mapping.prototypes[:, -1]).argmin(1)
         true = batch.expression_visual

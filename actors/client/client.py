@@ -6,11 +6,21 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from actors.client.videos import Order, Source, Transport, Video, VideoPage, unreachable
+from actors.client.videos import (
+    EmotionChange,
+    LiveOrder,
+    Order,
+    Source,
+    Transport,
+    Video,
+    VideoPage,
+    label_values,
+    unreachable,
+)
 from media.errors import EmotiveTalkError, InputError
 from media.files import atomic_write, check_readable, check_writable, writing
 from media.limits import Limits, say_duration
@@ -119,7 +129,7 @@ class Client:
         """
         image, video = _source(emotion_image, "image"), _source(emotion_video, "video")
         given = {
-            "emotion": None if emotion is None else _label(emotion),
+            "emotion": None if emotion is None else label_values(emotion),
             "emotion_text": None if emotion_text is None else {"kind": "text", "text": emotion_text},
             "emotion_image": None if image is None else {"kind": "image"},
             "emotion_video": None if video is None else {"kind": "video"},
@@ -265,6 +275,44 @@ class Client:
                 file.flush()
         return target
 
+    # ------------------------------------------------------------------------------------------------------------ live
+
+    def live(
+        self,
+        portrait: str | os.PathLike[str],
+        audio: Iterable[bytes | EmotionChange],
+        *,
+        emotion: str | None = None,
+        emotion_text: str | None = None,
+        seed: int = 0,
+        num_steps: int | None = None,
+        emotion_strength: float = 1.0,
+        face: int | None = None,
+    ) -> Iterator[bytes]:
+        """A video of speech that is still being spoken; over gRPC only. Nothing of it is kept by the service.
+
+        Gives the head of the file (fragmented MP4), and then each fragment as soon as it is rendered; together they are
+        the file. To stop early, close the iterator.
+
+        Args:
+            portrait: a picture's file.
+            audio: the speech as it comes, 16 kHz mono in signed 16-bit little-endian samples, in pieces of any length,
+                with an `EmotionChange` wherever the emotion changes. It is read in a thread of its own, no faster than
+                the service takes it.
+            emotion, emotion_text: at the begin; at most one of them.
+            seed, num_steps, emotion_strength, face: as in `create`.
+
+        Raises:
+            InputError: code "live_needs_grpc" over HTTP; and what is wrong with an input.
+            OverloadError: all places are taken.
+        """
+        picture = Path(portrait)
+        check_readable(picture, "image", Limits().image_bytes)
+        values = {"seed": seed, "num_steps": num_steps, "emotion_strength": emotion_strength, "face": face}
+        settings = {name: value for name, value in values.items() if value is not None}
+        at_first = EmotionChange(emotion, emotion_text).values()
+        return self._transport.live(LiveOrder(picture, audio, at_first, settings))
+
 
 class _Bar:
     """A progress bar over frames; silent where stderr is no terminal."""
@@ -318,18 +366,6 @@ def _source(given: File | None, kind: str) -> Source | None:
     limits = Limits()
     check_readable(path, kind, limits.image_bytes if kind == "image" else limits.media_bytes)
     return path
-
-
-def _label(text: str) -> dict[str, Any]:
-    name, colon, intensity = (part.strip() for part in text.partition(":"))
-    if not colon:
-        return {"kind": "label", "emotion": name}
-    try:
-        return {"kind": "label", "emotion": name, "intensity": float(intensity)}
-    except ValueError as error:
-        raise InputError(
-            "emotion_invalid", f"the intensity in {text!r} is not a number", "Write it as in happy:0.8."
-        ) from error
 
 
 def _track(given: File | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -12,7 +12,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from actors.client.videos import Order, Source, Video, VideoError, VideoPage, said_by_service, timed_out, unreachable
+from actors.client.videos import (
+    EmotionChange,
+    LiveOrder,
+    Order,
+    Source,
+    Video,
+    VideoError,
+    VideoPage,
+    said_by_service,
+    timed_out,
+    unreachable,
+)
 from actors.errors import VideoNotReadyError
 from actors.wire import videos_pb2 as pb
 from actors.wire import videos_pb2_grpc as pb_grpc
@@ -20,6 +31,7 @@ from media.errors import EmotiveTalkError, InputError
 
 UPLOAD_TIMEOUT_S = 900.0  # the service checks the inputs before it answers
 CHUNK_BYTES = 1 << 16
+LIVE_BYTES = 6_400  # 0.2 s of speech in a message
 
 _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_time_ms", 30_000),  # a service that is gone without a word is noticed
@@ -98,6 +110,24 @@ class GrpcTransport:
         if not video.is_final:
             raise VideoNotReadyError(video_id, video.status, video.progress)
         return self.stream(video_id)
+
+    def live(self, order: LiveOrder) -> Iterator[bytes]:
+        broken: list[Exception] = []
+        messages = _live_messages(order, _live_header(order), broken)
+        parts: list[bytes] = []
+        try:
+            for message in self._read(self._stub.GenerateLive, messages):
+                if message.WhichOneof("part") == "started":
+                    yield message.started.init
+                if message.WhichOneof("part") == "fragment":
+                    parts.append(message.fragment.data)
+                    if message.fragment.is_last_part:
+                        yield b"".join(parts)
+                        parts.clear()
+        except EmotiveTalkError:
+            if broken:
+                raise broken[0] from None
+            raise
 
     def cancel(self, video_id: str) -> Video:
         return _video(self._call(self._stub.CancelVideo, pb.CancelVideoRequest(id=video_id)).video)
@@ -187,6 +217,45 @@ def _messages(order: Order, header: pb.CreateVideoHeader, broken: list[OSError])
         raise
 
 
+def _live_header(order: LiveOrder) -> pb.LiveHeader:
+    try:
+        return pb.LiveHeader(
+            portrait=order.portrait.read_bytes(),
+            portrait_name=order.portrait.name,
+            emotion=_light_emotion(order.emotion),
+            settings=pb.RenderSettings(**order.settings),
+        )
+    except (TypeError, ValueError) as error:  # a number that does not fit the field
+        raise InputError("request_invalid", f"a setting cannot be sent ({error})", "Give one in its range.") from error
+
+
+def _live_messages(
+    order: LiveOrder, header: pb.LiveHeader, broken: list[Exception]
+) -> Iterator[pb.GenerateLiveRequest]:
+    """The header, what is spoken, and the end; samples that are cut in two are put together.
+
+    Args:
+        broken: takes what the audio raised; gRPC would only say that something did.
+    """
+    yield pb.GenerateLiveRequest(header=header)
+    rest = b""
+    try:
+        for piece in order.audio:
+            if isinstance(piece, EmotionChange):
+                yield pb.GenerateLiveRequest(emotion=_light_emotion(piece.values()))
+                continue
+            data = rest + piece
+            whole = len(data) - len(data) % 2
+            for start in range(0, whole, LIVE_BYTES):
+                audio = pb.LiveAudio(s16le=data[start : min(start + LIVE_BYTES, whole)])
+                yield pb.GenerateLiveRequest(audio=audio)
+            rest = data[whole:]
+    except Exception as error:
+        broken.append(error)
+        raise
+    yield pb.GenerateLiveRequest(end_of_audio=pb.EndOfAudio())
+
+
 def _source(source: Source) -> pb.FileSource:
     if isinstance(source, str):
         return pb.FileSource(url=source)
@@ -203,14 +272,21 @@ def _emotion(order: Order) -> pb.Emotion | None:
             return pb.Emotion(image=pb.ImageEmotion(file=file))
         return pb.Emotion(video=pb.VideoEmotion(file=file))
     match emotion["kind"]:
-        case "label":
-            return pb.Emotion(label=_label(emotion))
-        case "text":
-            return pb.Emotion(text=pb.TextEmotion(text=emotion["text"]))
         case "speech":
             return pb.Emotion(speech=pb.SpeechEmotion())
-        case _:
+        case "track":
             return pb.Emotion(track=pb.TrackEmotion(keys=map(_key, emotion["keys"])))
+        case _:
+            return _light_emotion(emotion)
+
+
+def _light_emotion(emotion: dict[str, Any] | None) -> pb.Emotion:
+    """By name, by text, or the portrait's own."""
+    if emotion is None:
+        return pb.Emotion(portrait=pb.PortraitEmotion())
+    if emotion["kind"] == "text":
+        return pb.Emotion(text=pb.TextEmotion(text=emotion["text"]))
+    return pb.Emotion(label=_label(emotion))
 
 
 def _label(emotion: dict[str, Any]) -> pb.LabelEmotion:

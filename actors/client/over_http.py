@@ -10,9 +10,19 @@ from typing import Any
 
 import httpx
 
-from actors.client.videos import Order, Source, Video, VideoError, VideoPage, said_by_service, timed_out, unreachable
+from actors.client.videos import (
+    LiveOrder,
+    Order,
+    Source,
+    Video,
+    VideoError,
+    VideoPage,
+    said_by_service,
+    timed_out,
+    unreachable,
+)
 from actors.errors import JobNotFoundError
-from media.errors import EmotiveTalkError
+from media.errors import EmotiveTalkError, InputError
 
 VIDEOS = "/v1/videos"
 UPLOAD_TIMEOUT_S = 900.0  # the service checks the inputs before it answers
@@ -96,6 +106,13 @@ class HttpTransport:
     def content(self, video_id: str) -> Iterator[bytes]:
         with self._reading(f"{VIDEOS}/{_safe(video_id)}/content", self._timeout_s) as response:
             yield from response.iter_bytes(CHUNK_BYTES)
+
+    def live(self, order: LiveOrder) -> Iterator[bytes]:
+        raise InputError(
+            "live_needs_grpc",
+            "live video goes both ways at once, which HTTP cannot",
+            'Connect with Client("127.0.0.1:9000", protocol="grpc").',
+        )
 
     def cancel(self, video_id: str) -> Video:
         return _video(self._json("POST", f"{VIDEOS}/{_safe(video_id)}/cancel"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -100,6 +100,43 @@ class Order:
         return {name: value for name, value in values.items() if value is not None}
 
 
+@dataclass(frozen=True)
+class EmotionChange:
+    """Among the audio of a live video: what is spoken from here on has this emotion.
+
+    Attributes:
+        emotion: a name, or with an intensity, "happy:0.8".
+        text: a description in English. With neither: the portrait's own expression.
+    """
+
+    emotion: str | None = None
+    text: str | None = None
+
+    def values(self) -> dict[str, Any] | None:
+        """As JSON in the HTTP interface.
+
+        Raises:
+            InputError: both, or an intensity that is not a number.
+        """
+        if self.emotion is not None and self.text is not None:
+            raise InputError(
+                "emotion_conflict", "an emotion by name and one by text cannot be given together", "Choose one."
+            )
+        if self.emotion is not None:
+            return label_values(self.emotion)
+        return None if self.text is None else {"kind": "text", "text": self.text}
+
+
+@dataclass(frozen=True)
+class LiveOrder:
+    """A live video. `audio` has 16-bit samples and changes of emotion, in their order; `settings` as in `Order`."""
+
+    portrait: Path
+    audio: Iterable[bytes | EmotionChange]
+    emotion: dict[str, Any] | None
+    settings: dict[str, Any]
+
+
 class Transport(Protocol):
     """What a protocol has to be able to do. All methods raise EmotiveTalkError, with the service's code where it said one."""
 
@@ -115,11 +152,30 @@ class Transport(Protocol):
 
     def content(self, video_id: str) -> Iterator[bytes]: ...
 
+    def live(self, order: LiveOrder) -> Iterator[bytes]: ...
+
     def cancel(self, video_id: str) -> Video: ...
 
     def delete(self, video_id: str) -> None: ...
 
     def close(self) -> None: ...
+
+
+def label_values(text: str) -> dict[str, Any]:
+    """An emotion by name, "happy" or "happy:0.8", as JSON in the HTTP interface.
+
+    Raises:
+        InputError: the intensity is not a number.
+    """
+    name, colon, intensity = (part.strip() for part in text.partition(":"))
+    if not colon:
+        return {"kind": "label", "emotion": name}
+    try:
+        return {"kind": "label", "emotion": name, "intensity": float(intensity)}
+    except ValueError as error:
+        raise InputError(
+            "emotion_invalid", f"the intensity in {text!r} is not a number", "Write it as in happy:0.8."
+        ) from error
 
 
 def said_by_service(

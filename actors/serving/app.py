@@ -1,6 +1,6 @@
 """The Serve application: which deployments there are and how they are wired. `serve deploy` calls `build`.
 
-    gateway  HTTP by Serve's proxy, gRPC by itself; writes jobs, reads rows and artifacts
+    gateway  HTTP by Serve's proxy, gRPC by itself; writes jobs, reads rows and artifacts; drives live calls
     director claims jobs and drives V-AID, ETHD and decoder, by reference
 
 How many of each there are and what they may use stands in `serve_configs/*.yaml`, under the deployments' names.
@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import logging
+import math
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from actors.serving.ethd import ETHDReplica
 from actors.serving.gateway.grpc_server import GrpcServer, TlsFiles, start_grpc_server
 from actors.serving.gateway.http import http_app
 from actors.serving.jobs import JobStore
+from actors.serving.live import LiveLimits
+from actors.serving.live_engine import LiveRenderer
 from actors.serving.plans import CheckpointPlans
 from actors.serving.replica import log_with_serve, worker_name
 from actors.serving.service import ServedModel, VideoService
@@ -38,6 +42,7 @@ from actors.serving.vaid import VAIDReplica
 from actors.serving.webhooks import WebhookSender
 from media.checkpoints import checkpoint_id, find_checkpoint
 from media.errors import InputError
+from models.emotion import FRAME_RATE_HZ
 
 SWEEP_S = 60.0
 STUCK_AFTER_S = 60.0
@@ -109,9 +114,20 @@ class DirectorReplica:
 class GatewayReplica:
     """The front door as a deployment: HTTP comes through Serve's proxy, gRPC to a server of its own."""
 
-    def __init__(self, config: ServingConfig, model: ServedModel, director: DeploymentHandle) -> None:
+    def __init__(
+        self,
+        config: ServingConfig,
+        model: ServedModel,
+        checkpoint: str,
+        director: DeploymentHandle,
+        vaid: DeploymentHandle,
+        ethd: DeploymentHandle,
+        decoder: DeploymentHandle,
+    ) -> None:
         log_with_serve()
         self._config = config
+        self._plans = CheckpointPlans(Path(checkpoint))
+        self._handles = (vaid, ethd, decoder)
         self._jobs = job_store(config)
         self._service = VideoService(self._jobs, ArtifactStore(config.artifacts_url), config.gateway, model)
         self._grpc: GrpcServer | None = None
@@ -131,7 +147,27 @@ class GatewayReplica:
             tls = None
             if grpc.certificate is not None and grpc.key is not None:
                 tls = TlsFiles(grpc.certificate, grpc.key)
-            self._grpc = await start_grpc_server(self._service, grpc.host, grpc.port, tls=tls)
+            live = config.live
+            self._grpc = await start_grpc_server(
+                self._service,
+                grpc.host,
+                grpc.port,
+                tls=tls,
+                live=self._live_renderer() if live.max_calls else None,
+                live_limits=LiveLimits(live.buffer_s, live.clip_s, live.idle_s),
+            )
+
+    def _live_renderer(self) -> LiveRenderer:
+        live = self._config.live
+        calls = live.max_calls * live.ethd_in_flight
+        stages = ServeStages(*self._handles, live.call_attempts, slots=calls)
+        make_plan = partial(
+            self._plans.live,
+            math.ceil(live.clip_s * FRAME_RATE_HZ),
+            segment_chunks=live.segment_chunks,
+            look_ahead_frames=live.look_ahead_frames,
+        )
+        return LiveRenderer(stages, make_plan, self._service.prepare_portrait, self._service.model, _software(), live)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The HTTP application; Serve asks for it once the replica is made."""
@@ -175,7 +211,7 @@ def build_with(config: ServingConfig, options: Mapping[str, Mapping[str, Any]]) 
     checkpoint = find_checkpoint(config.checkpoint)
     identity = checkpoint_id(checkpoint)
     model = ServedModel(config.model, identity, CheckpointPlans(checkpoint).image_size)
-    place, software = str(checkpoint.resolve()), f"EmotiveTalk {_version()}"
+    place, software = str(checkpoint.resolve()), _software()
     store, device, threads = config.artifacts_url, config.device, config.threads
 
     def deployment(name: str, replica: type) -> Any:
@@ -185,8 +221,12 @@ def build_with(config: ServingConfig, options: Mapping[str, Mapping[str, Any]]) 
     ethd = deployment("ETHD", ETHDReplica).bind(place, store, device, threads, config.chunks_at_once)
     decoder = deployment("decoder", DecoderReplica).bind(place, store, identity, software, device, threads)
     director = deployment("director", DirectorReplica).bind(config, place, vaid, ethd, decoder)
-    return deployment("gateway", GatewayReplica).bind(config, model, director)
+    return deployment("gateway", GatewayReplica).bind(config, model, place, director, vaid, ethd, decoder)
 
 
 def _version() -> str:
     return importlib.metadata.version("emotivetalk")
+
+
+def _software() -> str:
+    return f"EmotiveTalk {_version()}"

@@ -70,6 +70,35 @@ class GrpcSettings(_Config):
     key: Path | None = None
 
 
+class LiveSettings(_Config):
+    """Of live calls.
+
+    Attributes:
+        max_calls: at the same time, of each gateway; 0: there is no live video.
+        segment_chunks: ETHD's chunks in a segment, which is a fragment: fewer come sooner.
+        look_ahead_frames: frames of speech behind a segment that are waited for; None: as many as V-AID's networks hear.
+        segments_ahead: segments of a call that may be under way.
+        ethd_in_flight, decoder_in_flight: a call's calls at the same time.
+        chunks_per_call: adjacent chunks in one call to ETHD; it changes nothing in the video.
+        call_attempts: how often a call is sent whose replica dies.
+        buffer_s: of audio that waits to be rendered; beyond it the client is held back.
+        clip_s: of audio in all.
+        idle_s: without a message from the client.
+    """
+
+    max_calls: int = Field(default=2, ge=0)
+    segment_chunks: int = Field(default=3, ge=2)
+    look_ahead_frames: int | None = Field(default=None, ge=0)
+    segments_ahead: int = Field(default=2, ge=1)
+    ethd_in_flight: int = Field(default=4, ge=1)
+    decoder_in_flight: int = Field(default=1, ge=1)
+    chunks_per_call: int = Field(default=1, ge=1)
+    call_attempts: int = Field(default=5, ge=1)
+    buffer_s: float = Field(default=10.0, gt=0)
+    clip_s: float = Field(default=300.0, gt=0)
+    idle_s: float = Field(default=30.0, gt=0)
+
+
 class ServingConfig(_Config):
     """What `actors.serving.app:build` is given.
 
@@ -98,6 +127,7 @@ class ServingConfig(_Config):
     gateway: GatewaySettings = GatewaySettings()
     grpc: GrpcSettings = GrpcSettings()
     director: DirectorSettings = DirectorSettings()
+    live: LiveSettings = LiveSettings()
 
     @property
     def data_folder(self) -> Path:

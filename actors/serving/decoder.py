@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from actors.serving.artifacts import ArtifactStore
-from actors.serving.job_files import JobFiles
-from actors.serving.messages import ChunkData, FinishCall, Finished
+from actors.serving.job_files import JobFiles, live_portrait
+from actors.serving.messages import ChunkData, FinishCall, Finished, LiveFinishCall, LiveFinished, LivePortrait
 from actors.serving.replica import ComputeThread
 from media.fragments import ClipAudio, fragment, init_segment
 from media.provenance import Provenance
 from models.autoencoder import PortraitFeatures
-from models.long_video import blend
+from models.long_video import CallId, blend, finish
 from models.pipeline import load_pipeline
 from models.renderer import DECODED_AT_ONCE, Screen
 
@@ -44,12 +44,13 @@ class DecoderWorker:
     def finish(self, call: FinishCall, data: Sequence[ChunkData]) -> Finished:
         """Decode, encode and store a segment. The same call leaves the same bytes, so it may be repeated."""
         files, start = JobFiles(self._artifacts, call.job_id), time.perf_counter()
-        results = {key: torch.from_numpy(chunk.copy()) for one in data for key, chunk in one.chunks.items()}
+        results = _results(data)
         tail_path = None
         if call.tail.sources:
             tail_path = files.tail(call.index, call.fence)
             files.write_tail(tail_path, blend(call.tail, results))
-        frames = self._pictures(call.job_id, blend(call.result, results))
+        latents = finish(call.result, call.ease, results, self._before(call, results))
+        frames = self._pictures(latents, self._seen(call.job_id, None))
         decoded = time.perf_counter()
         is_last = call.result.frames.stop == call.num_frames
         with self._artifacts.local(files.audio) as path, ClipAudio(path) as audio:
@@ -71,6 +72,16 @@ class DecoderWorker:
             timings,
         )
 
+    def finish_live(self, call: LiveFinishCall, data: Sequence[ChunkData]) -> LiveFinished:
+        """Decode and encode a live call's segment; nothing is stored."""
+        results = _results(data)
+        before = None if call.before is None else blend(call.before, results)
+        latents = finish(call.result, call.ease, results, before)
+        frames = self._pictures(latents[: call.num_frames], self._seen(call.live_id, call.portrait))
+        start = call.result.frames.start
+        made = fragment(frames, start, call.sound, is_last=call.is_last, sequence=call.index)
+        return LiveFinished(call.index, start, len(frames), made)
+
     def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
         """Head and fragments as one file in the artifact store; gives its path."""
         files = JobFiles(self._artifacts, job_id)
@@ -82,17 +93,31 @@ class DecoderWorker:
             self._artifacts.upload(whole, files.video)
         return files.video
 
-    def _pictures(self, job_id: str, latents: Tensor) -> np.ndarray:
-        seen = self._seen(job_id)
+    def _before(self, call: FinishCall, results: Mapping[CallId, Tensor]) -> Tensor | None:
+        """The end of the segment before, if this one is joined to it."""
+        if call.ease is None:
+            return None
+        if call.before is not None:
+            return blend(call.before, results)
+        assert call.before_path is not None, "a segment before was made in this run, or is stored"
+        return JobFiles(self._artifacts, call.job_id).read_tail(call.before_path)
+
+    def _pictures(self, latents: Tensor, seen: PortraitFeatures | None) -> np.ndarray:
         parts = [self._screen.pictures(part, seen) for part in latents.split(DECODED_AT_ONCE)]
         return torch.cat(parts).numpy()
 
-    def _look(self, job_id: str) -> PortraitFeatures | None:
+    def _look(self, job_id: str, portrait: LivePortrait | None) -> PortraitFeatures | None:
+        if portrait is not None:
+            return self._screen.seen(live_portrait(portrait))
         return self._screen.seen(JobFiles(self._artifacts, job_id).portrait())
 
 
+def _results(data: Sequence[ChunkData]) -> dict[CallId, Tensor]:
+    return {key: torch.from_numpy(chunk.copy()) for one in data for key, chunk in one.chunks.items()}
+
+
 class DecoderReplica:
-    """The deployment. Bytes of video go to the artifact store, never back to the caller."""
+    """The deployment. A job's video goes to the artifact store; only a live fragment goes back to the caller."""
 
     def __init__(
         self, checkpoint: str, artifacts: str, model: str, software: str, device: str = "cpu", threads: int = 1
@@ -105,6 +130,10 @@ class DecoderReplica:
     async def finish(self, call: FinishCall, *data: ChunkData) -> Finished:
         """Decode, encode and store a segment."""
         return await self._thread.run(self._worker.finish, call, data)
+
+    async def finish_live(self, call: LiveFinishCall, *data: ChunkData) -> LiveFinished:
+        """The fragment of a live call's segment."""
+        return await self._thread.run(self._worker.finish_live, call, data)
 
     async def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
         """Make the finished file of the fragments; gives its path."""

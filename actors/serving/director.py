@@ -233,22 +233,28 @@ class _Walk:
             call = PerformCall(job.job_id, self._request, task.block)
             return _Outcome(task, await stages.perform(call, references))
         if task.id.kind == "ethd":
-            is_pinned_to_stored = task.id.segment == self._first
             call = RenderCall(
-                job.job_id,
-                self._request,
-                job.num_frames,
-                task.blocks,
-                task.calls,
-                task.tail,
-                self._tail_path if is_pinned_to_stored else None,
+                job.job_id, self._request, job.num_frames, task.blocks, task.calls, task.before, self._stored(task)
             )
             return _Outcome(task, await stages.render(call, references))
         assert task.result is not None and task.tail is not None
         call = FinishCall(
-            job.job_id, self._request, task.id.segment, job.num_frames, self._claim.fence, task.result, task.tail
+            job.job_id,
+            self._request,
+            task.id.segment,
+            job.num_frames,
+            self._claim.fence,
+            task.result,
+            task.tail,
+            task.ease,
+            task.before,
+            self._stored(task),
         )
         return _Outcome(task, await stages.finish(call, references))
+
+    def _stored(self, task: Task) -> str | None:
+        """Where the end of the segment before is, if another run made it."""
+        return self._tail_path if task.id.segment == self._first else None
 
     def _account(self, outcome: _Outcome) -> None:
         task, made = outcome.task, outcome.made

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from actors.serving.artifacts import ArtifactStore
-from actors.serving.job_files import JobFiles
-from actors.serving.messages import BlockData, ChunkData, Receipt, RenderCall
+from actors.serving.job_files import JobFiles, live_portrait
+from actors.serving.messages import BlockData, ChunkData, LivePortrait, Receipt, RenderCall
 from actors.serving.replica import ComputeThread, worker_name
 from actors.serving.vaid import as_block
 from models.diffusion import Guidance, euler_step
@@ -100,18 +100,20 @@ class ETHDWorker:
         return chunks
 
     def _tail(self, call: RenderCall, results: dict[CallId, Tensor]) -> Tensor | None:
-        if call.tail is not None:
-            return blend(call.tail, results)
-        if call.tail_path is not None and any(one.pinned for one in call.calls):
-            return JobFiles(self._artifacts, call.job_id).read_tail(call.tail_path).to(self._renderer.ethd.device)
+        if call.before is not None:
+            return blend(call.before, results)
+        if call.before_path is not None and any(one.pinned for one in call.calls):
+            return JobFiles(self._artifacts, call.job_id).read_tail(call.before_path).to(self._renderer.ethd.device)
         return None
 
     def _scene(self, call: RenderCall, blocks: Sequence[BlockData]) -> Scene:
-        latent = self._latent(call.job_id)
+        latent = self._latent(call.job_id, call.portrait)
         reference = torch.from_numpy(blocks[0].expression_reference.copy())
         return Scene(latent, reference, FaceRegion().mask(*latent.shape[-2:]))
 
-    def _encode(self, job_id: str) -> Tensor:
+    def _encode(self, job_id: str, portrait: LivePortrait | None) -> Tensor:
+        if portrait is not None:
+            return self._screen.reference_latent(live_portrait(portrait))
         return self._screen.reference_latent(JobFiles(self._artifacts, job_id).portrait())
 
 
@@ -172,8 +174,12 @@ class ETHDReplica:
                     one.answer.set_result((chunks, Receipt(worker_name(), share, num_chunks)))
 
     def _next_batch(self) -> list[_Waiting]:
-        """The calls that waited longest and are still wanted, as many as go through the network at once."""
-        self._waiting = [one for one in self._waiting if not one.answer.done()]
+        """The calls that waited longest and are still wanted, as many as go through the network at once.
+
+        Those of live calls come first: somebody looks on.
+        """
+        wanted = [one for one in self._waiting if not one.answer.done()]
+        self._waiting = sorted(wanted, key=lambda one: one.call.portrait is None)
         batch: list[_Waiting] = []
         while self._waiting and (
             not batch or sum(len(one.call.calls) for one in [*batch, self._waiting[0]]) <= self._worker.chunks_at_once

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from models.long_video import Call, CallId, Gather, LongVideoPlan, SegmentPlan
+from models.long_video import Call, CallId, Ease, Gather, LongVideoPlan, SegmentPlan
 
 Kind = Literal["vaid", "ethd", "decoder"]
 
@@ -41,7 +41,9 @@ class Task:
     block: for V-AID, which one.
     calls: for ETHD, adjacent chunks of one step, which advance together.
     result: for the decoder, the segment's frames.
-    tail: for the decoder, the segment's end; for ETHD, that of the segment before, if it is among `sources`.
+    ease: for the decoder, how the segment joins the one before.
+    tail: for the decoder, the segment's end.
+    before: for ETHD and the decoder, the end of the segment before, if it is among `sources`.
     """
 
     id: TaskId
@@ -50,7 +52,9 @@ class Task:
     block: int = 0
     calls: tuple[Call, ...] = ()
     result: Gather | None = None
+    ease: Ease | None = None
     tail: Gather | None = None
+    before: Gather | None = None
 
 
 @dataclass
@@ -147,8 +151,7 @@ class RenderGraph:
             self._ensure_blocks(segment)
             for step in range(self._plan.num_steps):
                 self._add_step(segment, step)
-            sources = self._groups_of(segment.result.depends_on)
-            self._add(Task(TaskId(index, "decoder"), sources, result=segment.result, tail=segment.tail))
+            self._add_decoder(segment)
             if index - 1 >= self._first:  # nothing else will be pinned to the segment before
                 for group in self._ids_of(index - 1, self._plan.num_steps - 1):
                     if group in self._states:
@@ -192,20 +195,39 @@ class RenderGraph:
             frames = range(chunks[0].frames.start, chunks[-1].frames.stop)
             blocks = tuple(self._blocks_for(frames))
             sources = {source for call in chunks for source in call.depends_on}
-            tail = None
-            if any(call.pinned for call in chunks) and segment.index > self._first:
-                tail = self._plan.segment(segment.index - 1).tail
-                sources |= tail.depends_on
+            before = self._before(segment) if any(call.pinned for call in chunks) else None
+            if before is not None:
+                sources |= before.depends_on
             self._add(
                 Task(
                     TaskId(segment.index, "ethd", step, group),
                     (*blocks, *self._groups_of(frozenset(sources))),
                     calls=chunks,
-                    tail=tail,
+                    before=before,
                     blocks=len(blocks),
                 ),
                 is_held=is_last and segment.index + 1 < self._plan.num_segments,
             )
+
+    def _add_decoder(self, segment: SegmentPlan) -> None:
+        sources, before = segment.result.depends_on, None
+        if segment.ease is not None:
+            before = self._before(segment)
+            sources |= {segment.ease.call} | (before.depends_on if before is not None else set())
+        self._add(
+            Task(
+                TaskId(segment.index, "decoder"),
+                self._groups_of(sources),
+                result=segment.result,
+                ease=segment.ease,
+                tail=segment.tail,
+                before=before,
+            )
+        )
+
+    def _before(self, segment: SegmentPlan) -> Gather | None:
+        """How to gather the end of the segment before, if this run makes it."""
+        return self._plan.segment(segment.index - 1).tail if segment.index > self._first else None
 
     def _groups_of(self, calls: frozenset[CallId]) -> tuple[TaskId, ...]:
         return tuple(

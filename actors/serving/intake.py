@@ -29,7 +29,16 @@ from media.limits import Limits, say_duration
 from media.mux import count_frames
 from models.encoders import MOTION_SIZE
 
-__all__ = ["Prepared", "PublicTransport", "Resources", "check_address", "fetch", "prepare", "say_url"]
+__all__ = [
+    "Prepared",
+    "PublicTransport",
+    "Resources",
+    "check_address",
+    "fetch",
+    "prepare",
+    "prepare_portrait",
+    "say_url",
+]
 
 MAX_NAME = 200  # characters of a file's name in messages
 MAX_RESULT_BYTES = 1 << 16  # what a pipe holds: a process that says more waits until its time is up
@@ -107,9 +116,42 @@ def prepare(
     """
     if emotion_image is not None and emotion_video is not None:
         raise ValueError("an emotion comes from an image or a video, not from both.")
-    resources = resources or Resources()
     given = {"portrait": portrait, "audio": audio, "emotion_image": emotion_image, "emotion_video": emotion_video}
     files = {kind: path.absolute() for kind, path in given.items() if path is not None}
+    found = _decode(files, folder, image_size, face, limits, timeout_s, names, resources)
+    num_samples = found["speech.f32"].stat().st_size // 4
+    return Prepared(num_samples, count_frames(num_samples), image_size, found)
+
+
+def prepare_portrait(
+    portrait: Path,
+    folder: Path,
+    *,
+    image_size: int,
+    face: int | None = None,
+    limits: Limits | None = None,
+    timeout_s: float = 120.0,
+    name: str | None = None,
+    resources: Resources | None = None,
+) -> Path:
+    """The same of a portrait alone, whose speech is still to come: portrait.png in a new folder in `folder`."""
+    names = {} if name is None else {"portrait": name}
+    files = {"portrait": portrait.absolute()}
+    return _decode(files, folder, image_size, face, limits, timeout_s, names, resources)["portrait.png"]
+
+
+def _decode(
+    files: Mapping[str, Path],
+    folder: Path,
+    image_size: int,
+    face: int | None,
+    limits: Limits | None,
+    timeout_s: float,
+    names: Mapping[str, str] | None,
+    resources: Resources | None,
+) -> dict[str, Path]:
+    """What the process makes of the files, by its names; after an error nothing is left."""
+    resources = resources or Resources()
     called = {kind: path.name for kind, path in files.items()} | dict(names or {})
     results = Path(tempfile.mkdtemp(prefix="prepared-", dir=folder.absolute()))
     task = Task(
@@ -127,7 +169,7 @@ def prepare(
     )
     try:
         _run(task)
-        return _collect(results, files, image_size)
+        return _collect(results, files)
     except BaseException:
         shutil.rmtree(results, ignore_errors=True)
         raise
@@ -217,16 +259,16 @@ def _lines(said: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def _collect(results: Path, files: Mapping[str, Path], image_size: int) -> Prepared:
-    names = ["portrait.png", "speech.f32", "speech.m4a"]
+def _collect(results: Path, files: Mapping[str, Path]) -> dict[str, Path]:
+    names = ["portrait.png"]
+    names += ["speech.f32", "speech.m4a"] if "audio" in files else []
     names += ["emotion.png"] if "emotion_image" in files else []
     names += ["emotion.npy"] if "emotion_video" in files else []
     found = {name: results / name for name in names}
     for path in found.values():
         if path.is_symlink() or not path.is_file():
             raise ServingError("intake_unavailable", f"{path.name} was not written", "Try again later.")
-    num_samples = found["speech.f32"].stat().st_size // 4
-    return Prepared(num_samples, count_frames(num_samples), image_size, found)
+    return found
 
 
 def _environment() -> dict[str, str]:

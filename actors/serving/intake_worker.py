@@ -34,7 +34,10 @@ MAX_SAID = 2000  # characters of a message
 
 @dataclass(frozen=True)
 class Task:
-    """What to prepare. `files` and `names` go by kind: portrait, audio, emotion_image, emotion_video."""
+    """What to prepare. `files` and `names` go by kind: portrait, audio, emotion_image, emotion_video.
+
+    An emotion video needs the audio beside it; a portrait may come alone.
+    """
 
     files: Mapping[str, str]
     names: Mapping[str, str]
@@ -102,12 +105,14 @@ def prepare_files(task: Task, report: Report) -> None:
     bounds |= {"emotion_image": ("image", limits.image_bytes), "emotion_video": ("video", limits.media_bytes)}
     for kind, path in task.files.items():
         check_readable(Path(path), *bounds[kind])
-    with report.reading("audio") as path:
-        speech = load_speech(path, limits)
-        _write(folder / "speech.f32", speech.waveform.astype("<f4", copy=False))
-        encode_audio(speech.waveform, folder / "speech.m4a")
-        duration_s = len(speech.waveform) / SAMPLE_RATE_HZ
-        del speech  # hours of it are as large as a video's frames
+    duration_s = 0.0
+    if "audio" in task.files:
+        with report.reading("audio") as path:
+            speech = load_speech(path, limits)
+            _write(folder / "speech.f32", speech.waveform.astype("<f4", copy=False))
+            encode_audio(speech.waveform, folder / "speech.m4a")
+            duration_s = len(speech.waveform) / SAMPLE_RATE_HZ
+            del speech  # hours of it are as large as a video's frames
     if "emotion_image" in task.files:
         with report.reading("emotion_image") as path:
             save_image(folder / "emotion.png", read_expression_image(path, task.motion_size, limits))

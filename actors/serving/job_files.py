@@ -6,14 +6,14 @@ import io
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
 from actors.errors import ArtifactNotFoundError
 from actors.serving.artifacts import ArtifactStore
-from actors.serving.messages import BlockData
+from actors.serving.messages import BlockData, LivePortrait
 from actors.serving.requests import ImageEmotion, VideoEmotion, VideoRequest, light_source
 from media.image import load_image
 from models.emotion import EmotionImage, EmotionSource, EmotionVideo
@@ -115,6 +115,31 @@ class StoredSpeech:
         assert step == 1
         data = self._artifacts.read_range(self._path, BYTES_PER_SAMPLE * start, BYTES_PER_SAMPLE * max(start, stop))
         return torch.from_numpy(np.frombuffer(data, dtype="<f4").copy())
+
+
+class SpokenSpeech:
+    """A stretch of samples with silence before and after it, also a `models.performer.Samples`."""
+
+    def __init__(self, speech: Float32[np.ndarray, " samples"], first: int, num_samples: int) -> None:
+        self._speech, self._first, self._num_samples = speech, first, num_samples
+
+    def __len__(self) -> int:
+        return self._num_samples
+
+    def __getitem__(self, stretch: slice) -> Float[Tensor, " samples"]:
+        start, stop, step = stretch.indices(self._num_samples)
+        assert step == 1
+        samples = torch.zeros(max(0, stop - start))
+        begin, end = max(start, self._first), min(stop, self._first + len(self._speech))
+        if begin < end:
+            given = self._speech[begin - self._first : end - self._first]
+            samples[begin - start : end - start] = torch.from_numpy(given.copy())
+        return samples
+
+
+def live_portrait(portrait: LivePortrait) -> Float[Tensor, "3 height width"]:
+    """-1..1."""
+    return _signed(torch.from_numpy(portrait.pixels.copy())).permute(2, 0, 1)
 
 
 def _signed(picture: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from actors.serving.requests import LabelEmotion, TextEmotion
-from actors.serving.service import Caller
+from actors.serving.submissions import Caller
 from media.errors import InputError
 from media.limits import say_duration
 from models.log_mel import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME

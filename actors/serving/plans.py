@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from actors.serving.live_plan import LivePlan, live_plan
+from models import encoders
 from models.long_video import LongVideoConfig, LongVideoPlan
 from models.performer import expression_video
 from models.renderer import widened
+from models.vaid import AudioLipProjector
 
 
 class CheckpointPlans:
@@ -29,9 +33,13 @@ class CheckpointPlans:
             config["pinned_frames"],
             config["fusion"],
             config["shift_stride"],
+            config["overlap_frames"],
         )
         self._expression_steps: int = config["expression_steps"]
-        self._expression = expression_video(config["expression_chunk_frames"])
+        self._expression_chunk_frames: int = config["expression_chunk_frames"]
+        self._expression = expression_video(self._expression_chunk_frames)
+        _, audio_encoder = config["audio_encoder"]
+        self._context: int = getattr(encoders, audio_encoder).context_frames + AudioLipProjector.context_frames
         ethd = json.loads((checkpoint / "ethd" / "config.json").read_text(encoding="utf-8"))
         self._lip_window: int = ethd["lip_window"]
 
@@ -43,4 +51,24 @@ class CheckpointPlans:
             LongVideoPlan(self._video, num_frames, num_steps or self._num_steps),
             LongVideoPlan(self._expression, num_frames, self._expression_steps),
             partial(widened, window=self._lip_window, num_frames=num_frames),
+        )
+
+    def live(
+        self,
+        num_frames: int,
+        num_steps: int | None = None,
+        *,
+        segment_chunks: int = 3,
+        look_ahead_frames: int | None = None,
+    ) -> LivePlan:
+        """The plan of a live clip of up to so many frames, in segments of so many chunks."""
+        return live_plan(
+            replace(self._video, segment_chunks=segment_chunks),
+            num_steps or self._num_steps,
+            self._expression_chunk_frames,
+            self._expression_steps,
+            self._lip_window,
+            self._context,
+            num_frames,
+            look_ahead_frames,
         )

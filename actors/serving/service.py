@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import math
 import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
 
 from actors.errors import (
     ArtifactStoreError,
@@ -34,6 +36,8 @@ from actors.errors import (
 )
 from actors.serving.artifacts import ArtifactStore
 from actors.serving.jobs import Job, JobPage, JobStatus, JobStore, Segment
+from actors.serving.live import LiveHeader
+from actors.serving.playlist import playlist_text
 from actors.serving.settings import GatewaySettings
 from actors.serving.submissions import (
     Caller,
@@ -50,6 +54,7 @@ from actors.serving.submissions import (
     temporary_folder,
 )
 from media.errors import InputError
+from media.image import load_image
 
 __all__ = ["Caller", "Content", "Intake", "ServedModel", "Source", "Submission", "Upload", "VideoService"]
 
@@ -200,20 +205,11 @@ class VideoService:
             QueueFullError, TooManyJobsError, OverloadError: try again after `retry_after_s`.
         """
         check_submission(submission, idempotency_key, self.settings, self.model)
-        if self._num_waiting >= MAX_WAITING * self.settings.max_preparing:
-            raise OverloadError("gateway_busy", f"{self._num_waiting} requests wait to be checked", RETRY_AFTER_S)
         async with self.upload_folder() as folder:
-            self._num_waiting += 1
-            try:
-                await self._preparing.acquire()
-            finally:
-                self._num_waiting -= 1
-            try:
+            async with self._place_to_prepare():
                 prepared = await prepare_inputs(
                     submission, caller, folder, self.settings, self.model, self._preparers, self._tools
                 )
-            finally:
-                self._preparing.release()
             job, is_new = await in_thread(
                 self._io,
                 store_job,
@@ -228,6 +224,47 @@ class VideoService:
             )
         log.info("job created" if is_new else "job asked for again", extra={"job_id": job.job_id, "owner": job.owner})
         return job, is_new
+
+    async def prepare_portrait(self, caller: Caller, header: LiveHeader) -> UInt8[np.ndarray, "side side 3"]:
+        """The portrait of a live call, checked and framed as `create` does it. Nothing of it is stored.
+
+        Raises:
+            InputError: as `emotivetalk generate`; OverloadError: try again after `retry_after_s`.
+        """
+        async with self.upload_folder() as folder, self._place_to_prepare():
+            given = folder / "portrait"
+            await in_thread(self._io, given.write_bytes, header.portrait)
+            prepared = await in_thread(
+                self._preparers,
+                self._tools.prepare_portrait,
+                given,
+                folder,
+                image_size=self.model.image_size,
+                face=header.face,
+                limits=self.settings.media_limits(caller.name),
+                timeout_s=self.settings.prepare_timeout_s,
+                name=header.portrait_name,
+            )
+            return await in_thread(self._io, load_image, prepared)
+
+    @asynccontextmanager
+    async def _place_to_prepare(self) -> AsyncIterator[None]:
+        """One of the few places where inputs are checked, each in a process.
+
+        Raises:
+            OverloadError: too many wait for one.
+        """
+        if self._num_waiting >= MAX_WAITING * self.settings.max_preparing:
+            raise OverloadError("gateway_busy", f"{self._num_waiting} requests wait to be checked", RETRY_AFTER_S)
+        self._num_waiting += 1
+        try:
+            await self._preparing.acquire()
+        finally:
+            self._num_waiting -= 1
+        try:
+            yield
+        finally:
+            self._preparing.release()
 
     async def get(self, caller: Caller, job_id: str) -> Job:
         """The job as it is now."""
@@ -452,26 +489,3 @@ def is_loopback(peer: str | None) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped.is_loopback
     return address.is_loopback
-
-
-def playlist_text(segments: list[Segment], is_complete: bool, target_s: float) -> str:
-    """An HLS media playlist (RFC 8216) over CMAF fragments.
-
-    Args:
-        target_s: no segment is longer; players want to know it before the first one and it may not change.
-    """
-    longest_s = max(segment.num_frames for segment in segments) / FRAME_RATE_HZ
-    lines = [
-        "#EXTM3U",
-        "#EXT-X-VERSION:7",
-        f"#EXT-X-TARGETDURATION:{math.ceil(max(target_s, longest_s))}",
-        "#EXT-X-MEDIA-SEQUENCE:0",
-        f"#EXT-X-PLAYLIST-TYPE:{'VOD' if is_complete else 'EVENT'}",
-        "#EXT-X-INDEPENDENT-SEGMENTS",
-        '#EXT-X-MAP:URI="init.mp4"',
-    ]
-    for segment in segments:
-        lines += [f"#EXTINF:{segment.num_frames / FRAME_RATE_HZ:.3f},", f"segments/{segment.index}.m4s"]
-    if is_complete:
-        lines.append("#EXT-X-ENDLIST")
-    return "\n".join(lines) + "\n"

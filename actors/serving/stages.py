@@ -27,7 +27,16 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from actors.errors import ServingError
-from actors.serving.messages import FinishCall, Finished, PerformCall, Receipt, RenderCall
+from actors.serving.messages import (
+    FinishCall,
+    Finished,
+    LiveFinishCall,
+    LiveFinished,
+    LivePerformCall,
+    PerformCall,
+    Receipt,
+    RenderCall,
+)
 from media.errors import EmotiveTalkError
 
 log = logging.getLogger(__name__)
@@ -62,6 +71,16 @@ class Made:
 
     reference: Any
     answer: Receipt | Finished
+
+
+class LiveStages(Protocol):
+    """The same three deployments, as a live call sees them."""
+
+    async def perform_live(self, call: LivePerformCall, references: Sequence[Any]) -> Made: ...
+
+    async def render(self, call: RenderCall, references: Sequence[Any]) -> Made: ...
+
+    async def finish_live(self, call: LiveFinishCall, references: Sequence[Any]) -> LiveFinished: ...
 
 
 class Stages(Protocol):
@@ -118,6 +137,20 @@ class ServeStages:
 
         return await self._again(send)
 
+    async def perform_live(self, call: LivePerformCall, references: Sequence[ObjectRef]) -> Made:
+        return await self._again(lambda: self._by_reference(self._vaid.perform_live, call, references))
+
+    async def finish_live(self, call: LiveFinishCall, references: Sequence[ObjectRef]) -> LiveFinished:
+        async def send() -> LiveFinished:
+            response = self._decoder.finish_live.remote(call, *references)
+            try:
+                return await response
+            except asyncio.CancelledError:
+                response.cancel()
+                raise
+
+        return await self._again(send)
+
     async def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
         async def send() -> str:
             return await self._decoder.assemble.remote(job_id, fragments)
@@ -161,7 +194,9 @@ class ServeStages:
             delay_s = min(8.0, 2 * delay_s)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _by_reference(self, method: Any, call: PerformCall | RenderCall, references: Sequence[ObjectRef]) -> Made:
+    async def _by_reference(
+        self, method: Any, call: PerformCall | LivePerformCall | RenderCall, references: Sequence[ObjectRef]
+    ) -> Made:
         """Send a call whose method yields its result and then a receipt; only the receipt is fetched.
 
         The generator is asked in a thread: its `__next__` waits until there is a reference, whereas its `__anext__`

@@ -97,6 +97,7 @@ class Intake:
     """How inputs are checked and fetched (`actors/serving/intake.py`); tests give others."""
 
     prepare: Callable[..., Prepared] = intake.prepare
+    prepare_portrait: Callable[..., Path] = intake.prepare_portrait
     fetch: Callable[..., Awaitable[Path]] = intake.fetch
 
 

@@ -8,15 +8,26 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from actors.errors import ServingError
 from actors.serving.artifacts import ArtifactStore
-from actors.serving.job_files import JobFiles
-from actors.serving.messages import BlockData, PerformCall, Receipt
+from actors.serving.job_files import JobFiles, SpokenSpeech, live_portrait
+from actors.serving.messages import BlockData, LiveCue, LivePerformCall, LivePortrait, PerformCall, Receipt
 from actors.serving.replica import ComputeThread, worker_name
-from actors.serving.requests import VideoRequest
+from actors.serving.requests import VideoRequest, light_source
 from media.errors import InputError
-from models.emotion import MeaninglessTextError
+from models.emotion import (
+    FRAME_RATE_HZ,
+    EmotionKey,
+    EmotionLabel,
+    EmotionSource,
+    EmotionText,
+    EmotionTrack,
+    MeaninglessTextError,
+)
+from models.log_mel import SAMPLES_PER_FRAME
 from models.performer import PerformanceBlock, Performer, Role
 from models.pipeline import load_pipeline
 from models.sentence_encoder import SentenceEncoderError
@@ -29,7 +40,8 @@ class VAIDWorker:
 
     def __init__(self, performer: Performer, artifacts: ArtifactStore) -> None:
         self._performer, self._artifacts = performer, artifacts
-        self._role = lru_cache(maxsize=ROLES_KEPT)(self._cast)
+        self._role = lru_cache(maxsize=ROLES_KEPT)(self._job_role)
+        self._live_role = lru_cache(maxsize=ROLES_KEPT)(self._cued_role)
 
     def perform(self, call: PerformCall, before: BlockData | None) -> BlockData:
         """Make the block, or read it if a run before this one made it.
@@ -51,25 +63,54 @@ class VAIDWorker:
             seed=request.seed,
             emotion_strength=request.emotion_strength,
         )
-        made = BlockData(
-            block.frames.start,
-            block.lip.cpu().numpy(),
-            block.expression.cpu().numpy(),
-            role.expression_reference.cpu().numpy(),
-        )
+        made = _as_data(block, role, block.frames.start)
         files.write_block(call.block, made)
         return made
 
-    def _cast(self, job_id: str, request: str) -> Role:
+    def perform_live(self, call: LivePerformCall, before: BlockData | None) -> BlockData:
+        """Make the block from the speech that came along; its frames count from the clip's begin.
+
+        Raises:
+            InputError, ServingError: as `perform`.
+        """
+        role = self._live_role(call.portrait, call.cues, call.lead)
+        block = self._performer.perform(
+            role,
+            SpokenSpeech(call.speech, call.first_sample, call.num_frames * SAMPLES_PER_FRAME),
+            call.block,
+            None if before is None else as_block(before),
+            seed=call.seed,
+            emotion_strength=call.emotion_strength,
+            long_video=call.long_video,
+        )
+        return _as_data(block, role, block.frames.start - call.lead)
+
+    def _job_role(self, job_id: str, request: str) -> Role:
         files = JobFiles(self._artifacts, job_id)
+        return self._cast(files.portrait(), files.emotion(VideoRequest.model_validate_json(request)))
+
+    def _cued_role(self, portrait: LivePortrait, cues: tuple[LiveCue, ...], lead: int) -> Role:
+        keys = []
+        for cue in cues:
+            source = light_source(cue.emotion)
+            assert isinstance(source, EmotionLabel | EmotionText | None)
+            keys.append(EmotionKey((cue.frame + lead) / FRAME_RATE_HZ, source))
+        return self._cast(live_portrait(portrait), EmotionTrack(tuple(keys)))
+
+    def _cast(self, portrait: Float[Tensor, "3 height width"], emotion: EmotionSource) -> Role:
         try:
-            return self._performer.cast(files.portrait(), files.emotion(VideoRequest.model_validate_json(request)))
+            return self._performer.cast(portrait, emotion)
         except MeaninglessTextError as error:
             message, _, remedy = str(error).partition(". ")
             raise InputError("emotion_invalid", message, remedy) from error
         except SentenceEncoderError as error:
             message, _, remedy = str(error).partition(". ")
             raise ServingError("text_encoder_missing", message, remedy) from error
+
+
+def _as_data(block: PerformanceBlock, role: Role, start: int) -> BlockData:
+    arrays = (block.lip, block.expression, role.expression_reference)
+    return BlockData(start, *(array.cpu().numpy() for array in arrays))
 
 
 def as_block(data: BlockData) -> PerformanceBlock:
@@ -94,6 +135,14 @@ class VAIDReplica:
         """Block `call.block`; the block before it goes along but for the first."""
         start = time.perf_counter()
         yield await self._thread.run(self._worker.perform, call, before[0] if before else None)
+        yield Receipt(worker_name(), time.perf_counter() - start)
+
+    async def perform_live(
+        self, call: LivePerformCall, *before: BlockData
+    ) -> AsyncGenerator[BlockData | Receipt, None]:
+        """The same of a clip that is being spoken."""
+        start = time.perf_counter()
+        yield await self._thread.run(self._worker.perform_live, call, before[0] if before else None)
         yield Receipt(worker_name(), time.perf_counter() - start)
 
     async def check_health(self) -> None:

@@ -15,18 +15,49 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the YAML; may be given again."),
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Train on so many workers with Ray; without it, in this process.")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it one is started here.")] = None,
+    zero: Annotated[
+        int | None, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage (the YAML's zero); 0 shares nothing out.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would take, and whether it fits; train nothing.")
+    ] = False,
 ) -> None:
     """Train one stage and write its networks into a checkpoint folder.
 
-    Ctrl-C lets the step finish and saves; the same command with --resume goes on.
+    Ctrl-C lets the step finish and saves; the same command with --resume goes on, with any number of workers.
 
     \b
     Example:
       emotivetalk train train_configs/autoencoder_debug.yaml --set steps=20 --set optimizer.learning_rate=0.001
+      emotivetalk train train_configs/ethd_starter.yaml --workers 2 --set threads=1
     """
-    from training.config import load_config
-    from training.loop import train as run_training
+    from rich.console import Console
 
-    result = run_training(load_config(config, settings or ()), resume=resume)
+    from training.config import load_config
+
+    overrides = [*(settings or ()), *([] if zero is None else [f"zero={zero}"])]
+    run_config = load_config(config, overrides)
+    if dry_run:
+        from actors.training.estimate import dry_run as estimate
+        from actors.training.rules import check
+        from training.stages import stage_class
+
+        check(run_config, workers or 1)
+        estimate(stage_class(run_config.name)(run_config.stage), run_config, workers or 1, Console())
+        return
+    if workers is None:
+        if address is not None:
+            raise typer.BadParameter("--address needs --workers: how many of the cluster's workers to train on.")
+        from training.loop import train as run_training
+
+        result = run_training(run_config, resume=resume)
+    else:
+        from actors.training.driver import Launch, train_on_ray
+
+        result = train_on_ray(run_config, Launch(workers, address), resume=resume)
     if not result.is_finished:
         raise typer.Exit(STOPPED)

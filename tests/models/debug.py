@@ -87,6 +87,7 @@ def pipeline() -> EmotiveTalkPipeline:
         segment_chunks=3,
         pinned_frames=2,
         shift_stride=3,
+        fusion="shift",
         expression_steps=4,
         expression_chunk_frames=16,
     )

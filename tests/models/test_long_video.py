@@ -5,6 +5,8 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from models.long_video import (
     SegmentPlan,
     advance,
     blend,
+    finish,
     frame_noise,
     gather_input,
     run,
@@ -52,6 +55,7 @@ def configs(draw: st.DrawFn) -> LongVideoConfig:
         fusion=draw(st.sampled_from(["shift", "overlap"])),
         shift_stride=draw(st.integers(1, chunk_frames - 1)),
         overlap_frames=draw(st.integers(1, chunk_frames - 1)),
+        eased_frames=draw(st.integers(0, 9)),
     )
 
 
@@ -185,8 +189,45 @@ def test_overlap_is_a_linear_crossfade() -> None:
 @given(plan=plans, batch_calls=st.integers(1, 4))
 @running
 def test_chunked_equals_whole_without_temporal_mixing(plan: LongVideoPlan, batch_calls: int) -> None:
+    """Uneased: a pinned frame is noised anew, so the network gives another one for it even then."""
+    plan = replace(plan, config=replace(plan.config, eased_frames=0))
     got = chunked(plan, framewise, batch_calls=batch_calls)
     torch.testing.assert_close(got, whole_clip(plan, levels(plan.num_steps)), atol=1e-6, rtol=1e-6)
+
+
+@given(plan=plans)
+@planning
+def test_easing_never_reaches_what_the_next_segment_is_pinned_to(plan: LongVideoPlan) -> None:
+    for segment in plan.segments():
+        if not segment.pinned:
+            assert segment.ease is None
+        if segment.ease is None:
+            continue
+        call = next(call for call in segment.calls if call.id == segment.ease.call)
+        assert call.frames[segment.ease.row] == segment.pinned[-1]
+        assert call.id.step == plan.num_steps - 1
+        weights = segment.ease.weights
+        assert all(0 < later < earlier < 1 for earlier, later in zip(weights, weights[1:]))
+        assert len(weights) <= len(segment.result.frames) - len(segment.tail.frames)
+
+
+@pytest.mark.parametrize("fusion", ["shift", "overlap"])
+def test_easing_takes_away_the_step_between_segments(fusion: Literal["shift", "overlap"]) -> None:
+    """A network whose every segment is off by its own amount: uneased it jumps, eased it drifts over."""
+
+    def off(x: Tensor, sigma: Tensor, frames: Sequence[range]) -> Tensor:
+        segment = torch.tensor([float(chunk.start // 20) for chunk in frames]).reshape(-1, 1, 1, 1)
+        return torch.zeros_like(x) + segment
+
+    def steps(eased_frames: int) -> list[float]:
+        config = LongVideoConfig(24, 1, 4, fusion=fusion, eased_frames=eased_frames)
+        plan = LongVideoPlan(config, 84, 3)
+        made = torch.cat([part.frames for part in run(plan, off, levels(3), noise)])
+        changes = (made[1:] - made[:-1]).abs().amax((1, 2))
+        return [float(changes[segment.result.frames.start - 1]) for segment in list(plan.segments())[1:]]
+
+    assert min(steps(0)) > 0.9
+    assert max(steps(9)) < 0.11
 
 
 def test_clip_within_one_chunk_is_one_call_a_step() -> None:
@@ -225,7 +266,13 @@ def run_in_any_order(plan: LongVideoPlan, order: random.Random) -> Tensor:
     results: dict[int, Tensor] = {}
     waiting: list[Call | SegmentPlan] = [node for segment in segments for node in (*segment.calls, segment)]
     while waiting or len(tails) < len(segments):
-        ready = [node for node in waiting if isinstance(node, SegmentPlan) and node.result.depends_on <= done.keys()]
+        ready = [
+            node
+            for node in waiting
+            if isinstance(node, SegmentPlan)
+            and node.result.depends_on <= done.keys()
+            and (node.ease is None or (node.ease.call in done and node.index - 1 in tails))
+        ]
         ready += [
             node
             for node in waiting
@@ -236,7 +283,7 @@ def run_in_any_order(plan: LongVideoPlan, order: random.Random) -> Tensor:
         node = order.choice(ready)
         waiting.remove(node)
         if isinstance(node, SegmentPlan):
-            results[node.index] = blend(node.result, done)
+            results[node.index] = finish(node.result, node.ease, done, tails.get(node.index - 1))
         else:
             inputs = {source: done[source] for source in node.depends_on}
             done |= advance([node], inputs, tails.get(node.id.segment - 1), noise, sigmas, mixing)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from actors.errors import OverloadError
 from media.errors import EmotiveTalkError, InputError
 
 
@@ -67,6 +68,11 @@ ANSWERS = {
     "too_many_jobs": OVERLOADED,
     "rate_limited": OVERLOADED,
     "gateway_busy": OVERLOADED,
+    "live_full": OVERLOADED,
+    # Live calls
+    "live_idle": Answer(408, "DEADLINE_EXCEEDED", retryable=True),
+    "live_unavailable": Answer(501, "UNIMPLEMENTED"),
+    "live_ended": UNAVAILABLE,
     # Things that the service stands on
     "job_store_unavailable": UNAVAILABLE,
     "job_store_missing": UNAVAILABLE,
@@ -84,6 +90,8 @@ def answer_to(error: BaseException) -> Answer:
     """How to tell this error."""
     if isinstance(error, EmotiveTalkError) and error.code in ANSWERS:
         return ANSWERS[error.code]
+    if isinstance(error, OverloadError):
+        return OVERLOADED
     return INVALID if isinstance(error, InputError) else INTERNAL
 
 
@@ -94,7 +102,7 @@ def public_code(error: BaseException) -> str:
 
 def public_message(error: BaseException) -> str:
     """What callers may read: nothing of our insides (paths, addresses) where the error is ours."""
-    if isinstance(error, EmotiveTalkError) and answer_to(error).http < 500:
+    if isinstance(error, InputError) or (isinstance(error, EmotiveTalkError) and answer_to(error).http < 500):
         return str(error)
     return "The service cannot do this now; the reason is in its log. Try again, and tell the operator if it stays."
 

@@ -61,7 +61,7 @@ def test_gateway_and_director_never_hold_a_latent(cluster: Cluster, undisturbed)
     opened = {int(path.name.split("-")[0]) for path in cluster.watched.iterdir()}
     titles = {pid: psutil.Process(pid).cmdline()[0] for pid in opened if psutil.pid_exists(pid)}
     kinds = {title.split(":")[4].split(".")[0] for title in titles.values()}
-    assert kinds == {"ETHD", "decoder"}  # V-AID would look into a block if there were one before
+    assert {"ETHD", "decoder"} <= kinds <= {"VAID", "ETHD", "decoder"}  # V-AID looks into a block before its own
     for name in ("gateway", "director"):
         assert not {process.pid for process in replicas(name)} & opened
 

@@ -219,6 +219,7 @@ def test_a_video_that_failed(client: httpx.Client, director: Director) -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "video_failed")
 
 
+@pytest.mark.slow
 def test_real_inputs(serve: Serve, tmp_path: Path) -> None:
     """Through the process that decodes uploads."""
     serving = serve(Intake())

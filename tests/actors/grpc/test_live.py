@@ -3,15 +3,19 @@
 import queue
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 
+from actors.client import Client, EmotionChange
+from actors.errors import OverloadError
 from actors.serving.requests import LabelEmotion, TextEmotion
 from actors.wire import videos_pb2 as pb
 from actors.wire import videos_pb2_grpc as pb_grpc
+from media.errors import InputError
 from tests.actors.grpc.calls import PORTRAIT, Failure, bearer
 from tests.actors.grpc.conftest import ALICE, LIVE, Serving, running
 
@@ -164,7 +168,8 @@ def test_silence_ends_the_call(stub: pb_grpc.VideoServiceStub, serving: Serving)
         with pytest.raises(grpc.RpcError) as raised:
             list(stub.GenerateLive(iter(talk), **AS_ALICE))
         talk.stop()
-        assert Failure(raised.value).reason == "live_idle"
+        found = Failure(raised.value)
+        assert (found.code, found.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "live_idle")
         assert LIVE.idle_s <= time.monotonic() - begun < LIVE.idle_s + 3
         assert closes(serving)
 
@@ -204,7 +209,7 @@ def test_an_end_without_audio_is_an_empty_video(stub: pb_grpc.VideoServiceStub) 
 
 def test_no_place_is_free(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     found = failure(stub, seeded(1))
-    assert found.reason == "live_full" and "7 s" not in found.info.reason
+    assert (found.code, found.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "live_full")
     retry = found.detail(error_details_pb2.RetryInfo)
     assert isinstance(retry, error_details_pb2.RetryInfo) and retry.retry_delay.seconds == 7
     assert closes(serving)
@@ -235,4 +240,74 @@ def test_ending_the_call_ends_its_work(stub: pb_grpc.VideoServiceStub, serving: 
 
 def test_a_service_without_a_live_engine_says_so(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(tmp_path / "serving", live=False) as serving, grpc.insecure_channel(serving.address) as channel:
-        assert failure(pb_grpc.VideoServiceStub(channel), seeded(0)).reason == "live_unavailable"
+        found = failure(pb_grpc.VideoServiceStub(channel), seeded(0))
+        assert (found.code, found.reason) == (grpc.StatusCode.UNIMPLEMENTED, "live_unavailable")
+        assert "renders no live video" in found.status.message
+
+
+# ------------------------------------------------------------------------------------------------------- our own client
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "me.png"
+    path.write_bytes(PORTRAIT)
+    return path
+
+
+def test_the_client_speaks_and_listens(serving: Serving, picture: Path) -> None:
+    samples = np.linspace(-20_000, 20_000, 40_000).astype("<i2")
+    spoken = samples.tobytes()
+    pieces = [spoken[:7001], EmotionChange("happy:0.5"), spoken[7001:70_000], EmotionChange(), spoken[70_000:]]
+    with Client(serving.address, ALICE, protocol="grpc") as client:
+        init, *fragments = list(client.live(picture, pieces, emotion_text="Be calm", seed=9))
+    assert init == b"init" and len(fragments) == 3
+    heard = np.frombuffer(b"".join(one[:-70_000] for one in fragments), "<f4")
+    assert np.array_equal(heard, samples.astype(np.float32) / 32_768)
+    session = serving.sessions.made[-1]
+    assert session.header is not None and session.header.portrait_name == "me.png"
+    assert (session.header.emotion, session.header.seed) == (TextEmotion(text="Be calm"), 9)
+    assert session.log == [f"3500: {LabelEmotion(emotion='happy', intensity=0.5)}", "35000: None"]
+    assert closes(serving)
+
+
+def test_the_client_gives_fragments_while_it_speaks(serving: Serving, picture: Path) -> None:
+    spoken: queue.Queue[bytes | None] = queue.Queue()
+    spoken.put(bytes(32_000))
+    with Client(serving.address, ALICE, protocol="grpc") as client:
+        given = client.live(picture, iter(spoken.get, None))
+        assert (next(given), len(next(given))) == (b"init", 64_000 + 70_000)
+        spoken.put(None)
+        assert list(given) == []
+        stopped = client.live(picture, iter(spoken.get, None))
+        next(stopped)
+        stopped.close()  # pyright: ignore[reportAttributeAccessIssue]
+        assert closes(serving)
+        spoken.put(None)
+
+
+def test_the_client_says_what_went_wrong(serving: Serving, picture: Path) -> None:
+    def breaks() -> Iterator[bytes]:
+        yield bytes(3200)
+        raise OSError("the microphone was pulled out")
+
+    with Client(serving.address, ALICE, protocol="grpc") as client:
+        with pytest.raises(OSError, match="microphone"):
+            list(client.live(picture, breaks()))
+        with pytest.raises(OverloadError) as full:
+            list(client.live(picture, [], seed=1))
+        assert full.value.code == "live_full" and full.value.retry_after_s == 7
+        for code, settings in {
+            "emotion_conflict": {"emotion": "sad", "emotion_text": "Be sad"},
+            "emotion_invalid": {"emotion": "hungry"},
+            "request_invalid": {"seed": 2**63},
+        }.items():
+            with pytest.raises(InputError) as raised:
+                list(client.live(picture, [], **settings))
+            assert raised.value.code == code
+        with pytest.raises(InputError) as missing:
+            client.live(picture.with_name("none.png"), [])
+        assert missing.value.code == "image_missing"
+    with Client("http://127.0.0.1:1", ALICE) as http, pytest.raises(InputError) as needs:
+        http.live(picture, [])
+    assert needs.value.code == "live_needs_grpc"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from actors.serving.graph import RenderGraph, Task
-from models.long_video import LongVideoConfig, LongVideoPlan, advance, blend, frame_noise, run
+from models.long_video import LongVideoConfig, LongVideoPlan, advance, blend, finish, frame_noise, run
 from models.renderer import widened
 
 CONFIG = LongVideoConfig(chunk_frames=8, segment_chunks=4, pinned_frames=3, fusion="shift", shift_stride=3)
@@ -53,7 +53,8 @@ def walk(graph: RenderGraph, seed: int, stored: dict[int, torch.Tensor], width: 
             graph.finish(task, _advance(task, results, stored))
         else:
             chunks = {key: chunk for part in results for key, chunk in part.items()}
-            segments[task.id.segment] = blend(task.result, chunks)
+            tail = blend(task.before, chunks) if task.before is not None else stored.get(task.id.segment - 1)
+            segments[task.id.segment] = finish(task.result, task.ease, chunks, tail)
             graph.finish(task, "published")
         most = max(most, graph.num_held)
     assert asked_for_blocks == sorted(asked_for_blocks)
@@ -62,7 +63,7 @@ def walk(graph: RenderGraph, seed: int, stored: dict[int, torch.Tensor], width: 
 
 def _advance(task: Task, results: list, stored: dict[int, torch.Tensor]):
     chunks = {key: chunk for part in results[task.blocks :] for key, chunk in part.items()}
-    tail = blend(task.tail, chunks) if task.tail is not None else stored.get(task.id.segment - 1)
+    tail = blend(task.before, chunks) if task.before is not None else stored.get(task.id.segment - 1)
     made = {}
     for call in task.calls:
         made |= advance([call], chunks, tail, noise, SIGMAS, predict)

@@ -1,0 +1,241 @@
+"""The driver: starts or joins Ray, runs a stage on its workers, shows what they log, and says how they ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import ray
+import ray.exceptions
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from rich.console import Console
+
+from actors.training.files import Outcome, RunFiles
+from actors.training.rules import check
+from actors.training.worker import Job, train_worker
+from media.errors import EmotiveTalkError, InputError, OutputError
+from training.config import TrainConfig
+from training.loop import StopRequest, TrainingDivergedError, TrainResult, find_checkpoint
+from training.stage import Stage
+from training.stages import stage_class
+
+CONNECT_S, FREE_S = 5.0, 10.0
+COLLECTIVE_S = 4 * 3600  # the others wait while the leader validates; Ray sees a dead worker much sooner
+RAY_NOTES = ("checkpoint_manager_snapshot.json",)
+
+
+class WorkersFailedError(EmotiveTalkError):
+    """Workers failed more often than they are started again."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to run, which changes nothing of what is learned.
+
+    num_workers: processes, each with a share of every batch; each takes `threads` CPUs, or one, and on "cuda" one GPU.
+    address: of a running Ray cluster ("host:port", "auto", "ray://host:port"); None starts one here.
+    max_failures: how often the workers are started again after one has died.
+    """
+
+    num_workers: int
+    address: str | None = None
+    max_failures: int = 3
+
+
+def train_on_ray(
+    config: TrainConfig,
+    launch: Launch,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+    stage: type[Stage] | None = None,
+) -> TrainResult:
+    """Runs a stage on many workers. The run's folder must be one that every node sees.
+
+    Losses, order of the data, training checkpoints and networks are those of `training.loop.train`, and each can go on
+    from the other's training checkpoints, with any number of workers.
+    SIGTERM and the first Ctrl-C let the step finish, write a training checkpoint and return.
+
+    Args:
+        config: the run.
+        launch: where and on how many workers.
+        resume: go on from the last training checkpoint in `config.output`.
+        console: where the lines that the workers log are shown (default: standard error).
+        stage: the class (default: the one of `config.name`).
+
+    Raises:
+        InputError: as for `training.loop.train`; or there are not enough resources, no cluster at the address, or the
+            optimiser does not go with `zero`.
+        TrainingDivergedError: as for `training.loop.train`.
+        OutputError: a training checkpoint could not be written.
+        WorkersFailedError: workers died too often.
+    """
+    check(config, launch.num_workers)
+    find_checkpoint(config, resume)
+    files = RunFiles(config.output)
+    files.folder.mkdir(parents=True, exist_ok=True)
+    for stale in (files.stop, files.outcome, *(files.folder / name for name in RAY_NOTES)):
+        stale.unlink(missing_ok=True)
+    job = Job(config, stage or stage_class(config.name), Path.cwd())
+    with _cluster(launch.address):
+        _check_resources(config, launch.num_workers)
+        trainer = _trainer(job, launch, files)
+        outcome = _run(trainer, files, console if console is not None else Console(stderr=True))
+    if outcome.error is not None:
+        raise _revive(*outcome.error)
+    return TrainResult(outcome.num_done, outcome.is_finished, config.checkpoint_folder, outcome.metrics or {})
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[None]:
+    """Joins the cluster at the address, or starts one here and ends it afterwards; one that is joined already stays."""
+    if ray.is_initialized():
+        yield
+        return
+    if address is not None and address not in ("auto", "local"):
+        _check_reachable(address)
+    try:
+        ray.init(
+            address=address or "local",
+            include_dashboard=None if address else False,
+            logging_level=logging.WARNING,
+            log_to_driver=False,  # the leader's lines come through the run's own log; a failed worker's through Ray Train
+        )
+    except (ConnectionError, ray.exceptions.RaySystemError, RuntimeError, ValueError) as error:
+        raise _unreachable(address or "local", str(error).splitlines()[0]) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for minutes before it gives up."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        raise _unreachable(address, "it is not host:port")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise _unreachable(address, error.strerror or str(error)) from error
+
+
+def _unreachable(address: str, reason: str) -> InputError:
+    return InputError(
+        code="cluster_unreachable",
+        message=f"no Ray cluster answers at {address}: {reason}",
+        remedy="Check the address, or leave --address out to start Ray here.",
+    )
+
+
+def _check_resources(config: TrainConfig, num_workers: int) -> None:
+    """Refuses what Ray would wait for without an end."""
+    needed = {name: amount * num_workers for name, amount in _per_worker(config).items()}
+    end = time.monotonic() + FREE_S  # what a run before has given back takes a moment to be counted
+    while True:
+        free, whole = ray.available_resources(), ray.cluster_resources()
+        short = [name for name in needed if free.get(name, 0) < needed[name]]
+        if not short:
+            return
+        if time.monotonic() > end or any(whole.get(name, 0) < needed[name] for name in short):
+            break
+        time.sleep(0.2)
+    found = ", ".join(f"{free.get(name, 0):g} of {whole.get(name, 0):g} {name}s are free" for name in needed)
+    wanted = ", ".join(f"{amount:g} {name}s" for name, amount in needed.items())
+    raise InputError(
+        code="resources_missing",
+        message=f"{num_workers} workers need {wanted}, and {found}",
+        remedy="Give fewer --workers, lower threads (each thread takes a CPU), or add nodes to the cluster.",
+    )
+
+
+def _per_worker(config: TrainConfig) -> dict[str, float]:
+    return {"CPU": float(config.threads or 1)} | ({"GPU": 1.0} if config.device == "cuda" else {})
+
+
+def _trainer(job: Job, launch: Launch, files: RunFiles) -> TorchTrainer:
+    config = job.config
+    is_gpu = config.device == "cuda"
+    environment = {
+        "DS_ACCELERATOR": "cuda" if is_gpu else "cpu",
+        "OMP_NUM_THREADS": str(config.threads or 1),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).strip(":"),
+    }
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if is_gpu else "gloo", timeout_s=COLLECTIVE_S),
+        scaling_config=ScalingConfig(
+            num_workers=launch.num_workers, use_gpu=is_gpu, resources_per_worker=_per_worker(config)
+        ),
+        # The run's own folder is Ray Train's storage: our checkpoints are where it wants them.
+        run_config=RunConfig(
+            name=files.folder.name,
+            storage_path=str(files.output.resolve()),
+            failure_config=FailureConfig(max_failures=launch.max_failures),
+            worker_runtime_env={"env_vars": environment},
+        ),
+    )
+
+
+def _run(trainer: TorchTrainer, files: RunFiles, console: Console) -> Outcome:
+    """Fits in a thread, so that this one can take signals and show the log."""
+    errors: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:  # noqa: BLE001 it is raised again in the main thread
+            errors.append(error)
+
+    files.log.touch()
+    with files.log.open(encoding="utf-8") as log, StopRequest() as stop:
+        log.seek(0, os.SEEK_END)
+        thread = threading.Thread(target=fit, name="ray-train", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.1)
+            _show(log, console)
+            if stop.is_requested and not files.stop.exists():
+                files.stop.touch()
+        _show(log, console)
+    outcome = files.read_outcome()
+    if errors:
+        raise _explained(errors[0]) from errors[0]
+    assert outcome is not None, "the workers ended without an outcome"
+    return outcome
+
+
+def _show(log: TextIO, console: Console) -> None:
+    for line in log.read().splitlines():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _explained(error: BaseException) -> BaseException:
+    """What Ray Train gives up with, in our words."""
+    if not isinstance(error, TrainingFailedError):
+        return error
+    reason = str(error).strip().splitlines()[-1]
+    if isinstance(error, WorkerGroupError) and error.worker_failures:
+        rank, failure = min(error.worker_failures.items())
+        reason = f"worker {rank}: {str(failure).strip().splitlines()[-1]}"
+    return WorkersFailedError(
+        code="workers_failed",
+        message=f"workers failed more often than they are started again; the last time, {reason}",
+        remedy="Ray's logs, in /tmp/ray/session_latest/logs of each node, say more. What is done up to the last training checkpoint stays: go on with --resume.",
+    )
+
+
+def _revive(name: str, code: str, message: str, remedy: str) -> EmotiveTalkError:
+    kinds = {kind.__name__: kind for kind in (InputError, OutputError, TrainingDivergedError)}
+    return kinds.get(name, EmotiveTalkError)(code, message, remedy)

@@ -1,0 +1,258 @@
+"""The trainer of one worker among many: `training.trainer.Trainer` with DeepSpeed's engine in place of the bare module."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from actors.training import zero
+from actors.training.agreement import AgreedError, agree
+from actors.training.rules import check
+from actors.training.shards import SavedTensors, ShardedAverage, Shards, Skeleton
+from media.errors import EmotiveTalkError
+from training import checkpoint
+from training.batches import to_device
+from training.checkpoint import Progress, Retention
+from training.config import TrainConfig
+from training.ema import WeightAverage
+from training.run_log import StepRecord
+from training.stage import Stage, StepLoss
+from training.trainer import Trainer, TrainingDivergedError
+
+
+class ShardedTrainer(Trainer):
+    """One worker's trainer. Everything in it that all workers must do together, all do, in the same order.
+
+    A training checkpoint is the plain loop's: each worker writes the weights, averages and moments of some parameters,
+    whole. So a run goes on with any number of workers and any ZeRO stage, or in one process without Ray.
+
+    Args:
+        stage: the same on every worker, with the same weights.
+        config: the run's.
+        last: the training checkpoint whose weights it begins with; `load` reads the rest.
+        stop_file: the leader ends the run after the step in which it finds this file.
+        committed: is told of every training checkpoint once it is whole on the disk, on every worker.
+
+    Raises:
+        InputError: the optimiser does not go with `zero`, or the batch cannot be dealt evenly.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        config: TrainConfig,
+        last: Path | None,
+        stop_file: Path,
+        committed: Callable[[Path, Progress], None] = lambda folder, progress: None,
+    ) -> None:
+        check(config, dist.get_world_size())
+        super().__init__(stage, config, dist.get_rank(), dist.get_world_size())
+        self.stop_file, self.committed = stop_file, committed
+        self._hidden = set() if config.optimizer.name == "adamw" else set(stage.optimizer_groups().hidden)
+        self._names: dict[int, list[str]] = {}  # of each parameter; one that two layers share has two
+        for name, parameter in self.module.named_parameters(remove_duplicate=False):
+            self._names.setdefault(id(parameter), []).append(name)
+        self._skeleton = Skeleton(self.module) if self.is_leader else None
+        self._saved = None
+        if last is not None:
+            self._saved = SavedTensors(last)
+            own = self.module.state_dict()
+            self.module.load_state_dict({name: self._saved.take(f"module/{name}") for name in own})
+        # DeepSpeed sends and flattens weights as they lie in memory, and takes them in plain order only.
+        pictures = [p for p in self.module.parameters() if not p.is_contiguous()]
+        for parameter in pictures:
+            parameter.data = parameter.data.contiguous()
+        self.engine = zero.build_engine(self.module, self.optimizers, config, self.num_workers)
+        if config.zero:
+            zero.create_moments(self.engine, 0)
+        else:  # the weights are still our own, and convolutions are faster so
+            for parameter in pictures:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.shards = Shards(self.module, self.rank, self.num_workers, config.zero == 3)
+        self.sharded_average = None if config.ema_decay is None else ShardedAverage(self.shards, config.ema_decay)
+
+    def _build_average(self) -> WeightAverage | None:
+        return None  # ours is cut up as the weights are, which they are not yet
+
+    def step(self, step: int) -> StepRecord:
+        """As in `Trainer.step`; what it raises, all workers raise."""
+        try:
+            return super().step(step)
+        except TrainingDivergedError as error:
+            raise AgreedError(error) from error
+
+    def _begin(self, learning_rate: float) -> None:
+        self._sums = {}
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+
+    def _forward(self, batch: Any) -> StepLoss:
+        total, terms = self.engine(to_device(batch, self.device))
+        return StepLoss(total, terms)
+
+    def _mean_over_workers(self) -> tuple[dict[str, float], tuple[int, ...]]:
+        """One sum over the workers for all: the losses, the wish to stop, and a place for each worker's memory."""
+        names = sorted(self._sums)
+        values = [self._sums[name] / self.num_workers for name in names]
+        memory = [0.0] * self.num_workers
+        memory[self.rank] = float(self._memory())
+        wish = float(self.is_leader and self.stop_file.exists())
+        vector = torch.tensor([wish, *memory, *values], dtype=torch.float64, device=self.device)
+        dist.all_reduce(vector)
+        wish, *rest = vector.tolist()
+        self.stop_requested = wish > 0
+        memory, values = rest[: self.num_workers], rest[self.num_workers :]
+        return dict(zip(names, values, strict=True)), tuple(int(size) for size in memory)
+
+    def _backward(self, total: Tensor) -> None:
+        is_last = self.engine.is_gradient_accumulation_boundary()
+        self.engine.backward(total)  # divides by the number of micro-batches, and sums over the workers after the last
+        if not is_last:
+            self.engine.step()
+
+    def _discard(self, total: Tensor) -> None:
+        # DeepSpeed must see every micro-batch to its end. A gradient that is no number is one that it drops itself.
+        self._backward(total * math.nan)
+        self._update()
+
+    def _update(self) -> float:
+        if not self.config.zero:
+            norm = float(self._clip_gradients())
+            if not math.isfinite(norm):
+                self.module.zero_grad(set_to_none=True)
+            self.engine.step()
+            return norm
+        self.engine.step()
+        return float(self.engine.get_global_grad_norm() or 0.0) if self.engine.was_step_applied() else math.inf
+
+    def _update_average(self, step: int) -> None:
+        if self.sharded_average is not None:
+            self.sharded_average.update(step)
+
+    @contextmanager
+    def evaluated(self) -> Iterator[nn.Module]:
+        """The leader gets a whole copy of the module, which is gone afterwards; the others get their own module."""
+        tensors: dict[str, Tensor] = {}
+        for name in self.shards.parameters:
+            value = self._averaged(name)
+            if self.is_leader:
+                tensors[name] = value
+        if self._skeleton is None:
+            yield self.module
+            return
+        buffers = dict(self.module.named_buffers())
+        module = self._skeleton.fill(lambda name: tensors.pop(name) if name in tensors else buffers[name], self.device)
+        with torch.no_grad():
+            yield module
+
+    def _averaged(self, name: str) -> Tensor:
+        return self.shards.weight(name) if self.sharded_average is None else self.sharded_average.whole(name)
+
+    def load(self, folder: Path) -> None:
+        """Reads averages and moments; the weights are there since the beginning."""
+        saved = self._saved
+        assert saved is not None and saved.folder == folder
+        if self.sharded_average is not None:
+            for name, average in self.sharded_average.parts.items():
+                part = self.shards.cut(name, saved.take(f"average/{name}"))
+                assert part is not None
+                average.copy_(part.view_as(average))
+            saved.left -= {name for name in saved.left if name.startswith("average/")}  # frozen, buffers, the others'
+        states: dict[str, dict[str, Tensor]] = {name: {} for name in self.parameters}
+        for key in sorted(saved.left):
+            place, *rest = key.split("/")
+            if place == "optimizer" and rest[:2] == [self._optimizer_of(rest[1]), rest[1]] and rest[1] in states:
+                states[rest[1]][rest[2]] = saved.take(key)
+        saved.check_empty()
+        if self.config.zero:
+            self._load_moments(states)
+        else:
+            for optimizer, _ in checkpoint.optimizer_prefixes(self.optimizers):
+                for name, parameter in checkpoint.updated_by(optimizer, self.parameters).items():
+                    if states[name]:
+                        optimizer.state[parameter] = {
+                            key: checkpoint.like(parameter, value) for key, value in states[name].items()
+                        }
+        self._saved = None
+
+    def _optimizer_of(self, name: str) -> str:
+        return "Muon" if name in self._hidden else "AdamW"
+
+    def _load_moments(self, states: dict[str, dict[str, Tensor]]) -> None:
+        zero.create_moments(self.engine, max((float(state["step"]) for state in states.values() if state), default=0.0))
+        for name, state in states.items():
+            for key in zero.MOMENTS:
+                if key in state:
+                    part = self.shards.cut(name, state[key]) if self.config.zero == 3 else None
+                    zero.set_moment(self.parameters[name], key, state[key], part)
+
+    def save(self, folder: Path, progress: Progress, retention: Retention) -> None:
+        """Every worker writes its share; when all have, the leader gives the checkpoint its name.
+
+        Raises:
+            AgreedError: some worker could not write; the checkpoints before are as they were.
+        """
+        temporary = checkpoint.unfinished_folder(folder, progress.num_done)
+        if self.is_leader:
+            shutil.rmtree(temporary, ignore_errors=True)
+        agree(None)  # nobody writes before the leader has swept
+        tensors = self._tensors()
+        problem: EmotiveTalkError | None = None
+        try:
+            with checkpoint.writing(temporary):
+                temporary.mkdir(parents=True, exist_ok=True)
+                checkpoint.write_tensors(tensors, temporary / f"tensors-{self.rank:05d}.safetensors")
+        except EmotiveTalkError as error:
+            problem = error
+        del tensors
+        agree(problem)
+        if self.is_leader:
+            try:
+                with checkpoint.writing(temporary):
+                    checkpoint.commit(folder, progress, retention)
+            except EmotiveTalkError as error:
+                problem = error
+        agree(problem)
+        self.committed(folder / f"step_{progress.num_done:08d}", progress)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """This worker's share of what `training.checkpoint` keeps, by the same names."""
+        own: dict[str, Tensor] = {}
+        keeps_average = self.sharded_average is not None
+
+        def keep(name: str, key: str, value: Tensor) -> None:
+            if self.shards.writer[name] == self.rank:
+                own[key] = checkpoint.on_cpu(value)
+
+        def keep_weight(name: str, place: str, value: Tensor) -> None:
+            for alias in self._names[id(self.shards.parameters[name])]:
+                keep(name, f"{place}/{alias}", value)
+
+        for name in self.shards.parameters:
+            keep_weight(name, "module", self.shards.weight(name))
+            if keeps_average:
+                keep_weight(name, "average", self._averaged(name))
+            if self.config.zero and name in self.parameters:
+                for key, value in zero.whole_moments(self.engine, self.parameters[name]).items():
+                    keep(name, f"optimizer/AdamW/{name}/{key}", value)
+        if not self.config.zero:
+            for optimizer, prefix in checkpoint.optimizer_prefixes(self.optimizers):
+                for name, parameter in checkpoint.updated_by(optimizer, self.parameters).items():
+                    for key, value in optimizer.state.get(parameter, {}).items():
+                        keep(name, f"{prefix}/{name}/{key}", value)
+        if self.is_leader:
+            weights = {name for names in self._names.values() for name in names}
+            for name, buffer in self.module.state_dict().items():
+                if name not in weights:
+                    for place in ["module", "average"] if keeps_average else ["module"]:
+                        own[f"{place}/{name}"] = checkpoint.on_cpu(buffer)
+        return own

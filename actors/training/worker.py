@@ -1,0 +1,92 @@
+"""What runs in each of Ray Train's workers: a thin adapter around `ShardedTrainer` and the plain loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from ray.train import Checkpoint, CheckpointUploadMode, get_context, report
+from rich.console import Console
+
+from actors.training.agreement import AgreedError, agree, agreed
+from actors.training.files import Outcome, RunFiles
+from training.checkpoint import Progress, training_checkpoints
+from training.config import TrainConfig
+from training.loop import TrainResult, run
+from training.stage import Stage
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the driver sends to every worker.
+
+    stage_class: what to train.
+    directory: the driver's working directory, which relative paths of `config` start from.
+    """
+
+    config: TrainConfig
+    stage_class: type[Stage]
+    directory: Path
+
+
+def train_worker(arguments: dict[str, Job]) -> None:
+    """Ray Train's training function.
+
+    What all workers agree to be an error ends the run in good order, with an outcome for the driver. Anything else
+    (a killed process, a lost node, a bug) Ray Train sees as a failed worker: it starts all anew, and they go on from
+    the last training checkpoint.
+    """
+    job = arguments["job"]
+    os.chdir(job.directory)  # Ray Train puts each worker into a folder of its own
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    files = RunFiles(job.config.output)
+    try:
+        outcome = Outcome.of(_train(job, files))
+    except AgreedError as agreed:
+        outcome = Outcome.failure(agreed.error)
+    if get_context().get_world_rank() == 0:
+        files.write_outcome(outcome)
+
+
+def _train(job: Job, files: RunFiles) -> TrainResult:
+    # Here, for the driver imports this file too, and DeepSpeed and TensorBoard are slow and only the workers'.
+    from actors.training.scalars import ScalarLog
+    from actors.training.sharded import ShardedTrainer
+
+    config = job.config
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    found = training_checkpoints(files.folder)  # the driver has seen to it that they are this run's
+    last = found[-1] if found else None
+    trainer = agreed(lambda: ShardedTrainer(_stage(job), config, last, files.stop, _report))
+    with files.log.open("a", encoding="utf-8", buffering=1) as log:
+        console = Console(file=log, width=200) if trainer.is_leader else Console(quiet=True)
+        open_log = partial(ScalarLog, num_workers=trainer.num_workers)
+        return run(trainer, last, console, open_log)
+
+
+def _stage(job: Job) -> Stage:
+    """The stage, with the same weights on every worker. The leader's comes first: stages may fill caches on the disk."""
+
+    def build() -> Stage:
+        torch.manual_seed(job.config.seed)
+        return job.stage_class(job.config.stage)
+
+    stage = agreed(lambda: build() if dist.get_rank() == 0 else None)
+    agree(None)
+    return agreed(lambda: stage or build())
+
+
+def _report(folder: Path, progress: Progress) -> None:
+    """Tells Ray Train of a checkpoint that lies where it looks for them already."""
+    report(
+        {"num_done": progress.num_done, "loss": progress.score},
+        checkpoint=Checkpoint(folder.resolve()),
+        checkpoint_dir_name=folder.name,
+        checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
+    )

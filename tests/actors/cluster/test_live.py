@@ -1,0 +1,89 @@
+"""A live call on the real cluster: it is seen while it is spoken, by reference, and ends when its client goes."""
+
+from __future__ import annotations
+
+import io
+import queue
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from actors.client import Client, EmotionChange
+from actors.errors import OverloadError
+from media.audio import load_speech
+from tests.actors.cluster.conftest import PORTRAIT, SPEECH, Cluster, replicas
+
+
+@pytest.fixture
+def client(cluster: Cluster) -> Iterator[Client]:
+    with Client(f"127.0.0.1:{cluster.plan.config.grpc.port}", protocol="grpc") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def speech() -> bytes:
+    """16-bit samples."""
+    return (load_speech(SPEECH).waveform * 32_767).astype("<i2").tobytes()
+
+
+def test_fragments_come_while_the_speech_goes_on(cluster: Cluster, client: Client, speech: bytes):
+    stored = set(Path(cluster.plan.config.artifacts_url).rglob("*"))
+    spoken: queue.Queue[bytes | EmotionChange | None] = queue.Queue()
+    spoken.put(speech[:80_000])  # 2.5 s, of which more than a segment and what V-AID wants to hear after it
+    given = client.live(PORTRAIT, iter(spoken.get, None), emotion="happy", seed=3)
+    parts = [next(given), next(given)]
+    spoken.put(EmotionChange("sad:0.7"))
+    spoken.put(speech[80_000:])
+    spoken.put(None)
+    parts += given
+
+    num_frames = -(-len(speech) // 1280)
+    with av.open(io.BytesIO(b"".join(parts))) as container:
+        assert sum(1 for _ in container.decode(video=0)) == num_frames
+    with av.open(io.BytesIO(b"".join(parts))) as container:
+        sound = np.concatenate([frame.to_ndarray().ravel() for frame in container.decode(audio=0)])
+    assert abs(len(sound) / 48_000 - len(speech) / 32_000) < 0.03
+
+    # Pieces of another size, on other replicas: the same video.
+    cluster.scale("ETHD", 2)
+    again = [speech[:30_001], speech[30_001:80_000], EmotionChange("sad:0.7"), speech[80_000:]]
+    assert list(client.live(PORTRAIT, again, emotion="happy", seed=3)) == parts
+
+    opened = {int(path.name.split("-")[0]) for path in cluster.watched.iterdir()}
+    assert opened and not {process.pid for process in replicas("gateway")} & opened
+    assert set(Path(cluster.plan.config.artifacts_url).rglob("*")) <= stored  # nothing of it is kept
+
+
+def test_who_goes_leaves_the_place_free(cluster: Cluster, client: Client, speech: bytes):
+    places = cluster.plan.config.live.max_calls
+    silent: queue.Queue[bytes | None] = queue.Queue()
+    calls = [client.live(PORTRAIT, iter(silent.get, None)) for _ in range(places)]
+    for call in calls:
+        next(call)
+    with pytest.raises(OverloadError) as raised:
+        list(client.live(PORTRAIT, [speech]))
+    assert raised.value.code == "live_full"
+    for call in calls:
+        call.close()  # pyright: ignore[reportAttributeAccessIssue]
+        silent.put(None)
+    end = time.monotonic() + 30
+    while True:
+        try:
+            assert len(list(client.live(PORTRAIT, [speech[:3200]]))) == 2
+            return
+        except OverloadError:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+
+
+def test_a_killed_replica_costs_nothing_but_time(cluster: Cluster, client: Client, speech: bytes):
+    undisturbed = list(client.live(PORTRAIT, [speech], seed=5))
+    for name in ("ETHD", "VAID"):
+        given = client.live(PORTRAIT, [speech], seed=5)
+        parts = [next(given), next(given)]
+        cluster.kill(name)
+        assert [*parts, *given] == undisturbed

@@ -1,0 +1,434 @@
+"""Live calls over the plain workers: what was said decides what is seen and heard, however it arrived."""
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from actors.errors import OverloadError, ServingError
+from actors.serving.artifacts import ArtifactStore
+from actors.serving.config import LiveSettings
+from actors.serving.decoder import DecoderWorker
+from actors.serving.ethd import ETHDWorker
+from actors.serving.live import LiveEmotion, LiveFragment, LiveHeader, LiveStarted
+from actors.serving.live_engine import HeardSpeech, LiveRenderer, RenderedSession
+from actors.serving.live_plan import LivePlan, live_plan
+from actors.serving.messages import BlockData, LiveFinishCall, LiveFinished, LivePerformCall, Receipt, RenderCall
+from actors.serving.requests import LabelEmotion, TextEmotion
+from actors.serving.settings import CallerLimits
+from actors.serving.stages import LostResultError, Made
+from actors.serving.submissions import Caller, ServedModel
+from actors.serving.vaid import VAIDWorker, as_block
+from media.errors import InputError
+from media.fragments import ClipAudio, encode_audio, fragment
+from models.emotion import EmotionMapping
+from models.performer import join
+from models.pipeline import EmotiveTalkPipeline, Performance
+from models.renderer import Screen
+from tests.models import debug
+
+CALLER = Caller("alice", CallerLimits())
+HAPPY, SAD = LabelEmotion(emotion="happy"), LabelEmotion(emotion="sad")
+FRAME = 640
+RECEIPT = Receipt("here", 0.01, 1)
+CONTEXT = 22
+
+
+class LocalStages:
+    """The deployments' work in threads of this process; it remembers V-AID's blocks, and fails when it is told to."""
+
+    def __init__(self, pipeline: EmotiveTalkPipeline, artifacts: ArtifactStore) -> None:
+        self.vaid = VAIDWorker(pipeline.performer, artifacts)
+        self.ethd = ETHDWorker(pipeline.renderer, Screen(pipeline.vae), artifacts)
+        self.decoder = DecoderWorker(Screen(pipeline.vae), artifacts, "debug", "test")
+        self.blocks: list[BlockData] = []
+        self.heard: list[int] = []
+        self.num_started = self.num_cancelled = 0
+        self.stuck: asyncio.Event | None = None
+        self.error: Exception | None = None
+
+    async def perform_live(self, call: LivePerformCall, references: Sequence[Any]) -> Made:
+        block = await asyncio.to_thread(self.vaid.perform_live, call, references[0] if references else None)
+        assert call.block == len(self.blocks)
+        self.blocks.append(block)
+        self.heard.append(len(call.speech))
+        return Made(block, RECEIPT)
+
+    async def render(self, call: RenderCall, references: Sequence[Any]) -> Made:
+        self.num_started += 1
+        try:
+            if self.stuck is not None:
+                await self.stuck.wait()
+            if self.error is not None:
+                raise self.error
+            return Made((await asyncio.to_thread(self.ethd.render, [(call, references)]))[0], RECEIPT)
+        except asyncio.CancelledError:
+            self.num_cancelled += 1
+            raise
+
+    async def finish_live(self, call: LiveFinishCall, references: Sequence[Any]) -> LiveFinished:
+        return await asyncio.to_thread(self.decoder.finish_live, call, references)
+
+
+def make_plan(pipeline: EmotiveTalkPipeline, look_ahead_frames: int | None = None) -> LivePlan:
+    # Di-CTE's chunks are longer than the pipeline's, so that there is a lead.
+    return live_plan(pipeline.long_video, 2, 32, 4, 5, CONTEXT, 250, look_ahead_frames)
+
+
+@dataclass
+class Studio:
+    """What sessions are made of."""
+
+    pipeline: EmotiveTalkPipeline
+    folder: Path
+    portrait: np.ndarray
+    speech: np.ndarray
+
+    def renderer(self, look_ahead_frames: int | None = None, **settings: Any) -> tuple[LiveRenderer, LocalStages]:
+        stages = LocalStages(self.pipeline, ArtifactStore(str(self.folder)))
+        plan = make_plan(self.pipeline, look_ahead_frames)
+
+        async def prepare(caller: Caller, header: LiveHeader) -> np.ndarray:
+            if header.portrait == b"broken":
+                raise InputError("image_unreadable", "image 'me.png' is not an image", "Give a PNG or JPEG file.")
+            return self.portrait
+
+        model = ServedModel("debug", "debug@0", debug.IMAGE_SIZE)
+        made = LiveRenderer(stages, lambda num_steps: plan, prepare, model, "test 1", LiveSettings(**settings))
+        return made, stages
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    random = np.random.default_rng(5)
+    time_s = np.arange(30_400) / 16_000  # 48 frames, the last one heard in part
+    speech = 0.4 * np.sin(2 * np.pi * (200 + 150 * time_s) * time_s) * np.sin(2 * np.pi * 3 * time_s)
+    portrait = random.integers(0, 255, (debug.IMAGE_SIZE, debug.IMAGE_SIZE, 3), dtype=np.uint8)
+    folder = tmp_path_factory.mktemp("studio")
+    pipeline = debug.pipeline()
+    pipeline.register_to_config(segment_chunks=2)
+    return Studio(pipeline, folder, portrait, speech.astype(np.float32))
+
+
+Act = Callable[[RenderedSession], Awaitable[None]]
+
+
+@dataclass
+class Shown:
+    """A whole call's result."""
+
+    started: LiveStarted
+    fragments: list[LiveFragment] = field(default_factory=list)
+
+    @property
+    def file(self) -> bytes:
+        return self.started.init + b"".join(fragment.data for fragment in self.fragments)
+
+
+def header(**fields: Any) -> LiveHeader:
+    return LiveHeader(
+        **{"portrait": b"me", "portrait_name": "me.png", "emotion": HAPPY, "seed": 3, "num_steps": 2} | fields
+    )
+
+
+def show(renderer: LiveRenderer, act: Act, **fields: Any) -> Shown:
+    """A call from beginning to end: `act` speaks, while fragments are taken."""
+
+    async def run() -> Shown:
+        session = renderer()
+        try:
+            shown = Shown(await session.open(CALLER, header(**fields)))
+            acting = asyncio.create_task(act(session))
+            shown.fragments = [fragment async for fragment in session.fragments()]
+            await acting
+            return shown
+        finally:
+            await session.close()
+
+    shown = asyncio.run(run())
+    assert renderer.num_calls == 0
+    return shown
+
+
+def saying(speech: np.ndarray, sizes: Sequence[int] = (), changes: dict[int, LiveEmotion] | None = None) -> Act:
+    """Says the speech in pieces of these sizes, over and over; changes the emotion where so many samples were said."""
+
+    async def act(session: RenderedSession) -> None:
+        said, number = 0, 0
+        while said < len(speech):
+            size = sizes[number % len(sizes)] if sizes else len(speech)
+            stop = min([said + size, *(at for at in changes or {} if at > said)])
+            if said in (changes or {}):
+                await session.change_emotion((changes or {})[said])
+            await session.push_audio(speech[said:stop])
+            said, number = stop, number + 1
+            await asyncio.sleep(0)
+        await session.finish()
+
+    return act
+
+
+def decode(data: bytes) -> tuple[list[np.ndarray], np.ndarray]:
+    with av.open(io.BytesIO(data)) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(io.BytesIO(data)) as container:
+        return pictures, np.concatenate([np.zeros(0), *(frame.to_ndarray()[0] for frame in container.decode(audio=0))])
+
+
+@pytest.fixture(scope="module")
+def whole(studio: Studio) -> tuple[Shown, LocalStages]:
+    """All of the speech at once."""
+    renderer, stages = studio.renderer()
+    return show(renderer, saying(studio.speech)), stages
+
+
+@pytest.mark.parametrize("sizes", [(1600,), (1, 5000, 12_345)])
+def test_how_the_speech_arrives_changes_nothing(studio: Studio, whole: tuple[Shown, LocalStages], sizes) -> None:
+    renderer, stages = studio.renderer(ethd_in_flight=1, segments_ahead=1)
+    shown = show(renderer, saying(studio.speech, sizes))
+    assert shown.fragments == whole[0].fragments
+    assert stages.heard == whole[1].heard
+
+
+def test_the_file_has_every_frame_and_all_the_sound(studio: Studio, whole: tuple[Shown, LocalStages]) -> None:
+    shown = whole[0]
+    assert [(one.index, one.start_frame, one.num_frames) for one in shown.fragments] == [
+        (0, 0, 16),
+        (1, 16, 14),
+        (2, 30, 14),
+        (3, 44, 4),
+    ]
+    pictures, sound = decode(shown.file)
+    assert len(pictures) == 48 and pictures[0].shape == (shown.started.height, shown.started.width, 3)
+    # In step with the speech to the sample: linear interpolation to 48 kHz is good enough for these tones.
+    heard = np.interp(np.arange(len(studio.speech) * 3) / 3, np.arange(len(studio.speech)), studio.speech)
+    assert 0 <= len(sound) - len(heard) < 1024
+    best = max(range(-200, 201, 1), key=lambda lag: float(heard[5000:80_000] @ sound[5000 + lag : 80_000 + lag]))
+    assert best == 0
+    assert np.abs(sound[2000 : len(heard) - 2000] - heard[2000:-2000]).max() < 0.05  # and without a click
+    assert not list(studio.folder.iterdir())  # nothing was stored
+
+
+def test_fragments_are_those_of_one_go(studio: Studio, whole: tuple[Shown, LocalStages], tmp_path: Path) -> None:
+    """ETHD and the decoder make of V-AID's latents what the pipeline makes of them, to the byte."""
+    shown, stages = whole
+    blocks = [as_block(block) for block in stages.blocks]
+    num_frames = blocks[-1].frames.stop - 2
+    latents = join(blocks, range(num_frames))
+    portrait = torch.from_numpy(studio.portrait.copy()).permute(2, 0, 1) / 127.5 - 1
+    reference = torch.from_numpy(stages.blocks[0].expression_reference.copy())
+    performance = Performance(portrait, latents.lip, latents.expression, reference)
+    frames = torch.cat(list(studio.pipeline.render(performance, seed=3, num_steps=2))).numpy()
+    encode_audio(studio.speech, tmp_path / "speech.m4a")
+    with ClipAudio(tmp_path / "speech.m4a") as audio:
+        for one in shown.fragments:
+            part = frames[one.start_frame : one.start_frame + one.num_frames]
+            made = fragment(part, one.start_frame, audio, is_last=one.index == 3, sequence=one.index)
+            assert made == one.data, f"fragment {one.index}"
+
+
+def test_lips_are_those_of_a_job(studio: Studio, whole: tuple[Shown, LocalStages]) -> None:
+    """Behind the clip's begin, before which a job hears nothing and a live call silence; and before its end."""
+    performer = studio.pipeline.performer
+    role = performer.cast(torch.zeros(3, 64, 64), None)
+    job = join(list(performer.blocks(role, torch.from_numpy(studio.speech))), range(48))
+    live = join([as_block(block) for block in whole[1].blocks], range(48))
+    torch.testing.assert_close(live.lip[CONTEXT : 48 - CONTEXT], job.lip[CONTEXT : 48 - CONTEXT])
+
+
+@pytest.mark.parametrize("look_ahead_frames", [None, 0])
+def test_a_fragment_comes_as_soon_as_its_speech_was_heard(studio: Studio, look_ahead_frames: int | None) -> None:
+    renderer, _ = studio.renderer(look_ahead_frames)
+    wanted = (16 + 2 + (CONTEXT if look_ahead_frames is None else 2)) * FRAME
+    assert renderer.make_plan(None).wanted(0) * FRAME == wanted
+
+    async def run() -> None:
+        session = renderer()
+        await session.open(CALLER, header())
+        fragments = session.fragments()
+        await session.push_audio(studio.speech[: wanted - 1])
+        first = asyncio.create_task(anext(fragments))
+        done, _ = await asyncio.wait([first], timeout=0.1)
+        assert not done
+        await session.push_audio(studio.speech[wanted - 1 : wanted])
+        assert (await first).num_frames == 16
+        await session.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 16 * FRAME, 16 * FRAME + 1, 19 * FRAME + 5, 30 * FRAME])
+def test_any_length(studio: Studio, num_samples: int) -> None:
+    renderer, _ = studio.renderer(look_ahead_frames=0)
+    shown = show(renderer, saying(studio.speech[:num_samples], (FRAME,)))
+    num_frames = -(-num_samples // FRAME)
+    assert [one.num_frames for one in shown.fragments] == [
+        min(stop, num_frames) - start for start, stop in [(0, 16), (16, 30)] if start < num_frames
+    ]
+    if num_samples:
+        pictures, sound = decode(shown.file)
+        assert len(pictures) == num_frames and abs(len(sound) - 3 * num_samples) < 1024
+
+
+def test_an_emotion_changes_what_follows_and_nothing_before(studio: Studio, whole: tuple[Shown, LocalStages]) -> None:
+    at = 36 * FRAME - 100  # in the third segment; V-AID's third block begins at frame 32
+    for emotion in (SAD, None):
+        renderer, stages = studio.renderer()
+        changed = show(renderer, saying(studio.speech, (4000,), {at: emotion}))
+        assert changed.fragments[:2] == whole[0].fragments[:2]
+        assert changed.fragments[2] != whole[0].fragments[2] and changed.fragments[3] != whole[0].fragments[3]
+        for number, (mine, his) in enumerate(zip(stages.blocks, whole[1].blocks, strict=True)):
+            np.testing.assert_array_equal(mine.lip, his.lip)
+            assert np.array_equal(mine.expression, his.expression) == (number < 2)
+
+
+def test_an_emotion_that_was_taken_back_was_never_there(studio: Studio, whole: tuple[Shown, LocalStages]) -> None:
+    renderer, _ = studio.renderer()
+
+    async def act(session: RenderedSession) -> None:
+        await session.change_emotion(SAD)
+        await session.change_emotion(HAPPY)
+        await saying(studio.speech)(session)
+
+    assert show(renderer, act, emotion=SAD).fragments == whole[0].fragments
+
+
+def test_the_portraits_own_expression_needs_no_emotion(studio: Studio) -> None:
+    """A track of it is what no emotion at all is, to V-AID."""
+    renderer, stages = studio.renderer()
+    show(renderer, saying(studio.speech[: 16 * FRAME]), emotion=None)
+    plan, performer = renderer.make_plan(None), studio.pipeline.performer
+    portrait = torch.from_numpy(studio.portrait.copy()).permute(2, 0, 1) / 127.5 - 1
+    speech = torch.zeros(plan.expression.num_frames * FRAME)
+    start = plan.lead * FRAME
+    speech[start : start + 16 * FRAME] = torch.from_numpy(studio.speech[: 16 * FRAME])
+    block = performer.perform(
+        performer.cast(portrait, None), speech, 0, None, seed=3, long_video=plan.expression.config
+    )
+    np.testing.assert_allclose(stages.blocks[0].expression, block.expression.numpy(), atol=1e-5)
+
+
+def test_many_changes_are_forgotten_when_they_are_over(studio: Studio) -> None:
+    renderer, stages = studio.renderer()
+    most = 0
+    perform = stages.perform_live
+
+    async def counting(call: LivePerformCall, references: Sequence[Any]) -> Made:
+        nonlocal most
+        most = max(most, len(call.cues))
+        return await perform(call, references)
+
+    stages.perform_live = counting  # pyright: ignore[reportAttributeAccessIssue]
+    changes: dict[int, LiveEmotion] = {at: SAD if at % 1600 else HAPPY for at in range(800, 30_400, 800)}
+    show(renderer, saying(studio.speech, (800,), changes))
+    assert 20 < most <= renderer.make_plan(None).expression.config.segment_frames + 14
+
+
+def test_places_are_limited_and_come_back(studio: Studio) -> None:
+    renderer, _ = studio.renderer(max_calls=1)
+
+    async def run() -> None:
+        first, second, third = renderer(), renderer(), renderer()
+        await first.open(CALLER, header())
+        with pytest.raises(OverloadError) as raised:
+            await second.open(CALLER, header())
+        assert raised.value.code == "live_full" and raised.value.retry_after_s > 0
+        await second.close()
+        await first.close()
+        with pytest.raises(InputError):
+            await third.open(CALLER, header(portrait=b"broken"))
+        assert renderer.num_calls == 1
+        await third.close()
+        assert renderer.num_calls == 0
+
+    asyncio.run(run())
+
+
+def test_closing_cancels_what_is_under_way(studio: Studio) -> None:
+    renderer, stages = studio.renderer()
+
+    async def run() -> None:
+        stages.stuck = asyncio.Event()
+        session = renderer()
+        await session.open(CALLER, header())
+        await session.push_audio(studio.speech)
+        while not stages.num_started:
+            await asyncio.sleep(0.01)
+        await session.close()
+        started = stages.num_started
+        assert stages.num_cancelled == started > 0
+        stages.stuck.set()
+        await asyncio.sleep(0.05)
+        assert stages.num_started == started
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+
+
+def test_what_goes_wrong_is_told(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer, stages = studio.renderer()
+    stages.error = LostResultError("result_lost", "a node died", "It is made again.")
+    with pytest.raises(ServingError) as raised:
+        show(renderer, saying(studio.speech))
+    assert raised.value.code == "live_ended"
+    renderer, stages = studio.renderer()
+    stages.error = RuntimeError("a bug")
+    with pytest.raises(RuntimeError, match="a bug"):
+        show(renderer, saying(studio.speech))
+    renderer, _ = studio.renderer()
+    monkeypatch.setattr(EmotionMapping, "meaning", lambda _, embedding: torch.zeros(len(embedding)))
+    with pytest.raises(InputError) as meaningless:
+        show(renderer, saying(studio.speech), emotion=TextEmotion(text="qwx zzkj vvpt"))
+    assert meaningless.value.code == "emotion_invalid"
+
+
+def test_a_buffer_that_holds_no_segment_is_refused(studio: Studio) -> None:
+    with pytest.raises(InputError) as raised:
+        studio.renderer(buffer_s=1.5)
+    assert raised.value.code == "live_buffer_short"
+
+
+def test_speech_is_kept_as_long_as_it_is_needed() -> None:
+    speech, said = HeardSpeech(), np.arange(1000, dtype=np.float32)
+    for start in range(0, 1000, 7):
+        speech.push(said[start : start + 7])
+        first = max(0, start - 50)
+        speech.forget(first)
+        assert np.array_equal(speech.stretch(first, start + 3), said[first : start + 3])
+    assert speech.num_samples == 1000 and speech.num_frames == 2
+    assert len(speech.stretch(1000, 2000)) == 0
+
+
+@pytest.mark.parametrize(
+    ("chunk", "pinned", "segment_chunks", "expression"), [(12, 4, 3, 64), (8, 2, 3, 16), (25, 5, 2, 64)]
+)
+def test_the_plan_is_the_same_whatever_the_length(
+    chunk: int, pinned: int, segment_chunks: int, expression: int
+) -> None:
+    from models.long_video import LongVideoConfig
+
+    video = LongVideoConfig(chunk, segment_chunks, pinned, "shift", 5)
+    plans = [live_plan(video, 3, expression, 16, 5, CONTEXT, num_frames) for num_frames in (30, 7500)]
+    for index in range(plans[0].video.num_segments - 1):
+        assert plans[0].video.segment(index) == plans[1].video.segment(index)
+        assert plans[0].expression.segment(index) == plans[1].expression.segment(index)
+    plan = plans[1]
+    assert plan.lead >= 0
+    for index in (0, 1, 50):
+        segment, block = plan.video.segment(index), plan.expression.segment(index)
+        assert segment.result.frames.stop == plan.stop(index)
+        assert plan.needs(segment.frames).stop == block.result.frames.stop
+        assert plan.seen(index) == range(block.frames.start - plan.lead, block.frames.stop - plan.lead)
+        assert plan.num_segments(plan.stop(index)) == index + 1
+        assert plan.num_segments(plan.stop(index) + 1) == index + 2
+        assert Fraction(plan.wanted(index) - plan.stop(index)) == 2 + CONTEXT
+    assert (plan.num_segments(0), plan.num_segments(1)) == (0, 1)
+    assert plan.stop(plan.video.num_segments - 1) == plan.video.num_frames > 7500

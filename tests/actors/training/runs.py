@@ -1,0 +1,83 @@
+"""Configurations of toy runs, and what a run left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from tests.actors.training.toys import ToyConfig, ToyStage
+from training.checkpoint import tensor_files, training_checkpoints
+from training.config import TrainConfig
+from training.loop import TrainResult, train_stage
+from training.muon import OptimizerConfig
+
+ADAMW = OptimizerConfig(
+    name="adamw", learning_rate=0.01, warmup_steps=2, decay_start=0.5, weight_decay=0.01, clip_norm=0.5
+)
+MUON = ADAMW.model_copy(update={"name": "muon"})
+EQUAL = 1e-4  # relative, of losses in float32
+
+
+def toy_config(output: Path, **changes: object) -> TrainConfig:
+    values: dict[str, object] = {
+        "name": "toy",
+        "seed": 3,
+        "steps": 20,
+        "batch_size": 4,
+        "optimizer": ADAMW,
+        "ema_decay": 0.9,
+        "precision": "fp32",
+        "threads": 1,
+        "checkpoint_every": 10,
+        "validate_every": 10,
+        "output": output,
+        "stage": ToyConfig(),
+    }
+    return TrainConfig.model_validate(values | changes)
+
+
+def train_plain(config: TrainConfig, resume: bool = False) -> TrainResult:
+    """The plain loop, as the front door runs it."""
+    torch.manual_seed(config.seed)
+    stage = ToyStage(config.stage)
+    return train_stage(stage, config, resume=resume, console=Console(file=StringIO()))
+
+
+def copy_until(run: Path, folder: Path, num_done: int) -> Path:
+    """A copy of a run without the training checkpoints after step `num_done`, as if it had been killed there."""
+    shutil.copytree(run, folder)
+    for checkpoint in training_checkpoints(folder / "training"):
+        if int(checkpoint.name.removeprefix("step_")) > num_done:
+            shutil.rmtree(checkpoint)
+    return folder
+
+
+def lines(run: Path, name: str = "steps.jsonl") -> list[dict]:
+    return [json.loads(line) for line in (run / name).read_text(encoding="utf-8").splitlines()]
+
+
+def assert_equal_runs(run: Path, reference: Path, relative: float = EQUAL) -> None:
+    """The same losses, gradient norms, learning rates, validation and networks."""
+    ours, theirs = lines(run), lines(reference)
+    assert [line["step"] for line in ours] == list(range(len(theirs)))
+    for key in ("loss", "gradient_norm", "learning_rate"):
+        assert [line[key] for line in ours] == pytest.approx(
+            [line[key] for line in theirs], rel=relative, nan_ok=True
+        ), key
+    assert ours[-1]["terms"] == pytest.approx(theirs[-1]["terms"], rel=relative)
+    for ours_, theirs_ in zip(lines(run, "validation.jsonl"), lines(reference, "validation.jsonl"), strict=True):
+        assert ours_["metrics"] == pytest.approx(theirs_["metrics"], rel=relative)
+    networks = [json.loads((folder / "checkpoint" / "toy.json").read_text()) for folder in (run, reference)]
+    assert networks[0] == pytest.approx(networks[1], rel=10 * relative, abs=10 * relative)
+    assert (run / "checkpoint" / "provenance.json").exists()
+
+
+def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for file in tensor_files(checkpoint) for name, tensor in load_file(file).items()}

@@ -1,0 +1,190 @@
+"""Two workers with DeepSpeed do what one process does, in every ZeRO stage, and go on from each other's checkpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as multiprocessing
+
+from tests.actors.training import group
+from tests.actors.training.runs import MUON, assert_equal_runs, copy_until, lines, tensors, toy_config, train_plain
+from tests.actors.training.toys import ToyConfig
+from training.batches import split_seeds, step_seeds
+from training.config import TrainConfig
+from training.watch import DivergenceConfig
+
+SKIP = {"divergence": DivergenceConfig(action="skip", spike=50.0)}
+BAD, SPIKE = {"stage": ToyConfig(bad_step=5)}, {"stage": ToyConfig(spike_step=25), "steps": 30}
+VARIANTS: dict[str, dict[str, object]] = {
+    **{f"zero_{zero}": {"zero": zero} for zero in range(4)},
+    "muon": {"optimizer": MUON},
+    "no_average": {"ema_decay": None, "zero": 3},
+    "accumulated": {"accumulate": 2, "zero": 2},
+    "accumulated_zero_0": {"accumulate": 2},
+    "bf16": {"precision": "bf16", "zero": 3},
+    **{f"bad_zero_{zero}": {"zero": zero, **BAD, **SKIP} for zero in (0, 1, 3)},
+    "bad_accumulated": {"zero": 2, "accumulate": 2, "stage": ToyConfig(bad_step=11), **SKIP},
+    "spike": {"zero": 2, **SPIKE, **SKIP},
+}
+REFERENCES: dict[str, dict[str, object]] = {
+    "plain": {},
+    "muon": {"optimizer": MUON},
+    "no_average": {"ema_decay": None},
+    "bf16": {"precision": "bf16"},
+    "bad": {**BAD, **SKIP},
+    "spike": {**SPIKE, **SKIP},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, monkeypatch_module) -> Path:
+    """All scenarios, run once; the references are the plain loop's."""
+    folder = tmp_path_factory.mktemp("group")
+    for name, changes in REFERENCES.items():
+        train_plain(toy_config(folder / "reference" / name, **changes))
+    configs = {name: toy_config(folder / name, **changes) for name, changes in VARIANTS.items()}
+    monkeypatch_module.setenv("DS_ACCELERATOR", "cpu")
+    monkeypatch_module.setenv("OMP_NUM_THREADS", "1")
+    plain = folder / "reference" / "plain"
+    try:
+        multiprocessing.spawn(group.main, (folder, configs, plain), nprocs=group.NUM_WORKERS)
+    except multiprocessing.ProcessRaisedException:
+        pytest.fail("\n".join(file.read_text() for file in folder.glob("error_*.txt")))
+    return folder
+
+
+def test_the_workers_shares_are_the_plain_batch() -> None:
+    seeds = step_seeds(1, 5, 12)
+    parts = [part for rank in range(3) for part in split_seeds(seeds, rank, 3, 2)]
+    assert sorted(seed for part in parts for seed in part) == sorted(seeds)
+    assert [len(part) for part in parts] == [2] * 6
+    assert split_seeds(seeds, 1, 3, 1) == [seeds[1::3]]
+    assert split_seeds(seeds, 0, 1, 1) == [seeds]
+    with pytest.raises(ValueError, match="12 seeds cannot be dealt to 5 x 1 equal parts"):
+        split_seeds(seeds, 0, 5, 1)
+
+
+@pytest.mark.parametrize("zero", range(4))
+def test_every_zero_stage_has_the_plain_losses(folder: Path, zero: int) -> None:
+    assert_equal_runs(folder / f"zero_{zero}", folder / "reference" / "plain")
+
+
+@pytest.mark.parametrize("name", ["accumulated", "accumulated_zero_0"])
+def test_gradients_that_are_accumulated_are_the_whole_batchs(folder: Path, name: str) -> None:
+    assert_equal_runs(folder / name, folder / "reference" / "plain")
+
+
+@pytest.mark.parametrize("name", ["muon", "no_average"])
+def test_without_zero_muon_works_too_and_averages_can_be_left_out(folder: Path, name: str) -> None:
+    assert_equal_runs(folder / name, folder / "reference" / name)
+
+
+def test_bf16_is_the_plain_loops_autocast(folder: Path) -> None:
+    ours, theirs = lines(folder / "bf16"), lines(folder / "reference" / "bf16")
+    assert [line["loss"] for line in ours[:5]] == pytest.approx([line["loss"] for line in theirs[:5]], rel=0.02)
+    kinds = {tensor.dtype for name, tensor in tensors(folder / "bf16/training/step_00000020").items()}
+    assert kinds == {torch.float32}
+
+
+@pytest.mark.parametrize("zero", range(4))
+def test_a_plain_checkpoint_goes_on_among_workers_and_theirs_in_another_zero_stage(folder: Path, zero: int) -> None:
+    assert_equal_runs(folder / f"plain_to_zero_{zero}", folder / "reference" / "plain")
+    assert_equal_runs(folder / f"zero_{3 - zero}_to_zero_{zero}", folder / "reference" / "plain")
+
+
+@pytest.mark.parametrize("name", ["zero_0", "zero_1", "zero_3", "muon"])
+def test_the_plain_loop_goes_on_from_what_workers_wrote(folder: Path, tmp_path: Path, name: str) -> None:
+    changes = {"optimizer": MUON} if name == "muon" else {}
+    resumed = copy_until(folder / name, tmp_path / name, 10)
+    train_plain(toy_config(resumed, **changes), resume=True)
+    assert_equal_runs(resumed, folder / "reference" / ("muon" if name == "muon" else "plain"))
+
+
+def test_a_checkpoint_is_the_plain_loops_in_shares(folder: Path) -> None:
+    plain = tensors(folder / "reference/plain/training/step_00000020")
+    for zero in range(4):
+        checkpoint = folder / f"zero_{zero}/training/step_00000020"
+        assert sorted(path.name for path in checkpoint.iterdir()) == [
+            "state.json",
+            "tensors-00000.safetensors",
+            "tensors-00001.safetensors",
+        ]
+        ours = tensors(checkpoint)
+        assert ours.keys() == plain.keys()
+        for name, tensor in plain.items():
+            torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+    assert json.loads((folder / "zero_3/training/step_00000020/state.json").read_text())["num_workers"] == 2
+
+
+@pytest.mark.parametrize("zero", [0, 1, 3])
+def test_a_step_whose_loss_is_no_number_is_skipped_and_counted(folder: Path, zero: int) -> None:
+    run = folder / f"bad_zero_{zero}"
+    assert_equal_runs(run, folder / "reference" / "bad")
+    assert [line["step"] for line in lines(run) if line["skipped"]] == [5]
+    state = json.loads((run / "training/step_00000020/state.json").read_text())
+    assert state["watch"]["num_skipped"] == 1
+
+
+def test_of_accumulated_micro_batches_one_bad_one_spoils_its_step_only(folder: Path) -> None:
+    skipped = [line["skipped"] for line in lines(folder / "bad_accumulated")]
+    assert skipped == [step == 5 for step in range(20)]
+    assert lines(folder / "bad_accumulated")[-1]["loss"] < 10
+
+
+def test_a_spike_is_skipped(folder: Path) -> None:
+    assert_equal_runs(folder / "spike", folder / "reference" / "spike")
+    assert [line["step"] for line in lines(folder / "spike") if line["skipped"]] == [25]
+
+
+def test_a_loss_that_is_no_number_stops_all_workers_with_the_seeds(folder: Path) -> None:
+    for rank in range(2):
+        text = (folder / "bad_note" / f"{rank}.txt").read_text()
+        assert text.startswith("TrainingDivergedError: step 13: the loss is nan")
+        assert all(str(seed) in text for seed in step_seeds(3, 13, 4))
+    assert len(lines(folder / "bad")) == 13
+
+
+def test_a_full_disk_stops_all_workers_and_loses_nothing(folder: Path) -> None:
+    for rank in range(2):
+        text = (folder / "full_note" / f"{rank}.txt").read_text()
+        assert text.startswith("OutputError: worker 1: the training checkpoint")
+        assert "Make space" in text
+    run = folder / "full"
+    assert sorted(path.name for path in (run / "training").iterdir()) == ["step_00000002", "step_00000004"]
+    train_plain(toy_config(run, checkpoint_every=2), resume=True)
+    assert [line["loss"] for line in lines(run)] == pytest.approx(
+        [line["loss"] for line in lines(folder / "reference/plain")], rel=1e-4
+    )
+
+
+def test_tensorboard_and_the_log_show_the_workers(folder: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "zero_2" / "tensorboard"))
+    events.Reload()
+    names = set(events.Tags()["scalars"])
+    assert {
+        "train/loss",
+        "train/gradient_norm",
+        "speed/seconds_per_step",
+        "speed/data_wait_s",
+        "memory_gb/worker_0",
+        "memory_gb/worker_1",
+        "validation/squared",
+    } <= names
+    logged = [event.value for event in events.Scalars("train/loss")]
+    assert logged == pytest.approx([line["loss"] for line in lines(folder / "zero_2")], rel=1e-5)
+    assert all(len(line["memory_bytes"]) == 2 and min(line["memory_bytes"]) > 1e7 for line in lines(folder / "zero_2"))
+
+
+def test_the_best_stays_beside_the_last(tmp_path: Path) -> None:
+    config: TrainConfig = toy_config(tmp_path, keep=1, keep_best=True, checkpoint_every=2, steps=12)
+    train_plain(config)
+    losses = [line["loss"] for line in lines(tmp_path)]
+    means = {step: sum(losses[step - 2 : step]) / 2 for step in range(2, 13, 2)}
+    best = min(means, key=means.__getitem__)
+    stayed = sorted(path.name for path in (tmp_path / "training").iterdir())
+    assert stayed == sorted({f"step_{best:08d}", "step_00000012"})
