@@ -18,8 +18,10 @@ Ours, after position shift (Sonic), overlap averaging (MultiDiffusion in time) a
   nearer edge of the chunk, `overlap` weighs the results in proportion to their context (a linear crossfade), and
   `shift` keeps the one with the most.
 - **Pinned frames** are the final frames of the segment before, noised to the level of each step anew with their own
-  noise. The network sees them; its results for them are dropped. Only the last one's tells how far the network is from
-  what it should have seen there: that step is added to the segment's first frames, fading out, so that no seam is left.
+  noise. The network sees them; its results for them are dropped. In a few steps from much noise they tell it nothing:
+  the first step, which decides, sees noise. There a segment is better **free**: it makes those frames once more.
+- **Easing**: what the last repeated frame is, less what the network gave for it, is added to the segment's first frames,
+  fading out, so that no seam is left.
 - **Noise** is a function of seed and frame, whatever the plan.
 
 Only one-step solvers are right here: from step to step a frame changes chunks and takes along nothing but its value.
@@ -63,6 +65,8 @@ class LongVideoConfig:
         shift_stride: for `shift`, the frames by which the grid moves from step to step; best coprime to `chunk_frames`.
         overlap_frames: for `overlap`, the fewest frames that neighbouring chunks share.
         eased_frames: over how many frames the step from a segment to the next is spread.
+        joint: whether a segment's repeated frames are pinned, or free: made anew from the same noise. Free segments do
+            not wait for each other.
     """
 
     chunk_frames: int = 25
@@ -72,6 +76,7 @@ class LongVideoConfig:
     shift_stride: int = 7
     overlap_frames: int = 5
     eased_frames: int = 8
+    joint: Literal["pinned", "free"] = "pinned"
 
     def __post_init__(self) -> None:
         if self.chunk_frames < 2:
@@ -80,6 +85,8 @@ class LongVideoConfig:
             raise ValueError(f"segment_chunks is {self.segment_chunks}; a segment needs at least 1.")
         if self.fusion not in ("shift", "overlap"):
             raise ValueError(f"fusion is {self.fusion!r}; choose 'shift' or 'overlap'.")
+        if self.joint not in ("pinned", "free"):
+            raise ValueError(f"joint is {self.joint!r}; choose 'pinned' or 'free'.")
         name = "shift_stride" if self.fusion == "shift" else "overlap_frames"
         if not 1 <= getattr(self, name) < self.chunk_frames:
             raise ValueError(f"{name} is {getattr(self, name)}; keep it in 1..{self.chunk_frames - 1}, below a chunk.")
@@ -171,8 +178,8 @@ class SegmentPlan:
     """A run of chunks: `calls` in an order to run them in, and what comes of the last step.
 
     `frames` are what its calls see, `pinned` frames included; `result` is what it adds to the clip, and `tail` the end
-    of that, to which the next segment is pinned (no frames in the last segment). The tail is given apart because it waits
-    for fewer calls. `ease` is None where nothing is pinned; it never reaches the tail.
+    of that, which the next segment repeats (no frames in the last segment). The tail is given apart because it waits
+    for fewer calls. `ease` is None where nothing is repeated; it never reaches the tail.
     """
 
     index: int
@@ -215,7 +222,7 @@ class LongVideoPlan:
     def num_calls(self) -> int:
         """Of all segments and steps: the whole of `run`'s progress."""
         spans = (self._span(index) for index in range(self.num_segments))
-        sizes = Counter((len(frames), len(pinned)) for frames, pinned in spans)
+        sizes = Counter((len(frames), len(self._held(repeated))) for frames, repeated in spans)
         return sum(
             count * len(_windows(self.config, length, pinned, step))
             for (length, pinned), count in sizes.items()
@@ -230,7 +237,8 @@ class LongVideoPlan:
         """One segment's plan. Raises ValueError if the clip has no such segment."""
         if not 0 <= index < self.num_segments:
             raise ValueError(f"segment is {index}; the clip has 0..{self.num_segments - 1}.")
-        frames, pinned = self._span(index)
+        frames, repeated = self._span(index)
+        pinned = self._held(repeated)
         layers = [_windows(self.config, len(frames), len(pinned), step) for step in range(self.num_steps)]
 
         def gather(step: int, wanted: range) -> Gather:
@@ -244,23 +252,27 @@ class LongVideoPlan:
                 free = range(max(start, pinned.stop), stop)
                 held = range(start, free.start)
                 calls.append(Call(CallId(index, step, chunk), range(start, stop), held, gather(step - 1, free)))
-        new = range(pinned.stop, frames.stop)
+        new = range(repeated.stop, frames.stop)
         num_tail = self.config.pinned_frames if index + 1 < self.num_segments else 0
         last = self.num_steps - 1
         result, tail = gather(last, new), gather(last, new[len(new) - num_tail :])
-        ease = self._ease(next(call for call in calls if call.id.step == last), len(new) - num_tail)
+        ease = self._ease(next(call for call in calls if call.id.step == last), repeated, len(new) - num_tail)
         return SegmentPlan(index, frames, pinned, tuple(calls), result, tail, ease)
 
-    def _ease(self, first: Call, most: int) -> Ease | None:
-        """Over at most `most` frames; `first` is the first call of the last step."""
+    def _held(self, repeated: range) -> range:
+        """Those of the repeated frames that are pinned: all, or none."""
+        return repeated if self.config.joint == "pinned" else range(repeated.start, repeated.start)
+
+    def _ease(self, first: Call, repeated: range, most: int) -> Ease | None:
+        """Over at most `most` frames; `first` is the first call of the last step, which sees the repeated frames."""
         num = min(self.config.eased_frames, most)
-        if not first.pinned or num == 0:
+        if not repeated or num == 0:
             return None
         weights = tuple(1 - (frame + 1) / (num + 1) for frame in range(num))
-        return Ease(first.id, first.pinned.stop - 1 - first.frames.start, weights)
+        return Ease(first.id, repeated.stop - 1 - first.frames.start, weights)
 
     def _span(self, index: int) -> tuple[range, range]:
-        """What a segment sees, and what of it is pinned."""
+        """What a segment sees, and what of it is in the segment before too."""
         pinned = self.config.pinned_frames
         total = self.num_frames + (self.num_segments - 1) * pinned  # a pinned frame counts in both its segments
         start, stop = (total * edge // self.num_segments - index * pinned for edge in (index, index + 1))

@@ -90,7 +90,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         scheduler: whose noise levels ETHD is stepped through.
         image_size: side of the square pictures.
         num_steps: ETHD's steps, unless a call says otherwise.
-        chunk_frames, segment_chunks, pinned_frames, shift_stride, fusion, overlap_frames: long video for ETHD (`LongVideoConfig`).
+        chunk_frames, segment_chunks, pinned_frames, shift_stride, fusion, overlap_frames, joint: long video for ETHD (`LongVideoConfig`).
         expression_steps, expression_chunk_frames: Di-CTE's steps and the length of the sequences it was trained on.
     """
 
@@ -114,6 +114,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         shift_stride: int = 5,
         fusion: str = "overlap",
         overlap_frames: int = 4,
+        joint: str = "free",
         expression_steps: int = 16,
         expression_chunk_frames: int = 64,
     ) -> None:
@@ -137,6 +138,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             shift_stride=shift_stride,
             fusion=fusion,
             overlap_frames=overlap_frames,
+            joint=joint,
             expression_steps=expression_steps,
             expression_chunk_frames=expression_chunk_frames,
         )
@@ -164,6 +166,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             config["fusion"],
             config["shift_stride"],
             config["overlap_frames"],
+            joint=config["joint"],
         )
 
     @cached_property

@@ -24,7 +24,7 @@ from training.checkpoint import Progress, Retention, read_progress, training_che
 from training.config import TrainConfig
 from training.progress import StepProgress
 from training.provenance import record_training
-from training.run_log import RunLog, ValidationRecord
+from training.run_log import RunLog, ValidationRecord, metrics_at
 from training.stage import Stage
 from training.stages import stage_class
 from training.trainer import Trainer, TrainingDivergedError
@@ -166,10 +166,22 @@ def run(
         if log is not None:
             log.plot()
 
+    def validate() -> dict[str, float]:
+        with trainer.evaluated() as module:
+            if log is None:
+                return {}
+            metrics = trainer.stage.validate(module)
+        log.validation(ValidationRecord(num_done, metrics))
+        progress.validation(num_done, metrics)
+        return metrics
+
     metrics: dict[str, float] = {}
     with StopRequest() as stop, StepProgress(console, config.name, config.steps, num_done) as progress:
         if last is not None:
             progress.line(f"{config.name}: going on after step {num_done}, from {last}")
+            if _is_due(config.validate_every, num_done, num_done == config.steps):
+                # A run that was killed after it saved has not validated yet. All workers look at the same file.
+                metrics = metrics_at(config.output, num_done) or validate()
         try:
             while num_done < config.steps and not (stop.is_requested or trainer.stop_requested):
                 record = trainer.step(num_done)
@@ -186,11 +198,7 @@ def run(
                     save()  # before validation, lest its failure lose the steps
                     num_saved = num_done
                 if _is_due(config.validate_every, num_done, is_last):
-                    with trainer.evaluated() as module:
-                        if log is not None:
-                            metrics = trainer.stage.validate(module)
-                            log.validation(ValidationRecord(num_done, metrics))
-                            progress.validation(num_done, metrics)
+                    metrics = validate()
                 if _is_due(config.preview_every, num_done, is_last):
                     with trainer.evaluated() as module:
                         if is_leader:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+VALIDATION_FILE = "validation.jsonl"
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -49,7 +51,7 @@ class RunLog:
 
     def __init__(self, folder: Path, num_done: int) -> None:
         self.steps_file = folder / "steps.jsonl"
-        self.validation_file = folder / "validation.jsonl"
+        self.validation_file = folder / VALIDATION_FILE
         self.plot_file = folder / "losses.png"
         _keep_lines(self.steps_file, num_done - 1)
         _keep_lines(self.validation_file, num_done)
@@ -68,6 +70,12 @@ class RunLog:
         validations = [ValidationRecord(**line) for line in _lines(self.validation_file)]
         if steps:
             _plot(steps, validations, self.plot_file)
+
+
+def metrics_at(folder: Path, num_done: int) -> dict[str, float] | None:
+    """What a run's validation after so many steps gave; nothing if it wasn't validated then."""
+    found = [line["metrics"] for line in _lines(folder / VALIDATION_FILE) if line["step"] == num_done]
+    return found[-1] if found else None
 
 
 def _lines(file: Path) -> list[dict]:

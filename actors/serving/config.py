@@ -93,7 +93,7 @@ class LiveSettings(_Config):
     ethd_in_flight: int = Field(default=4, ge=1)
     decoder_in_flight: int = Field(default=1, ge=1)
     chunks_per_call: int = Field(default=1, ge=1)
-    call_attempts: int = Field(default=5, ge=1)
+    call_attempts: int = Field(default=20, ge=1)
     buffer_s: float = Field(default=10.0, gt=0)
     clip_s: float = Field(default=300.0, gt=0)
     idle_s: float = Field(default=30.0, gt=0)

@@ -34,6 +34,7 @@ class CheckpointPlans:
             config["fusion"],
             config["shift_stride"],
             config["overlap_frames"],
+            joint=config["joint"],
         )
         self._expression_steps: int = config["expression_steps"]
         self._expression_chunk_frames: int = config["expression_chunk_frames"]

@@ -140,17 +140,22 @@ class ShardedTrainer(Trainer):
 
     @contextmanager
     def evaluated(self) -> Iterator[nn.Module]:
-        """The leader gets a whole copy of the module, which is gone afterwards; the others get their own module."""
+        """The leader gets a whole copy of the module on the CPU, where stages evaluate; it is gone afterwards.
+
+        The others get their own module, which under ZeRO 3 is good for nothing.
+        """
         tensors: dict[str, Tensor] = {}
         for name in self.shards.parameters:
             value = self._averaged(name)
             if self.is_leader:
-                tensors[name] = value
+                tensors[name] = value.cpu()
         if self._skeleton is None:
             yield self.module
             return
         buffers = dict(self.module.named_buffers())
-        module = self._skeleton.fill(lambda name: tensors.pop(name) if name in tensors else buffers[name], self.device)
+        module = self._skeleton.fill(
+            lambda name: tensors.pop(name) if name in tensors else buffers[name], torch.device("cpu")
+        )
         with torch.no_grad():
             yield module
 

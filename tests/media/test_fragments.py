@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 
 from media.audio import load_speech
 from media.errors import InputError
-from media.fragments import ClipAudio, encode_audio, fragment, init_segment
+from media.fragments import ClipAudio, GrowingAudio, encode_audio, fragment, init_segment
 from media.mux import count_frames
 from media.provenance import Provenance, read_provenance
 from media.video import read_frames
@@ -289,3 +289,22 @@ def test_other_sound_is_refused(tmp_path: Path, write_audio: Callable, speechlik
         ClipAudio(write_audio(tmp_path / "a.m4a", waveform, "aac", 16_000, format="mp4"))
     with pytest.raises(ValueError, match="begins at sample 0"):
         ClipAudio(write_audio(tmp_path / "a.m4a", waveform, "alac", 48_000, format="mp4"))
+
+
+@pytest.mark.parametrize("piece", [40_000, 640, 777])
+def test_sound_that_comes_piece_by_piece_is_the_same(film: Film, piece: int) -> None:
+    """By one encoder, two frames ahead: each fragment is the one with the sound encoded in one go, byte for byte."""
+    audio, pushed = GrowingAudio(), 0
+    for number, (start, num) in enumerate(zip(film.starts, LENGTHS)):
+        until = min(len(film.waveform), (start + num + 2) * 640)
+        while pushed < until:
+            stop = min(until, pushed + piece)
+            audio.push(film.waveform[pushed:stop])
+            pushed = stop
+        if pushed == len(film.waveform):
+            audio.finish()
+        is_last = start + num == sum(LENGTHS)
+        sound = audio.take(None if is_last else Fraction(start + num, 25))
+        assert (
+            fragment(make_frames(start, num), start, sound, is_last=is_last, sequence=number) == film.fragments[number]
+        )

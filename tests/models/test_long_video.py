@@ -56,6 +56,7 @@ def configs(draw: st.DrawFn) -> LongVideoConfig:
         shift_stride=draw(st.integers(1, chunk_frames - 1)),
         overlap_frames=draw(st.integers(1, chunk_frames - 1)),
         eased_frames=draw(st.integers(0, 9)),
+        joint=draw(st.sampled_from(["pinned", "free"])),
     )
 
 
@@ -199,20 +200,32 @@ def test_chunked_equals_whole_without_temporal_mixing(plan: LongVideoPlan, batch
 @planning
 def test_easing_never_reaches_what_the_next_segment_is_pinned_to(plan: LongVideoPlan) -> None:
     for segment in plan.segments():
-        if not segment.pinned:
+        if segment.index == 0 or plan.config.pinned_frames == 0:
             assert segment.ease is None
         if segment.ease is None:
             continue
         call = next(call for call in segment.calls if call.id == segment.ease.call)
-        assert call.frames[segment.ease.row] == segment.pinned[-1]
+        assert call.frames[segment.ease.row] == segment.result.frames.start - 1
         assert call.id.step == plan.num_steps - 1
         weights = segment.ease.weights
         assert all(0 < later < earlier < 1 for earlier, later in zip(weights, weights[1:]))
         assert len(weights) <= len(segment.result.frames) - len(segment.tail.frames)
 
 
+@given(plan=plans)
+@planning
+def test_free_segments_do_not_wait_for_each_other(plan: LongVideoPlan) -> None:
+    plan = replace(plan, config=replace(plan.config, joint="free"))
+    for segment in plan.segments():
+        assert not any(call.pinned for call in segment.calls)
+        assert {source.segment for call in segment.calls for source in call.depends_on} <= {segment.index}
+
+
+@pytest.mark.parametrize("joint", ["pinned", "free"])
 @pytest.mark.parametrize("fusion", ["shift", "overlap"])
-def test_easing_takes_away_the_step_between_segments(fusion: Literal["shift", "overlap"]) -> None:
+def test_easing_takes_away_the_step_between_segments(
+    fusion: Literal["shift", "overlap"], joint: Literal["pinned", "free"]
+) -> None:
     """A network whose every segment is off by its own amount: uneased it jumps, eased it drifts over."""
 
     def off(x: Tensor, sigma: Tensor, frames: Sequence[range]) -> Tensor:
@@ -220,7 +233,7 @@ def test_easing_takes_away_the_step_between_segments(fusion: Literal["shift", "o
         return torch.zeros_like(x) + segment
 
     def steps(eased_frames: int) -> list[float]:
-        config = LongVideoConfig(24, 1, 4, fusion=fusion, eased_frames=eased_frames)
+        config = LongVideoConfig(24, 1, 4, fusion=fusion, eased_frames=eased_frames, joint=joint)
         plan = LongVideoPlan(config, 84, 3)
         made = torch.cat([part.frames for part in run(plan, off, levels(3), noise)])
         changes = (made[1:] - made[:-1]).abs().amax((1, 2))

@@ -12,6 +12,9 @@ from models.renderer import widened
 
 CONFIG = LongVideoConfig(chunk_frames=8, segment_chunks=4, pinned_frames=3, fusion="shift", shift_stride=3)
 OVERLAP = LongVideoConfig(chunk_frames=8, segment_chunks=4, pinned_frames=3, fusion="overlap", overlap_frames=2)
+FREE = LongVideoConfig(
+    chunk_frames=8, segment_chunks=4, pinned_frames=3, fusion="overlap", overlap_frames=2, joint="free"
+)
 BLOCKS = LongVideoConfig(chunk_frames=16, segment_chunks=2, pinned_frames=4, fusion="shift", shift_stride=5)
 SIGMAS = torch.tensor([8.0, 2.0, 0.5, 0.0])
 STEPS = len(SIGMAS) - 1
@@ -70,7 +73,7 @@ def _advance(task: Task, results: list, stored: dict[int, torch.Tensor]):
     return made
 
 
-@pytest.mark.parametrize("config", [CONFIG, OVERLAP], ids=["shift", "overlap"])
+@pytest.mark.parametrize("config", [CONFIG, OVERLAP, FREE], ids=["shift", "overlap", "free"])
 @pytest.mark.parametrize("num_frames", [1, 8, 37, 150])
 @pytest.mark.parametrize("chunks_per_call", [1, 2, 5])
 def test_any_order_makes_the_frames_of_one_process(config, num_frames, chunks_per_call):
@@ -82,9 +85,10 @@ def test_any_order_makes_the_frames_of_one_process(config, num_frames, chunks_pe
         torch.testing.assert_close(torch.cat([segments[i] for i in range(plan.num_segments)]), expected)
 
 
+@pytest.mark.parametrize("config", [CONFIG, FREE], ids=["pinned", "free"])
 @pytest.mark.parametrize("first", [1, 3])
-def test_a_run_goes_on_from_what_is_stored(first):
-    plan, blocks = plans(150, CONFIG)
+def test_a_run_goes_on_from_what_is_stored(first, config):
+    plan, blocks = plans(150, config)
     whole = list(run(plan, predict, SIGMAS, noise))
     graph = RenderGraph(plan, blocks, partial(widened, window=5, num_frames=150), first, 2)
     segments, _ = walk(graph, 0, {first - 1: whole[first - 1].frames})

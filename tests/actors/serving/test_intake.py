@@ -16,7 +16,7 @@ import pytest
 
 from actors.errors import ServingError
 from actors.serving import intake
-from actors.serving.intake import Resources, prepare
+from actors.serving.intake import Resources, prepare, prepare_portrait
 from actors.serving.intake_worker import Report, Task, prepare_files
 from emotivetalk.pictures import read_emotion_image, read_emotion_video
 from media import expressions, faces
@@ -102,6 +102,14 @@ def test_everything_in_its_place(tmp_path: Path) -> None:
     with ClipAudio(prepared.files["speech.m4a"]) as audio:
         assert audio.stream.rate == 48_000
     assert {path.parent.parent for path in prepared.files.values()} == {tmp_path}
+
+
+def test_a_portrait_alone(tmp_path: Path) -> None:
+    portrait = prepare_portrait(PORTRAIT, tmp_path, image_size=512)
+    np.testing.assert_array_equal(load_image(portrait), load_image(PORTRAIT))
+    assert [path.name for path in portrait.parent.iterdir()] == ["portrait.png"]
+    with fails(tmp_path, "image_unreadable"):
+        prepare_portrait(HELLO, tmp_path, image_size=512, name="me.png")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from tests.actors.training.toys import ToyConfig, ToyStage
+from tests.actors.training.toys import BATCH_SIZE, RUN_SEED, ToyConfig, ToyStage
 from training.checkpoint import tensor_files, training_checkpoints
 from training.config import TrainConfig
 from training.loop import TrainResult, train_stage
@@ -28,9 +28,9 @@ EQUAL = 1e-4  # relative, of losses in float32
 def toy_config(output: Path, **changes: object) -> TrainConfig:
     values: dict[str, object] = {
         "name": "toy",
-        "seed": 3,
+        "seed": RUN_SEED,
         "steps": 20,
-        "batch_size": 4,
+        "batch_size": BATCH_SIZE,
         "optimizer": ADAMW,
         "ema_decay": 0.9,
         "precision": "fp32",

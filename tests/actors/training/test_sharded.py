@@ -10,7 +10,16 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from tests.actors.training import group
-from tests.actors.training.runs import MUON, assert_equal_runs, copy_until, lines, tensors, toy_config, train_plain
+from tests.actors.training.runs import (
+    EQUAL,
+    MUON,
+    assert_equal_runs,
+    copy_until,
+    lines,
+    tensors,
+    toy_config,
+    train_plain,
+)
 from tests.actors.training.toys import ToyConfig
 from training.batches import split_seeds, step_seeds
 from training.config import TrainConfig
@@ -18,6 +27,8 @@ from training.watch import DivergenceConfig
 
 SKIP = {"divergence": DivergenceConfig(action="skip", spike=50.0)}
 BAD, SPIKE = {"stage": ToyConfig(bad_step=5)}, {"stage": ToyConfig(spike_step=25), "steps": 30}
+# Muon orthogonalises in bfloat16, which makes of a gradient's last bit the update's third digit.
+MUON_EQUAL = 3e-3
 VARIANTS: dict[str, dict[str, object]] = {
     **{f"zero_{zero}": {"zero": zero} for zero in range(4)},
     "muon": {"optimizer": MUON},
@@ -26,7 +37,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "accumulated_zero_0": {"accumulate": 2},
     "bf16": {"precision": "bf16", "zero": 3},
     **{f"bad_zero_{zero}": {"zero": zero, **BAD, **SKIP} for zero in (0, 1, 3)},
-    "bad_accumulated": {"zero": 2, "accumulate": 2, "stage": ToyConfig(bad_step=11), **SKIP},
+    "bad_accumulated": {"zero": 2, "accumulate": 2, "stage": ToyConfig(bad_step=5), **SKIP},
     "spike": {"zero": 2, **SPIKE, **SKIP},
 }
 REFERENCES: dict[str, dict[str, object]] = {
@@ -77,9 +88,12 @@ def test_gradients_that_are_accumulated_are_the_whole_batchs(folder: Path, name:
     assert_equal_runs(folder / name, folder / "reference" / "plain")
 
 
-@pytest.mark.parametrize("name", ["muon", "no_average"])
-def test_without_zero_muon_works_too_and_averages_can_be_left_out(folder: Path, name: str) -> None:
-    assert_equal_runs(folder / name, folder / "reference" / name)
+def test_averages_can_be_left_out(folder: Path) -> None:
+    assert_equal_runs(folder / "no_average", folder / "reference" / "no_average")
+
+
+def test_without_zero_muon_works_too(folder: Path) -> None:
+    assert_equal_runs(folder / "muon", folder / "reference" / "muon", MUON_EQUAL)
 
 
 def test_bf16_is_the_plain_loops_autocast(folder: Path) -> None:
@@ -100,7 +114,8 @@ def test_the_plain_loop_goes_on_from_what_workers_wrote(folder: Path, tmp_path: 
     changes = {"optimizer": MUON} if name == "muon" else {}
     resumed = copy_until(folder / name, tmp_path / name, 10)
     train_plain(toy_config(resumed, **changes), resume=True)
-    assert_equal_runs(resumed, folder / "reference" / ("muon" if name == "muon" else "plain"))
+    reference, relative = ("muon", MUON_EQUAL) if name == "muon" else ("plain", EQUAL)
+    assert_equal_runs(resumed, folder / "reference" / reference, relative)
 
 
 def test_a_checkpoint_is_the_plain_loops_in_shares(folder: Path) -> None:
@@ -115,7 +130,9 @@ def test_a_checkpoint_is_the_plain_loops_in_shares(folder: Path) -> None:
         ours = tensors(checkpoint)
         assert ours.keys() == plain.keys()
         for name, tensor in plain.items():
-            torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}")
+            torch.testing.assert_close(
+                ours[name], tensor, rtol=1e-2, atol=1e-4, msg=lambda text, n=name: f"{n}: {text}"
+            )
     assert json.loads((folder / "zero_3/training/step_00000020/state.json").read_text())["num_workers"] == 2
 
 

@@ -14,7 +14,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from training.batches import step_seeds
 from training.stage import Stage, StageConfig, StepLoss
+
+RUN_SEED, BATCH_SIZE, MAX_STEPS = 3, 4, 60
+STEPS = {seed: step for step in range(MAX_STEPS) for seed in step_seeds(RUN_SEED, step, BATCH_SIZE)}
 
 
 @dataclass(frozen=True)
@@ -24,26 +28,24 @@ class ToyBatch:
 
 
 class Mishap(StageConfig):
-    """What happens, once, to one worker.
+    """When one worker is killed, once.
 
-    place: "batch", when it makes the batch of step `step`; "save", in the middle of the first checkpoint after it.
-    what: "kill", SIGKILL; "full", the disk is full from then on.
+    place: "batch", when it makes the batch of step `step`; "save", in the middle of the first checkpoint from then on.
     marker: a file that says that it has happened.
     """
 
     place: Literal["batch", "save"] = "batch"
-    what: Literal["kill", "full"] = "kill"
     step: int
     rank: int = 0
     marker: Path
 
 
 class ToyConfig(StageConfig):
-    """bad_step: the targets of this step's batch are not numbers, those of `spike_step` are huge."""
+    """bad_step: the target of this step's last sample is not a number, that of `spike_step`'s is huge."""
 
     width: int = 32
     pause_s: float = 0.0
-    mishap: Mishap | None = None
+    mishaps: tuple[Mishap, ...] = ()
     bad_step: int | None = None
     spike_step: int | None = None
 
@@ -80,32 +82,28 @@ class ToyStage(Stage[ToyBatch]):
     def __init__(self, config: ToyConfig) -> None:
         self.config = config
         self.module = ToyModule(config.width)
-        self.num_batches = 0
-        if config.mishap is not None and config.mishap.place == "save":
-            self.module.register_state_dict_pre_hook(self._while_saving)
+        self.step, self.num_batches = 0, 0
+        # The trainer asks for the state once when it loads a checkpoint, and then whenever it saves one.
+        self.module.register_state_dict_pre_hook(lambda *arguments: self._happen("save"))
 
     def batch(self, seeds: Sequence[int]) -> ToyBatch:
-        if self.config.mishap is not None and self.config.mishap.place == "batch":
-            self._happen(self.num_batches)
-        if self.config.pause_s:
-            time.sleep(self.config.pause_s)
-        images = torch.stack([torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-        factor = {self.config.bad_step: torch.nan, self.config.spike_step: 1e3}.get(self.num_batches, 1.0)
+        self.step = STEPS.get(seeds[0], 0)
+        self._happen("batch")
         self.num_batches += 1
-        return ToyBatch(images, targets=images[:, 0].mean((-1, -2)) * 8.0 * factor)
+        time.sleep(self.config.pause_s)
+        images = torch.stack([torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        targets = images[:, 0].mean((-1, -2)) * 8.0
+        if seeds[-1] == step_seeds(RUN_SEED, self.step, BATCH_SIZE)[-1]:
+            targets[-1] *= {self.config.bad_step: torch.nan, self.config.spike_step: 1e3}.get(self.step, 1.0)
+        return ToyBatch(images, targets)
 
-    def _while_saving(self, *arguments: object) -> None:
-        self._happen(self.num_batches)
-
-    def _happen(self, num_batches: int) -> None:
-        mishap = self.config.mishap
-        assert mishap is not None
-        rank = int(os.environ.get("RANK", 0))
-        if num_batches < mishap.step or rank != mishap.rank or mishap.marker.exists():
-            return
-        mishap.marker.write_text("it happened", encoding="utf-8")
-        if mishap.what == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+    def _happen(self, place: str) -> None:
+        rank, has_begun = int(os.environ.get("RANK", 0)), self.num_batches > 0
+        for mishap in self.config.mishaps:
+            is_here = (place, rank) == (mishap.place, mishap.rank) and not mishap.marker.exists()
+            if is_here and has_begun and self.step >= mishap.step:
+                mishap.marker.write_text("it happened", encoding="utf-8")
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         assert not module.training
