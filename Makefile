@@ -2,9 +2,10 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 EMOTIVETALK := $(BIN)/emotivetalk
-DEV := text,train,serve,dev
+DEV := text,train,serve,cluster,dev
 VOICES := libespeak-ng1 flite
 DATABASE := postgresql
+COMPILER := g++
 STAGES := autoencoder lip_sync expression audio_encoder emotion_sources vaid ethd_images ethd
 
 export PYTHON
@@ -28,7 +29,7 @@ demo: setup-demo  ## one portrait speaks twice, angry and happy: build/demo/*.mp
 serve: setup-serve  ## serve videos over HTTP and gRPC on this machine, until Ctrl-C
 	$(EMOTIVETALK) serve
 
-CLUSTERS := tests/actors/cluster
+CLUSTERS := tests/actors/cluster tests/actors/training/test_survival.py tests/actors/training/test_driver.py
 
 test: setup-dev  ## run the tests
 	$(BIN)/python -m pytest $(CLUSTERS:%=--ignore=%) $(ARGS)
@@ -73,4 +74,4 @@ setup-serve:
 	@scripts/setup.sh text,serve
 
 setup-dev:
-	@scripts/setup.sh $(DEV) $(VOICES) $(DATABASE)
+	@scripts/setup.sh $(DEV) $(VOICES) $(DATABASE) $(COMPILER)

@@ -1,7 +1,7 @@
 """What training on workers costs and gains on this machine: `python -m benchmarks.training`.
 
 The same steps of one debug stage in the plain loop, on one worker and on two, one after the other in one run: samples per
-second, and the efficiency against the plain loop. Compare rows of one run only. Steps before the first are not counted.
+second, and the efficiency against the plain loop. Compare rows of one run only. The first steps are not counted.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ SETTINGS = (
 def main() -> None:
     """Print the table in Markdown."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # by default workers step back for others, the plain loop doesn't
+    import ray
     import torch
     from rich.console import Console
 
@@ -41,6 +43,7 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, PyTorch {torch.__version__}")
     print(f"{CONFIG}, {', '.join(SETTINGS)}\n")
     shutil.rmtree(OUTPUT, ignore_errors=True)
+    ray.init(include_dashboard=False, log_to_driver=False)
     console = Console(file=StringIO())
     print(
         "| run | samples/s | seconds per step | data wait | against the plain loop | per worker |\n|---|---|---|---|---|---|"

@@ -21,7 +21,9 @@ def cluster() -> Iterator[None]:
     """A Ray cluster of two CPUs in this process; the driver joins it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-        patch.setenv("RAY_worker_niceness", "0")  # Ray's workers step back for whatever else runs; the tests wait for them
+        patch.setenv(
+            "RAY_worker_niceness", "0"
+        )  # Ray's workers step back for whatever else runs; the tests wait for them
         ray.init(num_cpus=NUM_CPUS, include_dashboard=False, log_to_driver=False)
         yield
         ray.shutdown()

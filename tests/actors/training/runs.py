@@ -81,3 +81,8 @@ def assert_equal_runs(run: Path, reference: Path, relative: float = EQUAL) -> No
 
 def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for file in tensor_files(checkpoint) for name, tensor in load_file(file).items()}
+
+
+def quiet() -> Console:
+    """A console whose text can be read: `console.file.getvalue()`."""
+    return Console(file=StringIO(), width=200)

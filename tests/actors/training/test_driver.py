@@ -1,39 +1,25 @@
-"""Ray Train's driver: the plain losses of real stages, survival, and what bad input gets."""
+"""Ray Train's driver: the plain losses of real stages, and what bad input gets."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
-from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
-from actors.training.driver import Launch, WorkersFailedError, train_on_ray
+from actors.training.driver import Launch, train_on_ray
 from actors.training.estimate import Memory, Size, dry_run
 from emotivetalk.cli import app
 from media.errors import InputError
-from tests.actors.training.runs import MUON, assert_equal_runs, lines, toy_config, train_plain
-from tests.actors.training.toys import Mishap, ToyConfig, ToyStage
+from tests.actors.training.runs import MUON, assert_equal_runs, lines, quiet, toy_config, train_plain
+from tests.actors.training.toys import ToyConfig, ToyStage
 from tests.training import debug
-from training.checkpoint import training_checkpoints
 from training.config import load_config
-from training.loop import TrainingDivergedError
 from training.loop import train as plain_train
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def quiet() -> Console:
-    return Console(file=StringIO(), width=200)
 
 
 @pytest.mark.slow
@@ -70,83 +56,6 @@ def test_ethd_under_zero_3_has_the_plain_losses_and_its_networks_load(cluster, t
         ours, theirs = ([line[key] for line in lines(tmp_path / run)] for run in ("ray", "plain"))
         assert ours == pytest.approx(theirs, rel=relative)
     assert sum(p.numel() for p in ETHD.from_pretrained(tmp_path / "made" / "ethd").parameters()) > 10_000
-
-
-@pytest.mark.slow
-def test_workers_killed_mid_step_mid_save_and_before_the_commit_change_nothing(cluster, tmp_path: Path) -> None:
-    train_plain(toy_config(tmp_path / "plain", checkpoint_every=5))
-    mishaps = (
-        Mishap(place="batch", step=7, rank=1, marker=tmp_path / "mid_step"),
-        # Just after a checkpoint was reported: its batch is the first thing after the report.
-        Mishap(place="batch", step=10, rank=0, marker=tmp_path / "after_report"),
-        Mishap(place="save", step=14, rank=0, marker=tmp_path / "mid_save"),
-    )
-    config = toy_config(tmp_path / "ray", checkpoint_every=5, prefetch=False, zero=2, stage=ToyConfig(mishaps=mishaps))
-    console = quiet()
-    train_on_ray(config, Launch(2, max_failures=3), stage=ToyStage, console=console)
-    assert all(mishap.marker.exists() for mishap in mishaps)
-    assert_equal_runs(tmp_path / "ray", tmp_path / "plain")
-    text = console.file.getvalue()
-    assert text.count("toy: going on after step 5, from") == 1
-    assert text.count("toy: going on after step 10, from") == 2
-    assert not list((tmp_path / "ray" / "training").glob(".step*"))
-
-
-@pytest.mark.slow
-def test_workers_that_die_too_often_end_the_run_in_one_line(cluster, tmp_path: Path) -> None:
-    mishap = Mishap(place="batch", step=3, marker=tmp_path / "marker")
-    config = toy_config(tmp_path / "ray", checkpoint_every=2, prefetch=False, stage=ToyConfig(mishaps=(mishap,)))
-    with pytest.raises(WorkersFailedError, match="workers failed more often than they are started again") as caught:
-        train_on_ray(config, Launch(1, max_failures=0), stage=ToyStage, console=quiet())
-    assert "\n" not in str(caught.value)
-    assert [path.name for path in training_checkpoints(tmp_path / "ray" / "training")] == ["step_00000002"]
-
-
-@pytest.mark.slow
-def test_a_diverged_run_is_not_started_again(cluster, tmp_path: Path) -> None:
-    config = toy_config(tmp_path / "ray", stage=ToyConfig(bad_step=3))
-    with pytest.raises(TrainingDivergedError, match="step 3: the loss is nan"):
-        train_on_ray(config, Launch(1), stage=ToyStage, console=quiet())
-    assert len(lines(tmp_path / "ray")) == 3
-
-
-@pytest.mark.slow
-def test_a_driver_that_is_killed_or_stopped_goes_on_with_another_number_of_workers(tmp_path: Path) -> None:
-    """The command in processes of its own: SIGKILL under two workers, SIGTERM under one, then the plain loop."""
-    settings = {"optimizer.name": "adamw", "steps": 40, "checkpoint_every": 4, "validate_every": "null"}
-    path = str(ROOT / "train_configs" / "autoencoder_debug.yaml")
-
-    def command(output: Path, *more: str) -> list[str]:
-        overrides = [f"--set={key}={value}" for key, value in settings.items()]
-        return [sys.executable, "-m", "emotivetalk", "train", path, *overrides, f"--set=output={output}",
-                f"--set=checkpoint={output}/checkpoint", *more]  # fmt: skip
-
-    def wait_for(step: int, process: subprocess.Popen) -> None:
-        end = time.monotonic() + 300
-        while not (run / "steps.jsonl").exists() or len(lines(run)) < step:
-            assert process.poll() is None, process.returncode
-            assert time.monotonic() < end
-            time.sleep(0.02)
-
-    run, whole = tmp_path / "run", tmp_path / "whole"
-    plain_train(
-        load_config(Path(path), [*(f"{k}={v}" for k, v in settings.items()), f"output={whole}",
-                                 f"checkpoint={whole}/checkpoint"]),
-        console=quiet(),
-    )  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
-    killed = subprocess.Popen(command(run, "--workers", "2", "--zero", "2"), cwd=ROOT, env=environment)
-    wait_for(6, killed)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    assert training_checkpoints(run / "training")
-    stopped = subprocess.Popen(command(run, "--workers", "1", "--resume"), cwd=ROOT, env=environment)
-    wait_for(14, stopped)
-    stopped.send_signal(signal.SIGTERM)
-    assert stopped.wait(120) == 130
-    subprocess.run(command(run, "--resume"), cwd=ROOT, env=environment, check=True, timeout=300)
-    assert [line["loss"] for line in lines(run)] == pytest.approx([line["loss"] for line in lines(whole)], rel=1e-4)
-    assert (run / "checkpoint" / "vae" / "config.json").exists()
 
 
 def test_more_workers_than_there_are_cpus_is_said_at_once(cluster, tmp_path: Path) -> None:
@@ -225,24 +134,3 @@ def test_zero_needs_the_less_the_more_it_shares_and_what_does_not_fit_is_refused
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match=r"cannot fit.*is .* GB"):
         patch.setattr(Size, "of", staticmethod(lambda stage, config: huge))
         dry_run(stage, config, 2, quiet())
-
-
-@pytest.mark.slow
-def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(cluster, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    config = toy_config(run, steps=400, checkpoint_every=None, validate_every=None, stage=ToyConfig(pause_s=0.05))
-
-    def ask() -> None:
-        while not (run / "steps.jsonl").exists() or len(lines(run)) < 3:
-            time.sleep(0.05)
-        (run / "training" / "stop").touch()
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    console = quiet()
-    result = train_on_ray(config, Launch(1), stage=ToyStage, console=console)
-    assert not result.is_finished
-    assert 3 <= result.num_done < 400
-    assert "go on with the same command and --resume" in console.file.getvalue()
-    state = json.loads((training_checkpoints(run / "training")[-1] / "state.json").read_text())
-    assert state["num_done"] == result.num_done
