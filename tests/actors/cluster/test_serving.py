@@ -98,7 +98,7 @@ def test_cancelling_frees_the_replicas(cluster: Cluster):
 
 
 def test_a_meaningless_emotion_fails_the_job_with_its_reason(cluster: Cluster):
-    job_id = cluster.create(emotion="", prompt="qwx zzkj vvpt")
+    job_id = cluster.create(emotion='{"kind": "text", "text": "qwx zzkj vvpt"}')
     job = cluster.wait(job_id, "failed")
     assert job.error is not None
     assert job.error.code == "emotion_invalid"
