@@ -94,5 +94,5 @@ def main(rank: int, folder: Path, configs: dict[str, TrainConfig], plain: Path) 
     except BaseException:
         (folder / f"error_{rank}.txt").write_text(traceback.format_exc(), encoding="utf-8")
         raise
-    finally:
-        dist.destroy_process_group()
+    dist.destroy_process_group()
+    os._exit(0)  # threads of gloo's may outlive the interpreter, which then aborts although all is done
