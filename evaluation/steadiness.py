@@ -16,7 +16,7 @@ from evaluation.metrics import Estimate
 from evaluation.reader import Reading, mouth_opening, read_frames
 from evaluation.scenes import Scene
 from evaluation.takes import Camera, Part
-from models.long_video import LongVideoConfig, LongVideoPlan
+from models.long_video_plan import LongVideoConfig, LongVideoPlan
 
 DRIFT_DB, SEAM_RATIO = 40.0, 1.25
 """What must hold: no drift that could be seen, and steps across borders that are like all others."""

@@ -31,7 +31,8 @@ from models.emotion import (
 )
 from models.encoders import ConvAudioEncoder, ExpressionEncoder, Wav2Vec2AudioEncoder
 from models.log_mel import SAMPLES_PER_FRAME
-from models.long_video import LongVideoConfig, LongVideoPlan, frame_noise, run_segment
+from models.long_video import frame_noise, run_segment
+from models.long_video_plan import LongVideoConfig, LongVideoPlan
 from models.sentence_encoder import SentenceEncoder
 from models.vaid import VAID
 

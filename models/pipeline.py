@@ -32,7 +32,8 @@ from models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder, Wav
 from models.ethd import ETHD
 from models.face_mask import FaceRegion
 from models.log_mel import SAMPLES_PER_FRAME
-from models.long_video import Call, LongVideoConfig, Spread, run
+from models.long_video import Spread, run
+from models.long_video_plan import Call, LongVideoConfig
 from models.performer import PerformanceBlock, Performer, join
 from models.renderer import DECODED_AT_ONCE, Performed, Renderer, Scene, Screen
 from models.vaid import VAID
@@ -158,16 +159,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
     @property
     def long_video(self) -> LongVideoConfig:
         """How ETHD's clips are divided."""
-        config = self.config
-        return LongVideoConfig(
-            config["chunk_frames"],
-            config["segment_chunks"],
-            config["pinned_frames"],
-            config["fusion"],
-            config["shift_stride"],
-            config["overlap_frames"],
-            joint=config["joint"],
-        )
+        return LongVideoConfig.from_checkpoint(self.config)
 
     @cached_property
     def performer(self) -> Performer:

@@ -17,7 +17,8 @@ from torch import Tensor
 from models.autoencoder import LatentCodec, PortraitAutoencoder, PortraitFeatures
 from models.diffusion import Guidance, denoise, sigma_schedule
 from models.ethd import ETHD, Conditions
-from models.long_video import LongVideoConfig, LongVideoPlan, Noise, frame_noise
+from models.long_video import Noise, frame_noise
+from models.long_video_plan import LongVideoConfig, LongVideoPlan
 from models.performer import PerformanceBlock
 
 DECODED_AT_ONCE = 8

@@ -93,11 +93,21 @@ def unfinished_folder(folder: Path, num_done: int) -> Path:
 
 @contextmanager
 def writing(temporary: Path) -> Iterator[None]:
-    """Turns what the system says while a checkpoint is written into an OutputError, and removes what is half done."""
+    """As `telling`, and removes what is half done: for who writes it alone."""
+    try:
+        with telling(temporary):
+            yield
+    except OutputError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def telling(temporary: Path) -> Iterator[None]:
+    """Turns what the system says while a checkpoint is written into an OutputError."""
     try:
         yield
     except (OSError, SafetensorError) as error:  # safetensors has its own for a disk that is full
-        shutil.rmtree(temporary, ignore_errors=True)
         raise OutputError(
             code="checkpoint_unwritable",
             message=f"the training checkpoint {temporary} cannot be written: {getattr(error, 'strerror', None) or error}",

@@ -13,6 +13,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from actors.client.videos import (
+    CHUNK_BYTES,
+    UPLOAD_TIMEOUT_S,
     EmotionChange,
     LiveOrder,
     Order,
@@ -29,8 +31,6 @@ from actors.wire import videos_pb2 as pb
 from actors.wire import videos_pb2_grpc as pb_grpc
 from media.errors import EmotiveTalkError, InputError
 
-UPLOAD_TIMEOUT_S = 900.0  # the service checks the inputs before it answers
-CHUNK_BYTES = 1 << 16
 LIVE_BYTES = 6_400  # 0.2 s of speech in a message
 
 _OPTIONS: list[tuple[str, Any]] = [

@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 
 from actors.client.videos import (
+    CHUNK_BYTES,
+    UPLOAD_TIMEOUT_S,
     LiveOrder,
     Order,
     Source,
@@ -25,8 +27,6 @@ from actors.errors import JobNotFoundError
 from media.errors import EmotiveTalkError, InputError
 
 VIDEOS = "/v1/videos"
-UPLOAD_TIMEOUT_S = 900.0  # the service checks the inputs before it answers
-CHUNK_BYTES = 1 << 16
 
 
 class HttpTransport:

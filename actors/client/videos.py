@@ -10,6 +10,8 @@ from typing import Any, Protocol, TypeAlias
 from actors.errors import OverloadError
 from media.errors import EmotiveTalkError, InputError
 
+UPLOAD_TIMEOUT_S = 900.0  # the service checks the inputs before it answers
+CHUNK_BYTES = 1 << 16
 FRAME_RATE_HZ = 25
 FINAL = ("completed", "failed", "cancelled")
 

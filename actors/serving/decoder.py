@@ -20,7 +20,8 @@ from actors.serving.replica import ComputeThread
 from media.fragments import ClipAudio, fragment, init_segment
 from media.provenance import Provenance
 from models.autoencoder import PortraitFeatures
-from models.long_video import CallId, blend, finish
+from models.long_video import blend, finish
+from models.long_video_plan import CallId
 from models.pipeline import load_pipeline
 from models.renderer import DECODED_AT_ONCE, Screen
 

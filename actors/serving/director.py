@@ -26,7 +26,7 @@ from actors.serving.messages import FinishCall, Finished, PerformCall, Receipt, 
 from actors.serving.requests import VideoRequest
 from actors.serving.stages import LostResultError, Made, Stages
 from media.errors import EmotiveTalkError
-from models.long_video import LongVideoPlan
+from models.long_video_plan import LongVideoPlan
 
 log = logging.getLogger(__name__)
 

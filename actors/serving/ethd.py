@@ -20,7 +20,8 @@ from actors.serving.vaid import as_block
 from models.diffusion import Guidance, euler_step
 from models.ethd import Conditions
 from models.face_mask import FaceRegion
-from models.long_video import CallId, blend, gather_input
+from models.long_video import blend, gather_input
+from models.long_video_plan import CallId
 from models.performer import join
 from models.pipeline import load_pipeline
 from models.renderer import Renderer, Scene, Screen, stack

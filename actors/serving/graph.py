@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from models.long_video import Call, CallId, Ease, Gather, LongVideoPlan, SegmentPlan
+from models.long_video_plan import Call, CallId, Ease, Gather, LongVideoPlan, SegmentPlan
 
 Kind = Literal["vaid", "ethd", "decoder"]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.long_video import LongVideoConfig, LongVideoPlan
+from models.long_video_plan import LongVideoConfig, LongVideoPlan
 from models.renderer import widened
 
 SOUND_FRAMES = 2

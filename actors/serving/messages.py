@@ -9,7 +9,7 @@ from jaxtyping import Float32, UInt8
 
 from actors.serving.requests import LabelEmotion, TextEmotion, VideoRequest
 from media.fragments import SoundPackets
-from models.long_video import Call, CallId, Ease, Gather, LongVideoConfig
+from models.long_video_plan import Call, CallId, Ease, Gather, LongVideoConfig
 
 
 @dataclass(frozen=True)

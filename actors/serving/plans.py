@@ -10,7 +10,7 @@ from pathlib import Path
 
 from actors.serving.live_plan import LivePlan, live_plan
 from models import encoders
-from models.long_video import LongVideoConfig, LongVideoPlan
+from models.long_video_plan import LongVideoConfig, LongVideoPlan
 from models.performer import expression_video
 from models.renderer import widened
 from models.vaid import AudioLipProjector
@@ -27,15 +27,7 @@ class CheckpointPlans:
         config = json.loads((checkpoint / "model_index.json").read_text(encoding="utf-8"))
         self.image_size: int = config["image_size"]
         self._num_steps: int = config["num_steps"]
-        self._video = LongVideoConfig(
-            config["chunk_frames"],
-            config["segment_chunks"],
-            config["pinned_frames"],
-            config["fusion"],
-            config["shift_stride"],
-            config["overlap_frames"],
-            joint=config["joint"],
-        )
+        self._video = LongVideoConfig.from_checkpoint(config)
         self._expression_steps: int = config["expression_steps"]
         self._expression_chunk_frames: int = config["expression_chunk_frames"]
         self._expression = expression_video(self._expression_chunk_frames)

@@ -213,13 +213,19 @@ class ShardedTrainer(Trainer):
         tensors = self._tensors()
         problem: EmotiveTalkError | None = None
         try:
-            with checkpoint.writing(temporary):
+            with checkpoint.telling(temporary):
                 temporary.mkdir(parents=True, exist_ok=True)
                 checkpoint.write_tensors(tensors, temporary / f"tensors-{self.rank:05d}.safetensors")
         except EmotiveTalkError as error:
             problem = error
         del tensors
-        agree(problem)
+        try:
+            agree(problem)
+        except AgreedError:
+            # Not before: a folder that goes while others write to it makes errors of its own, which hide the cause.
+            if self.is_leader:
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
         if self.is_leader:
             try:
                 with checkpoint.writing(temporary):

@@ -17,7 +17,7 @@ from evaluation.takes import to_pixels
 from models.autoencoder import PortraitAutoencoder
 from models.emotion import EmotionSource
 from models.encoders import MOTION_SIZE
-from models.long_video import LongVideoConfig
+from models.long_video_plan import LongVideoConfig
 from tests.models import debug as debug_models
 from tests.training import debug as debug_training
 

@@ -9,7 +9,7 @@ from evaluation.evaluate import evaluate
 from evaluation.figures import Settings
 from evaluation.report import write_report
 from evaluation.steadiness import borders
-from models.long_video import LongVideoConfig
+from models.long_video_plan import LongVideoConfig
 from tests.evaluation.conftest import SETTINGS, TruthTalker, scenes_of
 from tests.models import debug as debug_models
 

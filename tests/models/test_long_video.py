@@ -16,19 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.diffusion import euler_step, sigma_schedule, svd_scheduler
-from models.long_video import (
-    Call,
-    CallId,
-    LongVideoConfig,
-    LongVideoPlan,
-    SegmentPlan,
-    advance,
-    blend,
-    finish,
-    frame_noise,
-    gather_input,
-    run,
-)
+from models.long_video import advance, blend, finish, frame_noise, gather_input, run
+from models.long_video_plan import Call, CallId, LongVideoConfig, LongVideoPlan, SegmentPlan
 
 SHAPE = (2, 3)
 # No deadline: on a busy machine, runtime shape checks make some examples slow.

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from actors.serving.graph import RenderGraph, Task
-from models.long_video import LongVideoConfig, LongVideoPlan, advance, blend, finish, frame_noise, run
+from models.long_video import advance, blend, finish, frame_noise, run
+from models.long_video_plan import LongVideoConfig, LongVideoPlan
 from models.renderer import widened
 
 CONFIG = LongVideoConfig(chunk_frames=8, segment_chunks=4, pinned_frames=3, fusion="shift", shift_stride=3)

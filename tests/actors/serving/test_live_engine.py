@@ -413,7 +413,7 @@ def test_speech_is_kept_as_long_as_it_is_needed() -> None:
 def test_the_plan_is_the_same_whatever_the_length(
     chunk: int, pinned: int, segment_chunks: int, expression: int
 ) -> None:
-    from models.long_video import LongVideoConfig
+    from models.long_video_plan import LongVideoConfig
 
     video = LongVideoConfig(chunk, segment_chunks, pinned, "shift", 5)
     plans = [live_plan(video, 3, expression, 16, 5, CONTEXT, num_frames) for num_frames in (30, 7500)]

@@ -1,0 +1,307 @@
+"""Long video as a plan: chunks, segments and calls as data. `models/long_video.py` says what they mean, and walks it."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+
+@dataclass(frozen=True)
+class LongVideoConfig:
+    """How a clip is divided.
+
+    Args:
+        chunk_frames: what the network sees at once. Of a segment shorter than that, one chunk of its length; so the
+            network must take shorter input (with `segment_chunks` of 2 or more, only if the whole clip is shorter).
+        segment_chunks: the longest segment, in chunks. `shift` costs about one chunk more per segment and step.
+        pinned_frames: of each segment but the first, how many frames repeat the end of the one before.
+        fusion: of chunks within a segment.
+        shift_stride: for `shift`, the frames by which the grid moves from step to step; best coprime to `chunk_frames`.
+        overlap_frames: for `overlap`, the fewest frames that neighbouring chunks share.
+        eased_frames: over how many frames the step from a segment to the next is spread.
+        joint: whether a segment's repeated frames are pinned, or free: made anew from the same noise. Free segments do
+            not wait for each other.
+    """
+
+    chunk_frames: int = 25
+    segment_chunks: int = 8
+    pinned_frames: int = 5
+    fusion: Literal["shift", "overlap"] = "shift"
+    shift_stride: int = 7
+    overlap_frames: int = 5
+    eased_frames: int = 8
+    joint: Literal["pinned", "free"] = "pinned"
+
+    def __post_init__(self) -> None:
+        if self.chunk_frames < 2:
+            raise ValueError(f"chunk_frames is {self.chunk_frames}; a chunk needs at least 2.")
+        if self.segment_chunks < 1:
+            raise ValueError(f"segment_chunks is {self.segment_chunks}; a segment needs at least 1.")
+        if self.fusion not in ("shift", "overlap"):
+            raise ValueError(f"fusion is {self.fusion!r}; choose 'shift' or 'overlap'.")
+        if self.joint not in ("pinned", "free"):
+            raise ValueError(f"joint is {self.joint!r}; choose 'pinned' or 'free'.")
+        name = "shift_stride" if self.fusion == "shift" else "overlap_frames"
+        if not 1 <= getattr(self, name) < self.chunk_frames:
+            raise ValueError(f"{name} is {getattr(self, name)}; keep it in 1..{self.chunk_frames - 1}, below a chunk.")
+        if self.eased_frames < 0:
+            raise ValueError(f"eased_frames is {self.eased_frames}; 0 eases nothing, more spreads the step.")
+        # A balanced segment has at least half of the longest's frames, and must bring as many as the next one pins.
+        most = min(self.chunk_frames - 1, self.segment_frames // 3)
+        if not 0 <= self.pinned_frames <= most:
+            raise ValueError(
+                f"pinned_frames is {self.pinned_frames}; keep it in 0..{most}: "
+                "below chunk_frames, and at most a third of a segment."
+            )
+
+    @classmethod
+    def from_checkpoint(cls, settings: Mapping[str, Any]) -> "LongVideoConfig":
+        """How a checkpoint divides ETHD's clips, from its `model_index.json`."""
+        return cls(
+            settings["chunk_frames"],
+            settings["segment_chunks"],
+            settings["pinned_frames"],
+            settings["fusion"],
+            settings["shift_stride"],
+            settings["overlap_frames"],
+            joint=settings["joint"],
+        )
+
+    @property
+    def segment_frames(self) -> int:
+        """The longest segment, pinned frames included."""
+        return self.segment_chunks * self.chunk_frames
+
+
+class CallId(NamedTuple):
+    """A call's name; their order is an order to run them in."""
+
+    segment: int
+    step: int
+    chunk: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Frames taken from one call's result: `frames` of the clip, which begin at row `first` of it, and their weights."""
+
+    call: CallId
+    frames: range
+    first: int
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Frames of the clip as a weighted sum of calls' results; the weights of each frame sum to 1."""
+
+    frames: range
+    sources: tuple[Source, ...]
+
+    @cached_property
+    def depends_on(self) -> frozenset[CallId]:
+        """The calls whose results are read."""
+        return frozenset(source.call for source in self.sources)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One chunk's step, from noise level `step` to the next.
+
+    `input` gathers the frames that are not pinned from the step before; at step 0 it has no sources and they are noise.
+    `pinned` are the leading frames, maybe none, that end the segment before: the last of `SegmentPlan.tail` there.
+    """
+
+    id: CallId
+    frames: range
+    pinned: range
+    input: Gather
+
+    @property
+    def depends_on(self) -> frozenset[CallId]:
+        """The calls of this segment whose results are read; if `pinned`, the tail of the segment before is too."""
+        return self.input.depends_on
+
+
+@dataclass(frozen=True)
+class Ease:
+    """How a segment joins the one before.
+
+    The last pinned frame, less what `call` gave for it in its row `row`, is added to the segment's first frames with
+    these weights.
+    """
+
+    call: CallId
+    row: int
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SegmentPlan:
+    """A run of chunks: `calls` in an order to run them in, and what comes of the last step.
+
+    `frames` are what its calls see, `pinned` frames included; `result` is what it adds to the clip, and `tail` the end
+    of that, which the next segment repeats (no frames in the last segment). The tail is given apart because it waits
+    for fewer calls. `ease` is None where nothing is repeated; it never reaches the tail.
+    """
+
+    index: int
+    frames: range
+    pinned: range
+    calls: tuple[Call, ...]
+    result: Gather
+    tail: Gather
+    ease: Ease | None = None
+
+    def calls_of(self, step: int) -> tuple[Call, ...]:
+        """The calls of one step, from left to right; all see equally many frames, and none depends on another."""
+        return tuple(call for call in self.calls if call.id.step == step)
+
+
+@dataclass(frozen=True)
+class LongVideoPlan:
+    """The plan of a clip of `num_frames` in `num_steps` solver steps. Segments are made when asked for.
+
+    Segments have equal lengths, within a frame, so none is degenerate; every frame of the clip is in the result of one.
+    """
+
+    config: LongVideoConfig
+    num_frames: int
+    num_steps: int
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1:
+            raise ValueError(f"num_frames is {self.num_frames}; a clip needs at least 1.")
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps is {self.num_steps}; sampling needs at least 1.")
+
+    @property
+    def num_segments(self) -> int:
+        """As few as the longest segment allows."""
+        pinned = self.config.pinned_frames
+        return max(1, _ceil_div(self.num_frames - pinned, self.config.segment_frames - pinned))
+
+    @property
+    def num_calls(self) -> int:
+        """Of all segments and steps: the whole of `run`'s progress."""
+        spans = (self._span(index) for index in range(self.num_segments))
+        sizes = Counter((len(frames), len(self._held(repeated))) for frames, repeated in spans)
+        return sum(
+            count * len(_windows(self.config, length, pinned, step))
+            for (length, pinned), count in sizes.items()
+            for step in range(self.num_steps)
+        )
+
+    def segments(self, first: int = 0) -> Iterator[SegmentPlan]:
+        """The segments in order, from the one with index `first`."""
+        return (self.segment(index) for index in range(first, self.num_segments))
+
+    def segment(self, index: int) -> SegmentPlan:
+        """One segment's plan. Raises ValueError if the clip has no such segment."""
+        if not 0 <= index < self.num_segments:
+            raise ValueError(f"segment is {index}; the clip has 0..{self.num_segments - 1}.")
+        frames, repeated = self._span(index)
+        pinned = self._held(repeated)
+        layers = [_windows(self.config, len(frames), len(pinned), step) for step in range(self.num_steps)]
+
+        def gather(step: int, wanted: range) -> Gather:
+            sources = _sources(layers[step], CallId(index, step, 0), frames.start, wanted) if step >= 0 else ()
+            return Gather(wanted, sources)
+
+        calls: list[Call] = []
+        for step, windows in enumerate(layers):
+            for chunk, window in enumerate(windows):
+                start, stop = frames.start + window.frames.start, frames.start + window.frames.stop
+                free = range(max(start, pinned.stop), stop)
+                held = range(start, free.start)
+                calls.append(Call(CallId(index, step, chunk), range(start, stop), held, gather(step - 1, free)))
+        new = range(repeated.stop, frames.stop)
+        num_tail = self.config.pinned_frames if index + 1 < self.num_segments else 0
+        last = self.num_steps - 1
+        result, tail = gather(last, new), gather(last, new[len(new) - num_tail :])
+        ease = self._ease(next(call for call in calls if call.id.step == last), repeated, len(new) - num_tail)
+        return SegmentPlan(index, frames, pinned, tuple(calls), result, tail, ease)
+
+    def _held(self, repeated: range) -> range:
+        """Those of the repeated frames that are pinned: all, or none."""
+        return repeated if self.config.joint == "pinned" else range(repeated.start, repeated.start)
+
+    def _ease(self, first: Call, repeated: range, most: int) -> Ease | None:
+        """Over at most `most` frames; `first` is the first call of the last step, which sees the repeated frames."""
+        num = min(self.config.eased_frames, most)
+        if not repeated or num == 0:
+            return None
+        weights = tuple(1 - (frame + 1) / (num + 1) for frame in range(num))
+        return Ease(first.id, repeated.stop - 1 - first.frames.start, weights)
+
+    def _span(self, index: int) -> tuple[range, range]:
+        """What a segment sees, and what of it is in the segment before too."""
+        pinned = self.config.pinned_frames
+        total = self.num_frames + (self.num_segments - 1) * pinned  # a pinned frame counts in both its segments
+        start, stop = (total * edge // self.num_segments - index * pinned for edge in (index, index + 1))
+        return range(start, stop), range(start, start + (pinned if index else 0))
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A chunk, in frames of its segment: what the network sees, and the part and weights of its result that are used."""
+
+    frames: range
+    kept: range
+    weights: tuple[float, ...]
+
+
+@lru_cache(maxsize=1024)
+def _windows(config: LongVideoConfig, length: int, pinned: int, step: int) -> tuple[_Window, ...]:
+    """The chunks of one step that cover a segment of `length` frames, of which the first `pinned` are pinned."""
+    width = min(config.chunk_frames, length)
+    last = length - width
+    if config.fusion == "shift":
+        offset = step * config.shift_stride % config.chunk_frames
+        starts = range(offset - config.chunk_frames, length, config.chunk_frames)
+    else:
+        hop = config.chunk_frames - config.overlap_frames
+        num_gaps = max(1, _ceil_div(length - config.chunk_frames, hop))
+        starts = [last * chunk // num_gaps for chunk in range(num_gaps + 1)]
+    chunks = [range(start, start + width) for start in sorted({min(max(start, 0), last) for start in starts})]
+
+    if config.fusion == "shift":  # the frames nearer to this chunk's middle than to its neighbours'
+        cuts = [_ceil_div(left.stop + right.start, 2) for left, right in zip(chunks, chunks[1:])]
+        keeps = [range(*ends) for ends in zip([0, *cuts], [*cuts, length])]
+    else:
+        keeps = chunks
+    keeps = [range(max(kept.start, pinned), kept.stop) for kept in keeps]
+
+    windows = [(chunk, kept, np.array(kept)) for chunk, kept in zip(chunks, keeps) if kept]
+    total = np.zeros(length)
+    for chunk, _, frames in windows:
+        total[frames] += _context(chunk, frames)
+    return tuple(
+        _Window(chunk, kept, tuple((_context(chunk, frames) / total[frames]).tolist()))
+        for chunk, kept, frames in windows
+    )
+
+
+def _context(chunk: range, frames: Int[np.ndarray, "frames"]) -> Int[np.ndarray, "frames"]:
+    """How many frames each is from the nearer edge of the chunk, itself included."""
+    return np.minimum(frames - chunk.start + 1, chunk.stop - frames)
+
+
+def _sources(windows: Sequence[_Window], step: CallId, origin: int, wanted: range) -> tuple[Source, ...]:
+    """Where the `wanted` frames of the clip are among the results of a step; its windows count from frame `origin`."""
+    sources = []
+    for chunk, window in enumerate(windows):
+        kept = origin + window.kept.start
+        start, stop = max(kept, wanted.start), min(origin + window.kept.stop, wanted.stop)
+        if start < stop:
+            first, weights = start - origin - window.frames.start, window.weights[start - kept : stop - kept]
+            sources.append(Source(step._replace(chunk=chunk), range(start, stop), first, weights))
+    return tuple(sources)
+
+
+def _ceil_div(numerator: int, denominator: int) -> int:
+    return -(-numerator // denominator)
