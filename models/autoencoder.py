@@ -105,18 +105,17 @@ class PortraitAutoencoder(ModelMixin, ConfigMixin):
         """Pictures from latents and the portrait's features, which have as many rows, or one row for all."""
         num = len(latents)
         hidden = self.conv_in(latents)
-        hidden = self.fuse_coarse(torch.cat([hidden, portrait.coarse.expand(num, -1, -1, -1)], 1))
+        hidden = self.fuse_coarse(_beside(hidden, portrait.coarse.expand(num, -1, -1, -1)))
         hidden = self.decode_coarse(hidden)
         flow = _enlarge(0.25 * self.flow_coarse(hidden).float())
         hidden = F.pixel_shuffle(self.up_middle(F.silu(hidden)), 2)
-        hidden = self.fuse_middle(torch.cat([hidden, _warp(portrait.middle, flow).to(hidden.dtype)], 1))
+        hidden = self.fuse_middle(_beside(hidden, _warp(portrait.middle, flow)))
         hidden = self.decode_middle(hidden)
         flow = _enlarge(flow + 0.1 * self.flow_middle(hidden).float())
         hidden = F.pixel_shuffle(self.up_fine(F.silu(hidden)), 2)
         warped = _warp(portrait.image, _enlarge(_enlarge(flow)))
-        features = _warp(portrait.fine, flow)
-        seen = torch.cat([features.to(hidden.dtype), F.pixel_unshuffle(warped, PATCH).to(hidden.dtype)], 1)
-        hidden = self.decode_fine(self.fuse_fine(torch.cat([hidden, seen], 1)))
+        seen = (_warp(portrait.fine, flow), F.pixel_unshuffle(warped, PATCH))
+        hidden = self.decode_fine(self.fuse_fine(_beside(hidden, *seen)))
         hidden = F.silu(self.norm_out(hidden))
         painted = F.pixel_shuffle(self.conv_out(hidden), PATCH)
         blend = torch.sigmoid(F.pixel_shuffle(self.conv_blend(hidden), PATCH))
@@ -194,6 +193,13 @@ def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def _beside(hidden: Tensor, *seen: Tensor) -> Float[Tensor, "batch channels h w"]:
+    """More channels, in the precision and memory layout of the first: of two layouts, `cat` and `conv2d` would copy."""
+    channels_last = hidden.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.cat([hidden, *(part.to(hidden.dtype, memory_format=layout) for part in seen)], 1)
 
 
 def _enlarge(flow: Float[Tensor, "batch 2 h w"]) -> Float[Tensor, "batch 2 h*2 w*2"]:

@@ -329,10 +329,16 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         seen = screen.seen(portrait)
         scene = self.scene(portrait, expression_reference, face_region)
         with ExitStack() as stack:
+            ahead = stack.enter_context(ThreadPoolExecutor(1)) if self.num_workers > 1 else None
             spread = self._spread(stack)
             segments = self._latents(scene, performed, num_frames, seed, num_steps, guidance, progress, spread)
-            for latents in segments:
-                yield from spread(lambda part: screen.pictures(part, seen), latents.split(DECODED_AT_ONCE))
+            latents = next(segments, None)
+            while latents is not None:
+                # A pool is given all of a segment's pictures now, before the chunks of the next: so no thread idles.
+                pictures = spread(lambda part: screen.pictures(part, seen), latents.split(DECODED_AT_ONCE))
+                upcoming = ahead.submit(next, segments, None) if ahead is not None else None
+                yield from pictures
+                latents = upcoming.result() if upcoming is not None else next(segments, None)
 
     def _latents(
         self,

@@ -185,7 +185,7 @@ class VAIDStage(Stage[VAIDBatch]):
         clips = self._held_out
         index = np.linspace(0, len(clips.corpus) - 1, self.config.validation_clips).astype(int).tolist()
         batch = self._batch(clips, [np.random.default_rng(i) for i in index], index)
-        truth = torch.stack([torch.from_numpy(clips.corpus[i].lip) for i in index])
+        truth = torch.stack([torch.tensor(clips.corpus[i].lip) for i in index])
         heard, half = module.vaid.projector(batch.audio_features), len(index) // 2
         read = ridge(batch.lip_visual[:half].flatten(0, 1), truth[:half].flatten(0, 1))
         r = correlations(read(heard[half:].flatten(0, 1)), truth[half:].flatten(0, 1))
