@@ -18,7 +18,7 @@ import numpy as np
 
 PORTRAIT, SPEECH, OUTPUT = Path("examples/portrait.png"), Path("examples/hello.wav"), Path("build/bench")
 LENGTHS_S = (5, 10, 20, 40)
-LOADED_S, PASSES, SAMPLE_RATE = 20, 5, 16_000
+LOADED_S, PASSES, SAMPLE_RATE = 10, 5, 16_000
 
 
 def main() -> None:

@@ -29,8 +29,10 @@ A coarser grain (a call of several chunks, or several steps) needs no other data
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
@@ -46,8 +48,8 @@ Noise = Callable[[range], Float[Tensor, "frames ..."]]
 Predict = Callable[[Float[Tensor, "calls frames ..."], Float[Tensor, ""], Sequence[range]], Float[Tensor, "..."]]
 """(noisy chunks, their noise level, which frames of the clip each is) -> x0 of the chunks, in the same shape."""
 
-Spread = Callable[..., Iterable]
-"""`map` or its like: a function over a sequence, results in order."""
+Submit = Callable[..., Future]
+"""`submit` of a pool of threads, or its like: (function, arguments) -> the result's future. Begins calls in order."""
 
 Results = Mapping[CallId, Float[Tensor, "_ ..."]]
 """What calls gave: each the frames of its chunk, one step further."""
@@ -70,6 +72,13 @@ def frame_noise(
         generator = np.random.Generator(np.random.Philox(key=key, counter=frame << 192))
         generator.standard_normal(out=row, dtype=np.float32)
     return torch.from_numpy(noise)
+
+
+def at_once(function: Callable, *arguments: object) -> Future:
+    """A `Submit` without threads: the function has run when this returns, and what it raised is raised here."""
+    future: Future = Future()
+    future.set_result(function(*arguments))
+    return future
 
 
 def blend(gather: Gather, results: Results) -> Float[Tensor, "frames ..."]:
@@ -170,7 +179,7 @@ def run(
     batch_calls: int = 1,
     progress: Callable[[Call], None] | None = None,
     resume_after: SegmentResult | None = None,
-    spread: Spread = map,
+    submit: Submit = at_once,
 ) -> Iterator[SegmentResult]:
     """Walk the plan in one process, giving each segment when it is done.
 
@@ -180,9 +189,9 @@ def run(
         sigmas: the plan's `num_steps` noise levels, falling, and a final 0 (`diffusion.sigma_schedule`).
         noise: on the device to work on, in float32.
         batch_calls: how many chunks to stack into one call of `predict`.
-        progress: told of each call when it is done, of `plan.num_calls`.
+        progress: told of each call when it is done, of `plan.num_calls`; by whichever thread, one at a time.
         resume_after: an earlier run's result; this one begins with the next segment.
-        spread: `map`, or that of a pool of threads: the calls of a step do not depend on each other.
+        submit: that of a pool of threads, so that calls which do not depend on each other run side by side.
 
     Raises:
         ValueError: if the levels do not fit the plan.
@@ -194,7 +203,7 @@ def run(
         )
     if batch_calls < 1:
         raise ValueError(f"batch_calls is {batch_calls}; a network call needs at least 1.")
-    return _walk(plan, predict, sigmas, noise, batch_calls, progress, resume_after, spread)
+    return _walk(plan, predict, sigmas, noise, batch_calls, progress, resume_after, submit)
 
 
 def _walk(
@@ -205,11 +214,11 @@ def _walk(
     batch_calls: int,
     progress: Callable[[Call], None] | None,
     resume_after: SegmentResult | None,
-    spread: Spread,
+    submit: Submit,
 ) -> Iterator[SegmentResult]:
     tail = resume_after.frames if resume_after else None
     for segment in plan.segments(resume_after.segment + 1 if resume_after else 0):
-        result = run_segment(segment, tail, predict, sigmas, noise, batch_calls, progress, spread)
+        result = run_segment(segment, tail, predict, sigmas, noise, batch_calls, progress, submit)
         # A copy: whoever gets the frames may change them.
         tail = result.frames[len(result.frames) - len(segment.tail.frames) :].clone()
         yield result
@@ -223,23 +232,30 @@ def run_segment(
     noise: Noise,
     batch_calls: int = 1,
     progress: Callable[[Call], None] | None = None,
-    spread: Spread = map,
+    submit: Submit = at_once,
 ) -> SegmentResult:
     """All steps of one segment; `tail` are final frames of the segment before, None for the first. Otherwise as `run`."""
-    before: dict[CallId, Tensor] = {}
-    for step in range(len(sigmas) - 1):
-        calls = segment.calls_of(step)
-        batches = [calls[first : first + batch_calls] for first in range(0, len(calls), batch_calls)]
+    made: dict[CallId, Future[dict[CallId, Tensor]]] = {}
+    telling = Lock()
 
-        def work(batch: Sequence[Call], results: Results = before) -> dict[CallId, Tensor]:
-            return advance(batch, results, tail, noise, sigmas, predict)
-
-        made: dict[CallId, Tensor] = {}
-        for batch, part in zip(batches, spread(work, batches), strict=True):
-            made |= part
-            if progress:
+    def work(batch: Sequence[Call]) -> dict[CallId, Tensor]:
+        results = {source: made[source].result()[source] for call in batch for source in call.depends_on}
+        advanced = advance(batch, results, tail, noise, sigmas, predict)
+        if progress:
+            with telling:
                 for call in batch:
                     progress(call)
-        before = made
-    frames = finish(segment.result, segment.ease, before, tail)
+        return advanced
+
+    # A step is handed out while the one before it runs, so that no thread idles at its end; older ones are forgotten.
+    steps = [segment.calls_of(step) for step in range(len(sigmas) - 1)]
+    for step, calls in enumerate(steps):
+        for first in range(0, len(calls), batch_calls):
+            batch = calls[first : first + batch_calls]
+            made |= dict.fromkeys((call.id for call in batch), submit(work, batch))
+        wait([made[call.id] for call in steps[step - 1]] if step else ())
+        for call in steps[step - 2] if step > 1 else ():
+            del made[call.id]
+    last = {call.id: made[call.id].result()[call.id] for call in steps[-1]}
+    frames = finish(segment.result, segment.ease, last, tail)
     return SegmentResult(segment.index, segment.result.frames.start, frames)

@@ -32,7 +32,7 @@ from models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder, Wav
 from models.ethd import ETHD
 from models.face_mask import FaceRegion
 from models.log_mel import SAMPLES_PER_FRAME
-from models.long_video import Spread, run
+from models.long_video import at_once, run
 from models.long_video_plan import Call, LongVideoConfig
 from models.performer import PerformanceBlock, Performer, join
 from models.renderer import DECODED_AT_ONCE, Performed, Renderer, Scene, Screen
@@ -282,7 +282,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
                 num_steps,
                 guidance,
                 progress,
-                self._spread(stack),
+                self._pool(stack),
             )
 
     def scene(
@@ -305,13 +305,13 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         if len(waveform) == 0:
             raise ValueError("the waveform is empty; give at least one sample")
 
-    def _spread(self, stack: ExitStack) -> Spread:
-        """Over threads of one PyTorch thread each: two chunks at once are faster than one chunk by two threads."""
+    def _pool(self, stack: ExitStack) -> ThreadPoolExecutor | None:
+        """Threads of one PyTorch thread each: two chunks at once are faster than one chunk by two threads."""
         if self.num_workers == 1:
-            return map
+            return None
         pool = ThreadPoolExecutor(self.num_workers, initializer=partial(torch.set_num_threads, 1))
         stack.callback(pool.shutdown, cancel_futures=True)
-        return pool.map
+        return pool
 
     def _pictures(
         self,
@@ -330,8 +330,9 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         scene = self.scene(portrait, expression_reference, face_region)
         with ExitStack() as stack:
             ahead = stack.enter_context(ThreadPoolExecutor(1)) if self.num_workers > 1 else None
-            spread = self._spread(stack)
-            segments = self._latents(scene, performed, num_frames, seed, num_steps, guidance, progress, spread)
+            pool = self._pool(stack)
+            spread = map if pool is None else pool.map
+            segments = self._latents(scene, performed, num_frames, seed, num_steps, guidance, progress, pool)
             latents = next(segments, None)
             while latents is not None:
                 # A pool is given all of a segment's pictures now, before the chunks of the next: so no thread idles.
@@ -349,7 +350,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         num_steps: int | None,
         guidance: Guidance | None,
         progress: Progress | None,
-        spread: Spread,
+        pool: ThreadPoolExecutor | None,
     ) -> Iterator[Float[Tensor, "frames channels h w"]]:
         renderer = self.renderer
         plan = renderer.plan(num_frames, num_steps)
@@ -369,7 +370,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             renderer.noise(scene, seed),
             batch_calls=self.chunks_at_once,
             progress=told,
-            spread=spread,
+            submit=at_once if pool is None else pool.submit,
         )
         for segment in segments:
             yield segment.frames

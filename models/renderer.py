@@ -159,8 +159,8 @@ class Screen:
     ) -> UInt8[Tensor, "frames height width 3"]:
         """Consecutive frames as pictures, on the CPU; at most `DECODED_AT_ONCE`, since the decoder's memory is large."""
         latents = latents.to(self.vae.device, self.vae.dtype).contiguous(memory_format=torch.channels_last)
-        images = self._codec.decode(latents, seen)
-        return ((images.float() + 1) * 127.5).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu()
+        images = self._codec.decode(latents, seen).float()
+        return images.add_(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
     def _picture(self, portrait: Float[Tensor, "3 height width"]) -> Float[Tensor, "1 3 height width"]:
         picture = portrait.to(self.vae.device, self.vae.dtype)[None]

@@ -5,6 +5,8 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Literal
 
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.diffusion import euler_step, sigma_schedule, svd_scheduler
-from models.long_video import advance, blend, finish, frame_noise, gather_input, run
+from models.long_video import advance, at_once, blend, finish, frame_noise, gather_input, run
 from models.long_video_plan import Call, CallId, LongVideoConfig, LongVideoPlan, SegmentPlan
 
 SHAPE = (2, 3)
@@ -258,6 +260,34 @@ def test_pinned_frames_are_the_last_segments_at_every_level(plan: LongVideoPlan)
         if call.pinned:
             final = clip[call.pinned.start : call.pinned.stop]
             torch.testing.assert_close(x[: len(call.pinned)], final + sigma * noise(call.pinned))
+
+
+@given(plan=plans, num_threads=st.integers(1, 4), batch_calls=st.integers(1, 3))
+@running
+def test_threads_change_nothing(plan: LongVideoPlan, num_threads: int, batch_calls: int) -> None:
+    calls: list[Call] = []
+    with ThreadPoolExecutor(num_threads) as pool:
+        clip = chunked(plan, submit=pool.submit, batch_calls=batch_calls, progress=calls.append)
+    torch.testing.assert_close(clip, chunked(plan, batch_calls=batch_calls), rtol=0, atol=0)
+    assert sorted(call.id for call in calls) == [call.id for segment in plan.segments() for call in segment.calls]
+
+
+@pytest.mark.parametrize("num_threads", [0, 1, 3])
+def test_what_a_call_raises_ends_the_run(num_threads: int) -> None:
+    plan = LongVideoPlan(LongVideoConfig(4, 3, 0, "overlap", overlap_frames=2), 30, 3)
+    num_begun = 0
+
+    def failing(x: Tensor, sigma: Tensor, frames: Sequence[range]) -> Tensor:
+        nonlocal num_begun
+        num_begun += 1
+        if frames[0].start == 4:
+            raise ArithmeticError("no more memory")
+        return mixing(x, sigma, frames)
+
+    with ExitStack() as stack, pytest.raises(ArithmeticError, match="no more memory"):
+        pool = stack.enter_context(ThreadPoolExecutor(num_threads)) if num_threads else None
+        chunked(plan, failing, submit=pool.submit if pool else at_once)
+    assert num_begun < plan.num_calls / 2
 
 
 def run_in_any_order(plan: LongVideoPlan, order: random.Random) -> Tensor:
