@@ -135,7 +135,14 @@ def test_every_call_is_used_and_counted(plan: LongVideoPlan) -> None:
     calls = [call for segment in segments for call in segment.calls]
     used = set().union(*(call.depends_on for call in calls), *(segment.result.depends_on for segment in segments))
     ids = [call.id for call in calls]
-    assert used == set(ids)
+    # A free segment's first call of the last step may give nothing but repeated frames: then it is there for the easing.
+    for_easing = {
+        call.id
+        for segment in segments
+        for call in segment.calls_of(plan.num_steps - 1)[:1]
+        if call.frames.start < segment.result.frames.start and not segment.pinned
+    }
+    assert used <= set(ids) <= used | for_easing
     assert ids == sorted(set(ids))
     assert plan.num_calls == len(ids)
 
