@@ -158,6 +158,7 @@ def compare(length_s: int, threads: int) -> None:
 
     torch.set_num_threads(threads)
     pipeline = load_pipeline(find_checkpoint(None))
+    assert pipeline.num_workers == threads
     picture = load_image(PORTRAIT)
     crop = crop_portrait(picture, choose_face(picture, None, "portrait"), pipeline.image_size).image
     portrait = torch.from_numpy(crop).permute(2, 0, 1) / 127.5 - 1
@@ -243,7 +244,7 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, nargs="*", default=[1, 2, 4, 8])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--length", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=["simulate", "compare"])
     given = parser.parse_args()
     parts: dict[str, Callable[[], None]] = {

@@ -111,7 +111,8 @@ class ServingConfig(_Config):
         artifacts: fsspec URL of the artifact store, or a folder (None: one in `data`).
         retention_s: how long finished videos are kept.
         device: "cpu" or "cuda".
-        threads: PyTorch's, in each replica that computes.
+        threads: of each replica that computes. On a CPU, ETHD and the decoder give each call one and run as many calls side
+            by side; V-AID, and every replica on a GPU, gives them all to PyTorch.
         chunks_at_once: chunks that an ETHD replica stacks into one call of the network: for a GPU.
     """
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from actors.serving.artifacts import ArtifactStore
 from actors.serving.job_files import JobFiles, live_portrait
 from actors.serving.messages import ChunkData, FinishCall, Finished, LiveFinishCall, LiveFinished, LivePortrait
-from actors.serving.replica import ComputeThread
+from actors.serving.replica import ComputeThreads
 from media.fragments import ClipAudio, fragment, init_segment
 from media.provenance import Provenance
 from models.autoencoder import PortraitFeatures
@@ -123,23 +123,23 @@ class DecoderReplica:
     def __init__(
         self, checkpoint: str, artifacts: str, model: str, software: str, device: str = "cpu", threads: int = 1
     ) -> None:
-        self._thread = ComputeThread(threads)
+        self._threads = ComputeThreads.of_chunks(threads, device)
         pipeline = load_pipeline(Path(checkpoint), device, parts=("vae",))
         self._artifacts = ArtifactStore(artifacts)
         self._worker = DecoderWorker(Screen(pipeline.vae), self._artifacts, model, software)
 
     async def finish(self, call: FinishCall, *data: ChunkData) -> Finished:
         """Decode, encode and store a segment."""
-        return await self._thread.run(self._worker.finish, call, data)
+        return await self._threads.run(self._worker.finish, call, data)
 
     async def finish_live(self, call: LiveFinishCall, *data: ChunkData) -> LiveFinished:
         """The fragment of a live call's segment."""
-        return await self._thread.run(self._worker.finish_live, call, data)
+        return await self._threads.run(self._worker.finish_live, call, data)
 
     async def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
         """Make the finished file of the fragments; gives its path."""
-        return await self._thread.run(self._worker.assemble, job_id, fragments)
+        return await self._threads.run(self._worker.assemble, job_id, fragments)
 
     async def check_health(self) -> None:
         """Raises if computing has not come to an end for long."""
-        self._thread.check()
+        self._threads.check()

@@ -15,7 +15,7 @@ from torch import Tensor
 from actors.serving.artifacts import ArtifactStore
 from actors.serving.job_files import JobFiles, live_portrait
 from actors.serving.messages import BlockData, ChunkData, LivePortrait, Receipt, RenderCall
-from actors.serving.replica import ComputeThread, worker_name
+from actors.serving.replica import ComputeThreads, worker_name
 from actors.serving.vaid import as_block
 from models.diffusion import Guidance, euler_step
 from models.ethd import Conditions
@@ -128,25 +128,29 @@ class _Waiting:
 class ETHDReplica:
     """The deployment: `render` yields the chunks, which stay in the object store, and then their receipt.
 
-    Calls that wait while one computes go next, together where `chunks_at_once` allows it. One that was cancelled
+    Calls that wait while others compute go next, together where `chunks_at_once` allows it. One that was cancelled
     meanwhile is left out, so a cancelled video frees the replica after the step that it is in.
+
+    Args:
+        threads: on a CPU, calls that compute side by side, each with one of PyTorch's threads.
     """
 
     def __init__(
         self, checkpoint: str, artifacts: str, device: str = "cpu", threads: int = 1, chunks_at_once: int = 1
     ) -> None:
-        self._thread = ComputeThread(threads)
+        self._threads = ComputeThreads.of_chunks(threads, device)
         pipeline = load_pipeline(Path(checkpoint), device, parts=("ethd", "scheduler", "vae"))
         self._worker = ETHDWorker(pipeline.renderer, Screen(pipeline.vae), ArtifactStore(artifacts), chunks_at_once)
         self._waiting: list[_Waiting] = []
-        self._runner: asyncio.Task[None] | None = None
+        self._runners: list[asyncio.Task[None]] = []
 
     async def render(self, call: RenderCall, *data: BlockData | ChunkData) -> AsyncGenerator[ChunkData | Receipt, None]:
         """The call's chunks, one step on."""
         waiting = _Waiting(call, data, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        if self._runner is None or self._runner.done():
-            self._runner = asyncio.create_task(self._run())
+        self._runners = [runner for runner in self._runners if not runner.done()]
+        if len(self._runners) < self._threads.at_once:
+            self._runners.append(asyncio.create_task(self._run()))
         try:
             chunks, receipt = await waiting.answer
         finally:
@@ -156,13 +160,13 @@ class ETHDReplica:
 
     async def check_health(self) -> None:
         """Raises if computing has not come to an end for long."""
-        self._thread.check()
+        self._threads.check()
 
     async def _run(self) -> None:
         while batch := self._next_batch():
             start = time.perf_counter()
             try:
-                made = await self._thread.run(self._worker.render, [(one.call, one.data) for one in batch])
+                made = await self._threads.run(self._worker.render, [(one.call, one.data) for one in batch])
             except Exception as error:  # noqa: BLE001 whatever it was, it is the callers'
                 for one in batch:
                     if not one.answer.done():

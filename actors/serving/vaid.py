@@ -15,7 +15,7 @@ from actors.errors import ServingError
 from actors.serving.artifacts import ArtifactStore
 from actors.serving.job_files import JobFiles, SpokenSpeech, live_portrait
 from actors.serving.messages import BlockData, LiveCue, LivePerformCall, LivePortrait, PerformCall, Receipt
-from actors.serving.replica import ComputeThread, worker_name
+from actors.serving.replica import ComputeThreads, worker_name
 from actors.serving.requests import VideoRequest, light_source
 from media.errors import InputError
 from models.emotion import (
@@ -123,7 +123,7 @@ class VAIDReplica:
     """The deployment: `perform` yields the block, which stays in the object store, and then its receipt."""
 
     def __init__(self, checkpoint: str, artifacts: str, device: str = "cpu", threads: int = 1) -> None:
-        self._thread = ComputeThread(threads)
+        self._threads = ComputeThreads(threads)
         pipeline = load_pipeline(
             Path(checkpoint),
             device,
@@ -134,7 +134,7 @@ class VAIDReplica:
     async def perform(self, call: PerformCall, *before: BlockData) -> AsyncGenerator[BlockData | Receipt, None]:
         """Block `call.block`; the block before it goes along but for the first."""
         start = time.perf_counter()
-        yield await self._thread.run(self._worker.perform, call, before[0] if before else None)
+        yield await self._threads.run(self._worker.perform, call, before[0] if before else None)
         yield Receipt(worker_name(), time.perf_counter() - start)
 
     async def perform_live(
@@ -142,9 +142,9 @@ class VAIDReplica:
     ) -> AsyncGenerator[BlockData | Receipt, None]:
         """The same of a clip that is being spoken."""
         start = time.perf_counter()
-        yield await self._thread.run(self._worker.perform_live, call, before[0] if before else None)
+        yield await self._threads.run(self._worker.perform_live, call, before[0] if before else None)
         yield Receipt(worker_name(), time.perf_counter() - start)
 
     async def check_health(self) -> None:
         """Raises if computing has not come to an end for long."""
-        self._thread.check()
+        self._threads.check()
