@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -12,10 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from actors.serving import logs, tracing
 from actors.serving.artifacts import ArtifactStore
 from actors.serving.job_files import JobFiles, live_portrait
 from actors.serving.messages import BlockData, ChunkData, LivePortrait, Receipt, RenderCall
-from actors.serving.replica import ComputeThread, worker_name
+from actors.serving.replica import ComputeThread, start_replica, worker_name
 from actors.serving.vaid import as_block
 from models.diffusion import Guidance, euler_step
 from models.ethd import Conditions
@@ -27,6 +30,8 @@ from models.pipeline import load_pipeline
 from models.renderer import Renderer, Scene, Screen, stack
 
 LATENTS_KEPT = 16
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,7 @@ class ETHDReplica:
     def __init__(
         self, checkpoint: str, artifacts: str, device: str = "cpu", threads: int = 1, chunks_at_once: int = 1
     ) -> None:
+        start_replica("ETHD")
         self._thread = ComputeThread(threads)
         pipeline = load_pipeline(Path(checkpoint), device, parts=("ethd", "scheduler", "vae"))
         self._worker = ETHDWorker(pipeline.renderer, Screen(pipeline.vae), ArtifactStore(artifacts), chunks_at_once)
@@ -143,14 +149,22 @@ class ETHDReplica:
 
     async def render(self, call: RenderCall, *data: BlockData | ChunkData) -> AsyncGenerator[ChunkData | Receipt, None]:
         """The call's chunks, one step on."""
+        logs.about(call.job_id)
         waiting = _Waiting(call, data, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._runner is None or self._runner.done():
-            self._runner = asyncio.create_task(self._run())
+            # It works for whoever comes, not for the video that woke it: neither its logs nor its trace.
+            self._runner = asyncio.create_task(self._run(), context=contextvars.Context())
+        at = {"video_id": call.job_id, "segment": call.calls[0].id.segment, "step": call.calls[0].id.step}
         try:
-            chunks, receipt = await waiting.answer
+            with tracing.span("ETHD", call.trace, kind=tracing.SpanKind.SERVER, chunks=len(call.calls), **at) as span:
+                chunks, receipt = await waiting.answer
+                span.set_attributes({"computed_s": receipt.seconds, "chunks_together": receipt.num_chunks})
         finally:
             waiting.answer.cancel()
+        log.debug(
+            "step %d of segment %d: %.3f s for %d chunks", at["step"], at["segment"], receipt.seconds, len(call.calls)
+        )
         yield chunks
         yield receipt
 

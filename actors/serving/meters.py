@@ -9,7 +9,7 @@ No label has values that a client could make up.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from ray.serve import metrics as serve_metrics
@@ -110,13 +110,13 @@ class InRay:
     """Numbers of a replica, which Ray exports with application, deployment and replica as further labels."""
 
     def counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counts:
-        return _RayCounter(serve_metrics.Counter(name, text, tag_keys=labels), labels)
+        return _RayCounter(serve_metrics.Counter(name, text, _tags(labels)), labels)
 
     def gauge(self, name: str, text: str) -> Counts:
         return _RayGauge(serve_metrics.Gauge(name, text))
 
     def histogram(self, name: str, text: str, labels: tuple[str, ...], bounds: Sequence[float]) -> Times:
-        return _RayHistogram(serve_metrics.Histogram(name, text, boundaries=list(bounds), tag_keys=labels), labels)
+        return _RayHistogram(serve_metrics.Histogram(name, text, list(bounds), _tags(labels)), labels)
 
 
 class _Local:
@@ -158,3 +158,7 @@ class _RayHistogram:
 
     def observe(self, value: float, *labels: str) -> None:
         self._metric.observe(value, tags=dict(zip(self._labels, labels, strict=True)))
+
+
+def _tags(labels: tuple[str, ...]) -> Any:
+    return labels  # Serve's annotation says that there is one
