@@ -21,10 +21,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from media.errors import EmotiveTalkError
 
-__all__ = ["Span", "SpanKind", "begin", "configure", "end", "fail", "is_wanted", "span", "trace_id", "traceparent"]
-
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 HEADER = "traceparent"
+ERROR = Status(StatusCode.ERROR)
+NOTHING: Span = trace.INVALID_SPAN  # takes everything and keeps nothing
 
 Attribute = str | int | float | bool
 Parent = str | Span | None
