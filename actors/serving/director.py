@@ -128,7 +128,7 @@ class Director:
 
     def _note_wait(self, job: Job) -> None:
         """How long the job was queued, when it is begun for the first time."""
-        if job.attempt == 1 and job.started_at is not None:
+        if job.fence == 1 and job.started_at is not None:  # an attempt that is given back does not count
             self._meters.job_queue.observe(max(0.0, job.started_at - job.created_at))
             queued = tracing.begin("queue", job.traceparent, start_s=job.created_at, video_id=job.job_id)
             tracing.end(queued, max(job.created_at, job.started_at))
