@@ -62,7 +62,8 @@ def http_app(
     """
     registry = CollectorRegistry()
     meters = meters or Meters(InRegistry(registry))
-    app = FastAPI(title="EmotiveTalk", version=version, redoc_url=None)
+    # FastAPI's own spans would be beside ours (`Edge`), and one for each poll.
+    app = FastAPI(title="EmotiveTalk", version=version, redoc_url=None, telemetry={"tracing": False})
     app.state.service_provider = service_provider
     app.state.meters = meters
     app.openapi = lambda: openapi.document(app)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -146,7 +147,8 @@ class Spans:
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Spans:
-    """Record this process's spans until the test ends."""
+    """Record this process's spans until the test ends, whosever they are."""
     spans = Spans()
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", spans.provider)  # a process can set it once only
     monkeypatch.setattr(tracing, "_tracer", spans.provider.get_tracer("test"))
     return spans
