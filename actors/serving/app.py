@@ -46,6 +46,7 @@ from media.errors import InputError
 from models.emotion import FRAME_RATE_HZ
 
 SWEEP_S = 60.0
+GAUGES_S = 5.0
 STUCK_AFTER_S = 60.0
 
 # Replicas take more calls than they compute, so that arguments arrive meanwhile; the director bounds how many.
@@ -139,7 +140,7 @@ class GatewayReplica:
         if self._chores:
             return
         config = self._config
-        self._chores = [asyncio.create_task(self._sweep())]
+        self._chores = [asyncio.create_task(self._sweep()), asyncio.create_task(self._say_gauges())]
         if config.gateway.secret() is not None:  # without one no webhooks are taken
             sender = WebhookSender(self._jobs, config.gateway, self._service.model.name)
             self._chores.append(asyncio.create_task(sender.run()))
@@ -190,6 +191,11 @@ class GatewayReplica:
             except Exception:
                 log.exception("sweeping failed; it is tried again")
             await asyncio.sleep(SWEEP_S)
+
+    async def _say_gauges(self) -> None:
+        while True:
+            self._meters.say_again()
+            await asyncio.sleep(GAUGES_S)
 
     async def __del__(self) -> None:
         """Serve calls this before it stops the replica."""

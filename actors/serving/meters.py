@@ -89,6 +89,11 @@ class Meters:
         )
         self.jobs_ended = make.counter("emotivetalk_jobs_ended", "Videos that were rendered, or failed", ("status",))
 
+    def say_again(self) -> None:
+        """Set the gauges to what they are: Ray forgets those that nobody sets for a while (20 s in Ray 2.60)."""
+        for gauge in (self.http_open, self.live_sessions):
+            gauge.add(0)
+
 
 class InRegistry:
     """Numbers in a registry of prometheus_client."""
@@ -145,7 +150,6 @@ class _RayCounter:
 class _RayGauge:
     def __init__(self, metric: serve_metrics.Gauge) -> None:
         self._metric, self._level = metric, 0.0
-        self.add(0.0)  # so that it is there before the first event
 
     def add(self, amount: float, *labels: str) -> None:
         self._level += amount

@@ -45,8 +45,8 @@ class ComputeThread:
 
         It computes in the caller's context: what it logs is about the caller's video.
         """
-        call = partial(contextvars.copy_context().run, self._timed, partial(function, *args, **kwargs))
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        context, call = contextvars.copy_context(), partial(self._timed, partial(function, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: context.run(call))
 
     def check(self) -> None:
         """Raises ServingError if a call has been running for too long."""

@@ -73,6 +73,7 @@ def test_ray_takes_them_all() -> None:
     meters.http_requests.add(1, "GET", "/v1/videos", "200")
     meters.live_sessions.add(1)
     meters.live_sessions.add(-1)
+    meters.say_again()
     meters.call_seconds.observe(0.06, "ethd", "job")
     with pytest.raises(ValueError, match="shorter"):
         meters.call_seconds.observe(0.06, "ethd")
