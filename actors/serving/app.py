@@ -34,8 +34,9 @@ from actors.serving.gateway.http import http_app
 from actors.serving.jobs import JobStore
 from actors.serving.live import LiveLimits
 from actors.serving.live_engine import LiveRenderer
+from actors.serving.meters import InRay, Meters
 from actors.serving.plans import CheckpointPlans
-from actors.serving.replica import log_with_serve, worker_name
+from actors.serving.replica import start_replica, worker_name
 from actors.serving.service import ServedModel, VideoService
 from actors.serving.stages import ServeStages
 from actors.serving.vaid import VAIDReplica
@@ -45,6 +46,7 @@ from media.errors import InputError
 from models.emotion import FRAME_RATE_HZ
 
 SWEEP_S = 60.0
+GAUGES_S = 5.0
 STUCK_AFTER_S = 60.0
 
 # Replicas take more calls than they compute, so that arguments arrive meanwhile; the director bounds how many.
@@ -83,12 +85,12 @@ class DirectorReplica:
         ethd: DeploymentHandle,
         decoder: DeploymentHandle,
     ) -> None:
-        log_with_serve()
-        settings = config.director
+        start_replica("director")
+        settings, meters = config.director, Meters(InRay())
         self._jobs = job_store(config)
-        stages = ServeStages(vaid, ethd, decoder, settings.call_attempts, slots=settings.calls_in_flight)
+        stages = ServeStages(vaid, ethd, decoder, settings.call_attempts, slots=settings.calls_in_flight, meters=meters)
         worker = f"{worker_name()}:{uuid.uuid4().hex[:8]}"
-        self._director = Director(self._jobs, stages, CheckpointPlans(Path(checkpoint)), settings, worker)
+        self._director = Director(self._jobs, stages, CheckpointPlans(Path(checkpoint)), settings, worker, meters)
         self._running: asyncio.Task[None] | None = None
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -124,8 +126,8 @@ class GatewayReplica:
         ethd: DeploymentHandle,
         decoder: DeploymentHandle,
     ) -> None:
-        log_with_serve()
-        self._config = config
+        start_replica("gateway")
+        self._config, self._meters = config, Meters(InRay())
         self._plans = CheckpointPlans(Path(checkpoint))
         self._handles = (vaid, ethd, decoder)
         self._jobs = job_store(config)
@@ -138,7 +140,7 @@ class GatewayReplica:
         if self._chores:
             return
         config = self._config
-        self._chores = [asyncio.create_task(self._sweep())]
+        self._chores = [asyncio.create_task(self._sweep()), asyncio.create_task(self._say_gauges())]
         if config.gateway.secret() is not None:  # without one no webhooks are taken
             sender = WebhookSender(self._jobs, config.gateway, self._service.model.name)
             self._chores.append(asyncio.create_task(sender.run()))
@@ -155,23 +157,25 @@ class GatewayReplica:
                 tls=tls,
                 live=self._live_renderer() if live.max_calls else None,
                 live_limits=LiveLimits(live.buffer_s, live.clip_s, live.idle_s),
+                meters=self._meters,
             )
 
     def _live_renderer(self) -> LiveRenderer:
         live = self._config.live
         calls = live.max_calls * live.ethd_in_flight
-        stages = ServeStages(*self._handles, live.call_attempts, slots=calls)
+        stages = ServeStages(*self._handles, live.call_attempts, slots=calls, meters=self._meters)
         make_plan = partial(
             self._plans.live,
             math.ceil(live.clip_s * FRAME_RATE_HZ),
             segment_chunks=live.segment_chunks,
             look_ahead_frames=live.look_ahead_frames,
         )
-        return LiveRenderer(stages, make_plan, self._service.prepare_portrait, self._service.model, _software(), live)
+        service = self._service
+        return LiveRenderer(stages, make_plan, service.prepare_portrait, service.model, _software(), live, self._meters)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The HTTP application; Serve asks for it once the replica is made."""
-        return http_app(lambda: self._service, self._config.gateway, _version())
+        return http_app(lambda: self._service, self._config.gateway, _version(), self._meters)
 
     async def check_health(self) -> None:
         """Raises if the job store does not answer, or a chore has ended."""
@@ -187,6 +191,11 @@ class GatewayReplica:
             except Exception:
                 log.exception("sweeping failed; it is tried again")
             await asyncio.sleep(SWEEP_S)
+
+    async def _say_gauges(self) -> None:
+        while True:
+            self._meters.say_again()
+            await asyncio.sleep(GAUGES_S)
 
     async def __del__(self) -> None:
         """Serve calls this before it stops the replica."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from actors.serving import logs, tracing
 from actors.serving.artifacts import ArtifactStore
 from actors.serving.job_files import JobFiles, live_portrait
 from actors.serving.messages import ChunkData, FinishCall, Finished, LiveFinishCall, LiveFinished, LivePortrait
-from actors.serving.replica import ComputeThreads
+from actors.serving.replica import ComputeThreads, start_replica
 from media.fragments import ClipAudio, fragment, init_segment
 from media.provenance import Provenance
 from models.autoencoder import PortraitFeatures
@@ -27,6 +29,8 @@ from models.renderer import DECODED_AT_ONCE, Screen
 
 PORTRAITS_KEPT = 16
 COPIED_AT_ONCE = 1 << 20
+
+log = logging.getLogger(__name__)
 
 
 class DecoderWorker:
@@ -47,20 +51,15 @@ class DecoderWorker:
         files, start = JobFiles(self._artifacts, call.job_id), time.perf_counter()
         results = _results(data)
         tail_path = None
-        if call.tail.sources:
-            tail_path = files.tail(call.index, call.fence)
-            files.write_tail(tail_path, blend(call.tail, results))
-        latents = finish(call.result, call.ease, results, self._before(call, results))
-        frames = self._pictures(latents, self._seen(call.job_id, None))
+        with tracing.span("decode"):
+            if call.tail.sources:
+                tail_path = files.tail(call.index, call.fence)
+                files.write_tail(tail_path, blend(call.tail, results))
+            latents = finish(call.result, call.ease, results, self._before(call, results))
+            frames = self._pictures(latents, self._seen(call.job_id, None))
         decoded = time.perf_counter()
-        is_last = call.result.frames.stop == call.num_frames
-        with self._artifacts.local(files.audio) as path, ClipAudio(path) as audio:
-            made = fragment(frames, call.result.frames.start, audio, is_last=is_last, sequence=call.index)
-        if call.index == 0:
-            tags = Provenance(self._model, call.request.seed, self._software).tags()
-            self._artifacts.write(files.init, init_segment(frames.shape[2], frames.shape[1], tags=tags))
-        path = files.fragment(call.index, call.fence)
-        self._artifacts.write(path, made)
+        with tracing.span("mux"):
+            path, made = self._store(call, files, frames)
         timings = {"decode": decoded - start, "mux": time.perf_counter() - decoded}
         return Finished(
             call.index,
@@ -73,15 +72,30 @@ class DecoderWorker:
             timings,
         )
 
+    def _store(self, call: FinishCall, files: JobFiles, frames: np.ndarray) -> tuple[str, bytes]:
+        """Encode a segment's pictures and write the fragment, with the file's head if it is the first."""
+        is_last = call.result.frames.stop == call.num_frames
+        with self._artifacts.local(files.audio) as audio_path, ClipAudio(audio_path) as audio:
+            made = fragment(frames, call.result.frames.start, audio, is_last=is_last, sequence=call.index)
+        if call.index == 0:
+            tags = Provenance(self._model, call.request.seed, self._software).tags()
+            self._artifacts.write(files.init, init_segment(frames.shape[2], frames.shape[1], tags=tags))
+        path = files.fragment(call.index, call.fence)
+        self._artifacts.write(path, made)
+        return path, made
+
     def finish_live(self, call: LiveFinishCall, data: Sequence[ChunkData]) -> LiveFinished:
         """Decode and encode a live call's segment; nothing is stored."""
-        results = _results(data)
-        before = None if call.before is None else blend(call.before, results)
-        latents = finish(call.result, call.ease, results, before)
-        frames = self._pictures(latents[: call.num_frames], self._seen(call.live_id, call.portrait))
-        start = call.result.frames.start
-        made = fragment(frames, start, call.sound, is_last=call.is_last, sequence=call.index)
-        return LiveFinished(call.index, start, len(frames), made)
+        results, start = _results(data), time.perf_counter()
+        with tracing.span("decode"):
+            before = None if call.before is None else blend(call.before, results)
+            latents = finish(call.result, call.ease, results, before)
+            frames = self._pictures(latents[: call.num_frames], self._seen(call.live_id, call.portrait))
+        decoded, first = time.perf_counter(), call.result.frames.start
+        with tracing.span("mux"):
+            made = fragment(frames, first, call.sound, is_last=call.is_last, sequence=call.index)
+        timings = {"decode": decoded - start, "mux": time.perf_counter() - decoded}
+        return LiveFinished(call.index, first, len(frames), made, timings)
 
     def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
         """Head and fragments as one file in the artifact store; gives its path."""
@@ -123,6 +137,7 @@ class DecoderReplica:
     def __init__(
         self, checkpoint: str, artifacts: str, model: str, software: str, device: str = "cpu", threads: int = 1
     ) -> None:
+        start_replica("decoder")
         self._threads = ComputeThreads.of_chunks(threads, device)
         pipeline = load_pipeline(Path(checkpoint), device, parts=("vae",))
         self._artifacts = ArtifactStore(artifacts)
@@ -130,15 +145,34 @@ class DecoderReplica:
 
     async def finish(self, call: FinishCall, *data: ChunkData) -> Finished:
         """Decode, encode and store a segment."""
-        return await self._threads.run(self._worker.finish, call, data)
+        logs.about(call.job_id)
+        with tracing.span(
+            "decoder", call.trace, kind=tracing.SpanKind.SERVER, video_id=call.job_id, segment=call.index
+        ):
+            made = await self._threads.run(self._worker.finish, call, data)
+        log.info(
+            "segment %d is stored: %d frames, %d bytes, %s", made.index, made.num_frames, made.num_bytes, made.timings
+        )
+        return made
 
     async def finish_live(self, call: LiveFinishCall, *data: ChunkData) -> LiveFinished:
         """The fragment of a live call's segment."""
-        return await self._threads.run(self._worker.finish_live, call, data)
+        logs.about(call.live_id)
+        with tracing.span(
+            "decoder", call.trace, kind=tracing.SpanKind.SERVER, video_id=call.live_id, segment=call.index
+        ):
+            made = await self._threads.run(self._worker.finish_live, call, data)
+        log.debug(
+            "segment %d is made: %d frames, %d bytes, %s", made.index, made.num_frames, len(made.data), made.timings
+        )
+        return made
 
     async def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
         """Make the finished file of the fragments; gives its path."""
-        return await self._threads.run(self._worker.assemble, job_id, fragments)
+        logs.about(job_id)
+        path = await self._threads.run(self._worker.assemble, job_id, fragments)
+        log.info("the file of %d fragments is stored", len(fragments))
+        return path
 
     async def check_health(self) -> None:
         """Raises if computing has not come to an end for long."""

@@ -12,20 +12,23 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
 from actors.errors import FencedError
+from actors.serving import logs, tracing
 from actors.serving.config import DirectorSettings
 from actors.serving.graph import Kind, RenderGraph, Task
 from actors.serving.job_records import Claim, Job, JobError, JobStatus, Segment
 from actors.serving.jobs import JobStore
 from actors.serving.messages import FinishCall, Finished, PerformCall, Receipt, RenderCall
+from actors.serving.meters import Meters
 from actors.serving.requests import VideoRequest
 from actors.serving.stages import LostResultError, Made, Stages
 from media.errors import EmotiveTalkError
+from models.emotion import FRAME_RATE_HZ
 from models.long_video_plan import LongVideoPlan
 
 log = logging.getLogger(__name__)
@@ -39,11 +42,21 @@ class Director:
 
     Args:
         worker: who claims: unique among directors.
+        meters: where stages, waits and ends are counted; None: nowhere.
     """
 
-    def __init__(self, jobs: JobStore, stages: Stages, plans: Plans, settings: DirectorSettings, worker: str) -> None:
+    def __init__(
+        self,
+        jobs: JobStore,
+        stages: Stages,
+        plans: Plans,
+        settings: DirectorSettings,
+        worker: str,
+        meters: Meters | None = None,
+    ) -> None:
         self._jobs, self._stages, self._plans = jobs, stages, plans
         self._settings, self._worker = settings, worker
+        self._meters = meters or Meters()
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._woken = asyncio.Event()
@@ -98,30 +111,53 @@ class Director:
             await asyncio.wait_for(self._woken.wait(), self._settings.poll_s)
 
     async def _drive(self, claim: Claim) -> None:
-        """One job, to its end or until somebody else has it."""
-        job_id = claim.job.job_id
-        say = partial(log.info, extra={"job_id": job_id})
-        say("job begun: attempt %d from segment %d", claim.job.attempt, claim.job.next_segment)
+        """One job, to its end or until somebody else has it: a span of the trace that the job's row names."""
+        job = claim.job
+        logs.about(job.job_id)
+        self._note_wait(job)
+        with tracing.span(
+            "render",
+            job.traceparent,
+            kind=tracing.SpanKind.CONSUMER,
+            video_id=job.job_id,
+            attempt=job.attempt,
+            first_segment=job.next_segment,
+            num_frames=job.num_frames,
+        ) as span:
+            await self._drive_within(claim, span)
+
+    def _note_wait(self, job: Job) -> None:
+        """How long the job was queued, when it is begun for the first time."""
+        if job.fence == 1 and job.started_at is not None:  # an attempt that is given back does not count
+            self._meters.job_queue.observe(max(0.0, job.started_at - job.created_at))
+            queued = tracing.begin("queue", job.traceparent, start_s=job.created_at, video_id=job.job_id)
+            tracing.end(queued, max(job.created_at, job.started_at))
+
+    async def _drive_within(self, claim: Claim, span: tracing.Span) -> None:
+        log.info("job begun: attempt %d from segment %d", claim.job.attempt, claim.job.next_segment)
         work = asyncio.create_task(self._render(claim))
         watch = asyncio.create_task(self._keep(claim))
         try:
             await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 await work
-                say("job completed")
+                log.info("job completed")
             else:
                 await watch
         except FencedError as error:
-            say("job left: %s", error)
+            log.info("job left: %s", error)
+            tracing.fail(span, error)
         except EmotiveTalkError as error:
-            say("job failed: %s", error)
+            log.info("job failed: %s", error)
+            tracing.fail(span, error)
             await self._fail(claim, JobError(error.code, str(error)))
         except asyncio.CancelledError:
-            say("job given back")
+            log.info("job given back")
             await asyncio.shield(asyncio.to_thread(_quietly, self._jobs.release, claim))
             raise
         except Exception as error:
-            log.exception("job failed", extra={"job_id": job_id})
+            log.exception("job failed")
+            tracing.fail(span, error)
             said = f"rendering failed: {type(error).__name__}. Try again; if it persists, ask the operator."
             await self._fail(claim, JobError("internal", said))
         finally:
@@ -130,7 +166,8 @@ class Director:
             await asyncio.gather(work, watch, return_exceptions=True)
 
     async def _fail(self, claim: Claim, error: JobError) -> None:
-        await asyncio.to_thread(_quietly, partial(self._jobs.fail, error=error), claim)
+        if await asyncio.to_thread(_quietly, partial(self._jobs.fail, error=error), claim):
+            self._meters.jobs_ended.add(1, JobStatus.FAILED.value)
 
     async def _keep(self, claim: Claim) -> None:
         """Keeps the claim; raises FencedError as soon as it is lost, by cancelling above all."""
@@ -155,10 +192,23 @@ class Director:
             except LostResultError as error:
                 if attempt == self._settings.attempts:
                     raise
-                log.warning("results lost, begun anew: %s", error, extra={"job_id": job.job_id})
+                log.warning("results lost, begun anew: %s", error)
         fragments = [segment.path for segment in await asyncio.to_thread(self._jobs.segments, job.job_id)]
-        path = await self._stages.assemble(job.job_id, fragments)
-        await asyncio.to_thread(self._jobs.complete, claim, path)
+        with self._timed("assemble"):
+            path = await self._stages.assemble(job.job_id, fragments)
+        ended = await asyncio.to_thread(self._jobs.complete, claim, path)
+        self._meters.jobs_ended.add(1, JobStatus.COMPLETED.value)
+        if ended.started_at is not None and ended.completed_at is not None:
+            rendering_s = ended.completed_at - ended.started_at
+            self._meters.job_realtime_factor.observe(rendering_s * FRAME_RATE_HZ / job.num_frames)
+
+    @contextmanager
+    def _timed(self, stage: str, parent: tracing.Span | None = None) -> Iterator[None]:
+        """What this process itself waits for, as a span and in the meters."""
+        start = time.perf_counter()
+        with tracing.span(stage, parent):
+            yield
+        self._meters.call_seconds.observe(time.perf_counter() - start, stage, "job")
 
     def _chunks_per_call(self) -> int:
         """The grain: calls that last long against what a call costs, but not so long that replicas run dry."""
@@ -198,7 +248,7 @@ class _Walk:
         self._finished: dict[int, Finished] = {}
         self._spent: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         self._in_flight: Counter[Kind] = Counter()
-        self._begun_at = time.time()
+        self._spans: dict[int, tracing.Span] = {}  # of the segments that are under way
 
     async def run(self) -> None:
         """Until every segment is published."""
@@ -225,16 +275,39 @@ class _Walk:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+            for span in self._spans.values():
+                tracing.end(span)
+
+    def _span(self, index: int) -> tracing.Span | None:
+        """A segment's, from its first call on; V-AID's blocks belong to none."""
+        if index < 0:
+            return None
+        if index not in self._spans:
+            self._spans[index] = tracing.begin("segment", segment=index)
+        return self._spans[index]
 
     async def _do(self, task: Task) -> _Outcome:
+        kind, index = task.id.kind, task.id.segment
+        at = {"block": task.block} if kind == "vaid" else {"segment": index, "step": task.id.step}
+        with tracing.span(f"call {kind}", self._span(index), kind=tracing.SpanKind.CLIENT, **at):
+            return await self._call(task, tracing.traceparent())
+
+    async def _call(self, task: Task, trace: str | None) -> _Outcome:
         stages, references = self._director._stages, self._graph.results(task)
         job = self._claim.job
         if task.id.kind == "vaid":
-            call = PerformCall(job.job_id, self._request, task.block)
+            call = PerformCall(job.job_id, self._request, task.block, trace)
             return _Outcome(task, await stages.perform(call, references))
         if task.id.kind == "ethd":
             call = RenderCall(
-                job.job_id, self._request, job.num_frames, task.blocks, task.calls, task.before, self._stored(task)
+                job.job_id,
+                self._request,
+                job.num_frames,
+                task.blocks,
+                task.calls,
+                task.before,
+                self._stored(task),
+                trace=trace,
             )
             return _Outcome(task, await stages.render(call, references))
         assert task.result is not None and task.tail is not None
@@ -249,6 +322,7 @@ class _Walk:
             task.ease,
             task.before,
             self._stored(task),
+            trace,
         )
         return _Outcome(task, await stages.finish(call, references))
 
@@ -257,14 +331,18 @@ class _Walk:
         return self._tail_path if task.id.segment == self._first else None
 
     def _account(self, outcome: _Outcome) -> None:
-        task, made = outcome.task, outcome.made
+        task, made, meters = outcome.task, outcome.made, self._director._meters
         if isinstance(made.answer, Finished):
             self._finished[made.answer.index] = made.answer
+            for stage, seconds in made.answer.timings.items():
+                meters.call_seconds.observe(seconds, stage, "job")
             return
         stage = "vaid" if task.id.kind == "vaid" else "ethd"
         index = max(task.id.segment, self._next)
         self._spent[index][stage] += made.answer.seconds
+        meters.call_seconds.observe(made.answer.seconds, stage, "job")
         if stage == "ethd":
+            meters.ethd_chunks.add(len(task.calls), "job")
             self._director._learn(made.answer, len(task.calls))
 
     async def _publish(self) -> None:
@@ -283,13 +361,20 @@ class _Walk:
                 made.tail_path,
                 timings,
             )
-            await asyncio.to_thread(self._director._jobs.publish_segment, self._claim, segment)
+            with self._director._timed("publish", self._span(self._next)):
+                await asyncio.to_thread(self._director._jobs.publish_segment, self._claim, segment)
+            if self._next == 0:
+                waited_s = max(0.0, time.time() - self._claim.job.created_at)
+                self._director._meters.job_first_fragment.observe(waited_s)
+            tracing.end(self._spans.pop(self._next))
             self._next += 1
 
 
-def _quietly(end: Callable[[Claim], Job], claim: Claim) -> None:
-    """End a claim that somebody else may have ended already."""
+def _quietly(end: Callable[[Claim], Job], claim: Claim) -> bool:
+    """End a claim that somebody else may have ended already. Whether it was still there."""
     try:
         end(claim)
     except FencedError as error:
-        log.info("claim was gone: %s", error, extra={"job_id": claim.job.job_id})
+        log.info("claim was gone: %s", error)
+        return False
+    return True

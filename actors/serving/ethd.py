@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -12,10 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from actors.serving import logs, tracing
 from actors.serving.artifacts import ArtifactStore
 from actors.serving.job_files import JobFiles, live_portrait
 from actors.serving.messages import BlockData, ChunkData, LivePortrait, Receipt, RenderCall
-from actors.serving.replica import ComputeThreads, worker_name
+from actors.serving.replica import ComputeThreads, start_replica, worker_name
 from actors.serving.vaid import as_block
 from models.diffusion import Guidance, euler_step
 from models.ethd import Conditions
@@ -27,6 +30,8 @@ from models.pipeline import load_pipeline
 from models.renderer import Renderer, Scene, Screen, stack
 
 LATENTS_KEPT = 16
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -125,64 +130,54 @@ class _Waiting:
     answer: asyncio.Future[tuple[ChunkData, Receipt]]
 
 
-class ETHDReplica:
-    """The deployment: `render` yields the chunks, which stay in the object store, and then their receipt.
+class CallQueue:
+    """Calls that wait for their turn at the network. Those of live videos come first: somebody looks on.
 
-    Calls that wait while others compute go next, together where `chunks_at_once` allows it. One that was cancelled
-    meanwhile is left out, so a cancelled video frees the replica after the step that it is in.
-
-    Args:
-        threads: on a CPU, calls that compute side by side, each with one of PyTorch's threads.
+    Calls that wait while others compute go next, together where the worker's `chunks_at_once` allows it. One that was
+    cancelled meanwhile is left out, so a cancelled video frees the replica after the step that it is in.
     """
 
-    def __init__(
-        self, checkpoint: str, artifacts: str, device: str = "cpu", threads: int = 1, chunks_at_once: int = 1
-    ) -> None:
-        self._threads = ComputeThreads.of_chunks(threads, device)
-        pipeline = load_pipeline(Path(checkpoint), device, parts=("ethd", "scheduler", "vae"))
-        self._worker = ETHDWorker(pipeline.renderer, Screen(pipeline.vae), ArtifactStore(artifacts), chunks_at_once)
+    def __init__(self, worker: ETHDWorker, threads: ComputeThreads) -> None:
+        self._worker, self._threads = worker, threads
         self._waiting: list[_Waiting] = []
         self._runners: list[asyncio.Task[None]] = []
 
-    async def render(self, call: RenderCall, *data: BlockData | ChunkData) -> AsyncGenerator[ChunkData | Receipt, None]:
+    async def render(self, call: RenderCall, data: Sequence[BlockData | ChunkData]) -> tuple[ChunkData, Receipt]:
         """The call's chunks, one step on."""
         waiting = _Waiting(call, data, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._runners = [runner for runner in self._runners if not runner.done()]
         if len(self._runners) < self._threads.at_once:
-            self._runners.append(asyncio.create_task(self._run()))
+            # It works for whoever comes, not for the video that woke it: neither its logs nor its trace.
+            self._runners.append(asyncio.create_task(self._run(), context=contextvars.Context()))
         try:
-            chunks, receipt = await waiting.answer
+            return await waiting.answer
         finally:
             waiting.answer.cancel()
-        yield chunks
-        yield receipt
-
-    async def check_health(self) -> None:
-        """Raises if computing has not come to an end for long."""
-        self._threads.check()
 
     async def _run(self) -> None:
         while batch := self._next_batch():
-            start = time.perf_counter()
-            try:
-                made = await self._threads.run(self._worker.render, [(one.call, one.data) for one in batch])
-            except Exception as error:  # noqa: BLE001 whatever it was, it is the callers'
+            await self._answer(batch)
+
+    async def _answer(self, batch: Sequence[_Waiting]) -> None:
+        start = time.perf_counter()
+        try:
+            made = await self._threads.run(self._worker.render, [(one.call, one.data) for one in batch])
+        except Exception as error:  # noqa: BLE001 whatever it was, it is the callers'
+            if len(batch) > 1:  # whose it is shows when each goes alone
                 for one in batch:
-                    if not one.answer.done():
-                        one.answer.set_exception(error)
-                continue
-            seconds, num_chunks = time.perf_counter() - start, sum(len(one.call.calls) for one in batch)
-            for one, chunks in zip(batch, made, strict=True):
-                if not one.answer.done():
-                    share = seconds * len(one.call.calls) / num_chunks
-                    one.answer.set_result((chunks, Receipt(worker_name(), share, num_chunks)))
+                    await self._answer([one])
+            elif not batch[0].answer.done():
+                batch[0].answer.set_exception(error)
+            return
+        seconds, num_chunks = time.perf_counter() - start, sum(len(one.call.calls) for one in batch)
+        for one, chunks in zip(batch, made, strict=True):
+            if not one.answer.done():
+                share = seconds * len(one.call.calls) / num_chunks
+                one.answer.set_result((chunks, Receipt(worker_name(), share, num_chunks)))
 
     def _next_batch(self) -> list[_Waiting]:
-        """The calls that waited longest and are still wanted, as many as go through the network at once.
-
-        Those of live calls come first: somebody looks on.
-        """
+        """The calls that waited longest and are still wanted, as many as go through the network at once."""
         wanted = [one for one in self._waiting if not one.answer.done()]
         self._waiting = sorted(wanted, key=lambda one: one.call.portrait is None)
         batch: list[_Waiting] = []
@@ -191,3 +186,37 @@ class ETHDReplica:
         ):
             batch.append(self._waiting.pop(0))
         return batch
+
+
+class ETHDReplica:
+    """The deployment: `render` yields the chunks, which stay in the object store, and then their receipt.
+
+    Args:
+        threads: on a CPU, calls that compute side by side, each with one of PyTorch's threads.
+    """
+
+    def __init__(
+        self, checkpoint: str, artifacts: str, device: str = "cpu", threads: int = 1, chunks_at_once: int = 1
+    ) -> None:
+        start_replica("ETHD")
+        self._threads = ComputeThreads.of_chunks(threads, device)
+        pipeline = load_pipeline(Path(checkpoint), device, parts=("ethd", "scheduler", "vae"))
+        worker = ETHDWorker(pipeline.renderer, Screen(pipeline.vae), ArtifactStore(artifacts), chunks_at_once)
+        self._queue = CallQueue(worker, self._threads)
+
+    async def render(self, call: RenderCall, *data: BlockData | ChunkData) -> AsyncGenerator[ChunkData | Receipt, None]:
+        """The call's chunks, one step on."""
+        logs.about(call.job_id)
+        at = {"video_id": call.job_id, "segment": call.calls[0].id.segment, "step": call.calls[0].id.step}
+        with tracing.span("ETHD", call.trace, kind=tracing.SpanKind.SERVER, chunks=len(call.calls), **at) as span:
+            chunks, receipt = await self._queue.render(call, data)
+            span.set_attributes({"computed_s": receipt.seconds, "chunks_together": receipt.num_chunks})
+        log.debug(
+            "step %d of segment %d: %.3f s for %d chunks", at["step"], at["segment"], receipt.seconds, len(call.calls)
+        )
+        yield chunks
+        yield receipt
+
+    async def check_health(self) -> None:
+        """Raises if computing has not come to an end for long."""
+        self._threads.check()

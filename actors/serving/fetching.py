@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import os
 import re
 import socket
@@ -29,6 +30,9 @@ UPLOAD_INSTEAD = "Check it, or upload the file."
 NOT_PUBLIC = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv4Network("168.63.129.16/32"))
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
+
+# At INFO it logs each URL as a whole, and a query may be signed: whoever reads the log could fetch the file.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """(host, port) -> addresses; raises OSError."""

@@ -50,6 +50,8 @@ class Job:
         frames_done: in published segments.
         result: artifact path of the finished video.
         expires_at: when a finished job will be removed with its files.
+        model: the public name of the checkpoint that renders it; None in rows of programs that did not write it.
+        traceparent: of the request that made it, so that who renders it goes on with its trace (W3C Trace Context).
     """
 
     job_id: str
@@ -72,6 +74,8 @@ class Job:
     started_at: float | None
     completed_at: float | None
     expires_at: float | None
+    model: str | None = None
+    traceparent: str | None = None
 
     @property
     def progress(self) -> int:

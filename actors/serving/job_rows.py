@@ -42,6 +42,8 @@ def job_of(row: Row[Any]) -> Job:
         started_at=row.started_at,
         completed_at=row.completed_at,
         expires_at=row.expires_at,
+        model=row.model,
+        traceparent=row.traceparent,
     )
 
 

@@ -18,7 +18,7 @@ from actors.errors import JobStoreError
 from actors.serving.job_records import JobStatus
 from media.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LOCK_TIMEOUT_S = 30
 _CREATION_LOCK = 0x656D6F74  # any number that programs on one PostgreSQL server hardly share: "emot"
 _REMEDY_URL = "Give a URL such as sqlite:////var/lib/emotivetalk/jobs.db or postgresql://user@host/emotivetalk."
@@ -69,6 +69,8 @@ jobs = sa.Table(
     sa.Column("error_code", sa.String(255)),
     sa.Column("error_message", _Message),
     sa.Column("webhook_url", sa.Text),
+    sa.Column("model", sa.String(255)),
+    sa.Column("traceparent", sa.String(55)),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("started_at", sa.Double),
     sa.Column("completed_at", sa.Double),
@@ -223,8 +225,10 @@ class JobDatabase:
             if not self.is_sqlite:  # CREATE TABLE IF NOT EXISTS fails where two do it at the same time
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATION_LOCK)))
             if sa.inspect(connection).has_table(store.name):
-                version = connection.execute(sa.select(store.c.schema_version)).scalar_one()
-                if version != SCHEMA_VERSION:
+                version = connection.execute(sa.select(store.c.schema_version).with_for_update()).scalar_one()
+                if version == 1:
+                    _to_version_2(connection)
+                elif version != SCHEMA_VERSION:
                     raise JobStoreError(
                         "job_store_version",
                         f"the job store {self.name} has version {version}; this program reads {SCHEMA_VERSION}",
@@ -240,6 +244,14 @@ class JobDatabase:
         return JobStoreError(
             "job_store_missing", f"there is no job store at {self.name}", "Check the URL; the service makes the store."
         )
+
+
+def _to_version_2(connection: Connection) -> None:
+    """Jobs got a model and a traceparent. Programs that know version 1 and still run go on: they leave them empty."""
+    for column in (jobs.c.model, jobs.c.traceparent):
+        kind = column.type.compile(connection.dialect)
+        connection.execute(sa.DDL(f"ALTER TABLE jobs ADD COLUMN {column.name} {kind}"))
+    connection.execute(sa.update(store).values(schema_version=2))
 
 
 def _parse(url: str) -> URL:

@@ -108,6 +108,8 @@ class JobStore:
         max_queued: int | None = None,
         max_per_owner: int | None = None,
         priority: int = 0,
+        model: str | None = None,
+        traceparent: str | None = None,
     ) -> tuple[Job, bool]:
         """Write a queued job, in one transaction.
 
@@ -124,6 +126,7 @@ class JobStore:
             max_queued: so many jobs may wait, of all owners together.
             max_per_owner: so many unfinished jobs may the owner have.
             priority: higher ones are claimed first.
+            model, traceparent: as in `Job`.
 
         Returns:
             the job, and whether it was made now (False: it is the first one of this key).
@@ -162,6 +165,8 @@ class JobStore:
                 priority=priority,
                 max_attempts=self.max_attempts,
                 webhook_url=webhook_url,
+                model=model,
+                traceparent=traceparent,
                 created_at=now,
             )
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import logging
+import os
 import re
 import signal
 import threading
@@ -31,12 +32,14 @@ class LaunchPlan:
 
     Attributes:
         options: of `serve.deployment`, by deployment.
+        logging_config: Serve's, of deployments that have none of their own, of proxy and controller; None is Serve's default.
     """
 
     host: str
     port: int
     config: ServingConfig
     options: Mapping[str, Mapping[str, Any]]
+    logging_config: Mapping[str, Any] | None = None
 
 
 def read_plan(path: Path) -> LaunchPlan:
@@ -73,7 +76,14 @@ def read_plan(path: Path) -> LaunchPlan:
         given = deployment.model_dump(exclude_unset=True)
         options[given.pop("name")] = given
     http = document.get("http_options") or {}
-    return LaunchPlan(str(http.get("host", "127.0.0.1")), int(http.get("port", 8000)), config, options)
+    logs = ours[0].logging_config or schema.logging_config
+    return LaunchPlan(
+        str(http.get("host", "127.0.0.1")),
+        int(http.get("port", 8000)),
+        config,
+        options,
+        None if logs is None else logs.model_dump(exclude_unset=True),
+    )
 
 
 def check_exposure(plan: LaunchPlan) -> None:
@@ -107,6 +117,7 @@ class Service:
         address: of a running Ray cluster; None starts one on this machine.
         num_cpus: that the Ray started here may use; None: all.
         runtime_env: Ray's, for all processes of the service.
+        metrics_port: where the Ray started here tells Prometheus what its processes count; None: any free port.
     """
 
     def __init__(
@@ -115,9 +126,10 @@ class Service:
         address: str | None = None,
         num_cpus: int | None = None,
         runtime_env: Mapping[str, Any] | None = None,
+        metrics_port: int | None = None,
     ) -> None:
         self.plan, self._address, self._num_cpus = plan, address, num_cpus
-        self._runtime_env = dict(runtime_env or {})
+        self._runtime_env, self._metrics_port = dict(runtime_env or {}), metrics_port
 
     def __enter__(self) -> Service:
         """Returns when the service is ready.
@@ -132,7 +144,8 @@ class Service:
         check_exposure(plan)
         find_checkpoint(plan.config.checkpoint)  # before anything is started
         plan.config.data_folder.mkdir(parents=True, exist_ok=True)
-        variables = {"OMP_NUM_THREADS": str(plan.config.threads), **self._runtime_env.get("env_vars", {})}
+        traces = {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
+        variables = {"OMP_NUM_THREADS": str(plan.config.threads), **traces, **self._runtime_env.get("env_vars", {})}
         environment = {**self._runtime_env, "env_vars": variables}
         try:
             if self._address is not None:
@@ -144,6 +157,7 @@ class Service:
                     runtime_env=environment,
                     log_to_driver=False,
                     logging_level=logging.WARNING,
+                    _metrics_export_port=self._metrics_port,
                     _system_config=dict(SYSTEM_CONFIG),
                 )
         except (ConnectionError, RuntimeError, OSError) as error:
@@ -151,7 +165,8 @@ class Service:
                 "ray_unavailable", f"Ray cannot be used: {_first_line(error)}", "See `emotivetalk doctor`."
             ) from error
         try:
-            serve.start(http_options={"host": plan.host, "port": plan.port})
+            logs = None if plan.logging_config is None else dict(plan.logging_config)
+            serve.start(http_options={"host": plan.host, "port": plan.port}, logging_config=logs)
             self.deploy(plan)
         except Exception as error:
             self.__exit__()
@@ -167,9 +182,13 @@ class Service:
         """Deploy, or change what is deployed; returns when it is ready."""
         from ray import serve
 
-        from actors.serving.app import build_with
+        from actors.serving.app import DEFAULTS, build_with
 
-        serve.run(build_with(plan.config, plan.options), name="emotivetalk", route_prefix="/")
+        options = plan.options
+        if plan.logging_config is not None:
+            logs = {"logging_config": dict(plan.logging_config)}
+            options = {name: {**logs, **options.get(name, {})} for name in DEFAULTS | dict(options)}
+        serve.run(build_with(plan.config, options), name="emotivetalk", route_prefix="/")
 
     def __exit__(self, *error: object) -> None:
         import ray

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,13 +23,23 @@ import numpy as np
 from jaxtyping import UInt8
 
 from actors.errors import OverloadError, ServingError
+from actors.serving import logs, tracing
 from actors.serving.config import LiveSettings
 from actors.serving.graph import Kind, RenderGraph, Task
 from actors.serving.live import LiveEmotion, LiveFragment, LiveHeader, LiveStarted, Speech
 from actors.serving.live_plan import LivePlan
-from actors.serving.messages import LiveCue, LiveFinishCall, LiveFinished, LivePerformCall, LivePortrait, RenderCall
+from actors.serving.messages import (
+    LiveCue,
+    LiveFinishCall,
+    LiveFinished,
+    LivePerformCall,
+    LivePortrait,
+    Receipt,
+    RenderCall,
+)
+from actors.serving.meters import Meters
 from actors.serving.requests import VideoRequest
-from actors.serving.stages import CallFailedError, LiveStages, LostResultError
+from actors.serving.stages import CallFailedError, LiveStages, LostResultError, Made
 from actors.serving.submissions import Caller, ServedModel
 from media.errors import InputError
 from media.fragments import GrowingAudio, SoundPackets, init_segment
@@ -53,6 +64,7 @@ class LiveRenderer:
 
     Args:
         software: name and version of this program, for the file's metadata.
+        meters: where calls and stages are counted; None: nowhere.
 
     Raises:
         InputError: nothing would ever be rendered, since the buffer holds less than a segment needs.
@@ -66,10 +78,12 @@ class LiveRenderer:
         model: ServedModel,
         software: str,
         settings: LiveSettings,
+        meters: Meters | None = None,
     ) -> None:
+        self.meters = meters or Meters()
         self.stages, self.make_plan, self.prepare = stages, make_plan, prepare
         self.model, self.software, self.settings = model, software, settings
-        self.num_calls = 0
+        self.calls_of: Counter[str] = Counter()  # by the caller's name
         needed_s = make_plan(None).wanted(0) / FRAME_RATE_HZ
         if settings.buffer_s < needed_s:
             raise InputError(
@@ -81,21 +95,33 @@ class LiveRenderer:
     def __call__(self) -> RenderedSession:
         return RenderedSession(self)
 
-    def take_place(self) -> None:
+    @property
+    def num_calls(self) -> int:
+        return self.calls_of.total()
+
+    def take_place(self, caller: Caller) -> None:
         """For one more call, until `leave_place`.
 
         Raises:
-            OverloadError: there is none left.
+            OverloadError: there is none left, or the caller has as many as it may.
         """
+        if self.calls_of[caller.name] >= caller.limits.max_live_calls:
+            raise OverloadError(
+                "too_many_live_calls",
+                f"you have {caller.limits.max_live_calls} live calls, which is the limit limits.max_live_calls",
+                RETRY_AFTER_S,
+            )
         if self.num_calls >= self.settings.max_calls:
             raise OverloadError(
                 "live_full", f"all {self.settings.max_calls} places for live video are taken", RETRY_AFTER_S
             )
-        self.num_calls += 1
+        self.calls_of[caller.name] += 1
+        self.meters.live_sessions.add(1)
 
-    def leave_place(self) -> None:
-        """The call has ended."""
-        self.num_calls -= 1
+    def leave_place(self, caller: Caller) -> None:
+        """The caller's call has ended."""
+        self.calls_of -= Counter([caller.name])  # names without calls are forgotten
+        self.meters.live_sessions.add(-1)
 
 
 class HeardSpeech:
@@ -164,12 +190,13 @@ class RenderedSession:
         self._cues: list[LiveCue] = []
         self._given: asyncio.Queue[LiveFragment | Exception | None] = asyncio.Queue()
         self._walking: asyncio.Task[None] | None = None
-        self._has_place = False
+        self._placed: Caller | None = None  # who has the place that it takes
 
     async def open(self, caller: Caller, header: LiveHeader) -> LiveStarted:
         renderer = self._renderer
-        renderer.take_place()
-        self._has_place = True
+        renderer.take_place(caller)
+        self._placed = caller
+        logs.about(self._live_id)
         pixels = await renderer.prepare(caller, header)
         height, width = pixels.shape[:2]
         tags = Provenance(renderer.model.checkpoint, header.seed, renderer.software).tags()
@@ -177,7 +204,7 @@ class RenderedSession:
         self._cues = [LiveCue(0, header.emotion)]
         walk = _Walk(renderer, self._live_id, header, LivePortrait(width, pixels.tobytes()), self._speech, self._cues)
         self._walking = asyncio.create_task(self._run(walk))
-        log.info("live call begun", extra={"live_id": self._live_id, "owner": caller.name})
+        log.info("live call begun", extra={"owner": caller.name})
         return LiveStarted(self._live_id, width, height, init)
 
     async def push_audio(self, samples: Speech) -> None:
@@ -205,11 +232,11 @@ class RenderedSession:
                 self._walking.cancel()
                 await asyncio.wait([self._walking])
                 frames = self._speech.num_frames
-                log.info("live call ended after %d frames of speech", frames, extra={"live_id": self._live_id})
+                log.info("live call ended after %d frames of speech", frames)
         finally:
-            if self._has_place:
-                self._has_place = False
-                self._renderer.leave_place()
+            if self._placed is not None:
+                self._renderer.leave_place(self._placed)
+                self._placed = None
 
     async def _run(self, walk: _Walk) -> None:
         """To the end of the speech; how it ends is told by `fragments`."""
@@ -218,7 +245,7 @@ class RenderedSession:
                 self._given.put_nowait(fragment)
             self._given.put_nowait(None)
         except (LostResultError, CallFailedError) as error:
-            log.warning("live call failed: %s", error, extra={"live_id": self._live_id})
+            log.warning("live call failed: %s", error)
             ended = ServingError("live_ended", "the rendering ended before the speech", "Begin another call.")
             ended.__cause__ = error
             self._given.put_nowait(ended)
@@ -243,7 +270,7 @@ class _Walk:
         cues: list[LiveCue],
     ) -> None:
         settings = renderer.settings
-        self._stages, self._settings = renderer.stages, settings
+        self._stages, self._settings, self._meters = renderer.stages, settings, renderer.meters
         self._live_id, self._portrait, self._speech, self._cues = live_id, portrait, speech, cues
         self._plan = plan = renderer.make_plan(header.num_steps)
         self._graph = RenderGraph(
@@ -264,6 +291,7 @@ class _Walk:
         self._sound: dict[int, SoundPackets] = {}
         self._finished: dict[int, LiveFinished] = {}
         self._next = 0
+        self._begun = time.perf_counter()
 
     async def fragments(self) -> AsyncIterator[LiveFragment]:
         """The fragments in order, as they are made."""
@@ -290,6 +318,8 @@ class _Walk:
                     if outcome.fragment is not None:
                         self._finished[outcome.fragment.index] = outcome.fragment
                 while (made := self._finished.pop(self._next, None)) is not None:
+                    if self._next == 0:
+                        self._meters.live_first_fragment.observe(time.perf_counter() - self._begun)
                     self._next += 1
                     yield LiveFragment(made.index, made.start_frame, made.num_frames, made.data)
         finally:
@@ -306,6 +336,10 @@ class _Walk:
     def _is_done(self) -> bool:
         return self._next == self._num_segments
 
+    def _note(self, made: Made, stage: str) -> None:
+        if isinstance(made.answer, Receipt):
+            self._meters.call_seconds.observe(made.answer.seconds, stage, "live")
+
     async def _do(self, task: Task) -> _Outcome:
         if task.id.kind == "vaid":
             return await self._perform(task)
@@ -319,8 +353,11 @@ class _Walk:
             task.calls,
             task.before,
             portrait=self._portrait,
+            trace=tracing.traceparent(),
         )
         made = await self._stages.render(call, self._graph.results(task))
+        self._note(made, "ethd")
+        self._meters.ethd_chunks.add(len(task.calls), "live")
         return _Outcome(task, made.reference)
 
     async def _perform(self, task: Task) -> _Outcome:
@@ -348,9 +385,12 @@ class _Walk:
             first_sample=first + plan.lead * SAMPLES_PER_FRAME,
             seed=self._request.seed,
             emotion_strength=self._request.emotion_strength,
+            live_id=self._live_id,
+            trace=tracing.traceparent(),
         )
         speech.forget(plan.heard(task.block + 1).start * SAMPLES_PER_FRAME)
         made = await self._stages.perform_live(call, self._graph.results(task))
+        self._note(made, "vaid")
         return _Outcome(task, made.reference)
 
     async def _finish(self, task: Task) -> _Outcome:
@@ -368,8 +408,11 @@ class _Walk:
             num_frames=stop - frames.start,
             sound=self._sound.pop(index),
             is_last=index + 1 == self._num_segments,
+            trace=tracing.traceparent(),
         )
         made = await self._stages.finish_live(call, self._graph.results(task))
+        for stage, seconds in (made.timings or {}).items():
+            self._meters.call_seconds.observe(seconds, stage, "live")
         return _Outcome(task, fragment=made)
 
     def _cues_of(self, block: int) -> tuple[LiveCue, ...]:

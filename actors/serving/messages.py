@@ -37,11 +37,16 @@ class LiveCue:
 
 @dataclass(frozen=True)
 class PerformCall:
-    """To V-AID: make a block of the clip's latents."""
+    """To V-AID: make a block of the clip's latents.
+
+    Args:
+        trace: what the call belongs to, a W3C `traceparent`; so in all calls.
+    """
 
     job_id: str
     request: VideoRequest
     block: int
+    trace: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class LivePerformCall:
     first_sample: int
     seed: int
     emotion_strength: float
+    live_id: str = ""
+    trace: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,7 @@ class RenderCall:
     before: Gather | None = None
     before_path: str | None = None
     portrait: LivePortrait | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,7 @@ class FinishCall:
     ease: Ease | None = None
     before: Gather | None = None
     before_path: str | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,7 @@ class LiveFinishCall:
     num_frames: int
     sound: SoundPackets
     is_last: bool
+    trace: str | None = None
 
 
 @dataclass(frozen=True)
@@ -185,9 +195,14 @@ class Finished:
 
 @dataclass(frozen=True)
 class LiveFinished:
-    """A live call's fragment. Its bytes come with the answer: they go to the client at once, and are kept nowhere."""
+    """A live call's fragment. Its bytes come with the answer: they go to the client at once, and are kept nowhere.
+
+    Args:
+        timings: seconds by stage.
+    """
 
     index: int
     start_frame: int
     num_frames: int
     data: bytes
+    timings: dict[str, float] | None = None

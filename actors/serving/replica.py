@@ -1,9 +1,9 @@
-"""What the replicas that compute share: threads for the work, off the event loop, and a name."""
+"""What the replicas share: how they start, threads for the work, off the event loop, and a name."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextvars
 import os
 import socket
 import threading
@@ -16,6 +16,8 @@ from typing import ParamSpec, TypeVar
 import torch
 
 from actors.errors import ServingError
+from actors.serving import tracing
+from actors.serving.logs import log_with_serve
 
 STUCK_S = 300.0
 
@@ -47,9 +49,12 @@ class ComputeThreads:
     async def run(
         self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Result:
-        """The function's result. Who is cancelled while it waits for its turn is never computed."""
-        call = partial(self._timed, partial(function, *args, **kwargs))
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        """The function's result. Who is cancelled while it waits for its turn is never computed.
+
+        It computes in the caller's context: what it logs is about the caller's video.
+        """
+        context, call = contextvars.copy_context(), partial(self._timed, partial(function, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: context.run(call))
 
     def check(self) -> None:
         """Raises ServingError if a call has been running for too long."""
@@ -68,11 +73,10 @@ class ComputeThreads:
             del self._since[thread]
 
 
-def log_with_serve() -> None:
-    """Send what `actors` logs where Serve's own log of this replica goes, in its format (JSON, if it is set so)."""
-    ours, serves = logging.getLogger("actors"), logging.getLogger("ray.serve")
-    ours.handlers, ours.propagate = serves.handlers, False
-    ours.setLevel(logging.INFO)
+def start_replica(part: str) -> None:
+    """What each deployment does first: its log lines go where Serve's go, its spans where the environment says."""
+    log_with_serve()
+    tracing.configure(part, worker_name())
 
 
 def worker_name() -> str:

@@ -34,6 +34,7 @@ from actors.errors import (
     VideoFailedError,
     VideoNotReadyError,
 )
+from actors.serving import logs
 from actors.serving.artifacts import ArtifactStore
 from actors.serving.jobs import Job, JobPage, JobStatus, JobStore, Segment
 from actors.serving.live import LiveHeader
@@ -222,7 +223,8 @@ class VideoService:
                 self.jobs,
                 self.artifacts,
             )
-        log.info("job created" if is_new else "job asked for again", extra={"job_id": job.job_id, "owner": job.owner})
+        logs.about(job.job_id)
+        log.info("job created" if is_new else "job asked for again", extra={"owner": job.owner})
         return job, is_new
 
     async def prepare_portrait(self, caller: Caller, header: LiveHeader) -> UInt8[np.ndarray, "side side 3"]:
@@ -295,14 +297,14 @@ class VideoService:
     async def cancel(self, caller: Caller, job_id: str) -> Job:
         """Cancel the job; one that has ended stays as it is."""
         job = await in_thread(self._io, self.jobs.cancel, checked_id(job_id), caller.name)
-        log.info("job cancelled", extra={"job_id": job.job_id, "owner": job.owner})
+        log.info("job cancelled", extra={"owner": job.owner})
         return job
 
     async def delete(self, caller: Caller, job_id: str) -> Job:
         """Cancel the job, forget it, and remove its files."""
         before = await self.get(caller, job_id)
         job = await in_thread(self._io, self.jobs.delete, before.job_id, caller.name)
-        log.info("job deleted", extra={"job_id": job.job_id, "owner": job.owner})
+        log.info("job deleted", extra={"owner": job.owner})
         # A worker may still be writing a file of a running job: its files wait for the next `sweep`.
         if before.status is not JobStatus.IN_PROGRESS:
             await in_thread(self._io, self._remove_files, job.job_id)
@@ -326,7 +328,7 @@ class VideoService:
         try:
             self.artifacts.remove(f"jobs/{job_id}")
         except ArtifactStoreError as error:
-            log.warning("files not removed: %s", error, extra={"job_id": job_id})
+            log.warning("files not removed: %s", error, extra={"video_id": job_id})
             return False
         self.jobs.record_removal(job_id)
         return True
@@ -461,13 +463,14 @@ class VideoService:
 
 
 def checked_id(job_id: str) -> str:
-    """The id, if it can be one.
+    """The id, if it can be one; from here on the request is about it.
 
     Raises:
         JobNotFoundError: it cannot. No database need see what it is (NUL bytes, megabytes).
     """
     if not JOB_ID.fullmatch(job_id):
         raise JobNotFoundError(job_id if len(job_id) <= 64 and job_id.isprintable() else "with this id")
+    logs.about(job_id)
     return job_id
 
 

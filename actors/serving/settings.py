@@ -41,6 +41,7 @@ class CallerLimits(_Settings):
         max_upload_mb: bytes of one request, all files together, in millions.
         requests_per_minute: of any kind, but for those that a player makes by itself (HLS); counted by each gateway.
         max_concurrent_jobs: queued or in progress at the same time.
+        max_live_calls: at the same time; counted by each gateway, whose `live.max_calls` all callers share.
         max_audio_s: length of the speech.
         priority: jobs of a higher one are claimed first.
     """
@@ -48,6 +49,7 @@ class CallerLimits(_Settings):
     max_upload_mb: Count = 200
     requests_per_minute: Count = 600
     max_concurrent_jobs: Count = 8
+    max_live_calls: Count = 2
     max_audio_s: Seconds = 7200.0
     priority: int = 0
 

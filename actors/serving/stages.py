@@ -37,6 +37,7 @@ from actors.serving.messages import (
     Receipt,
     RenderCall,
 )
+from actors.serving.meters import Meters
 from media.errors import EmotiveTalkError
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ class ServeStages:
         attempts: how often a call is sent whose replica dies, or which fails in a way that nobody foresaw.
         delay_s: before the second time; twice as long before the third, and so on, up to 8 s.
         slots: calls to ETHD at the same time, over all jobs of this director.
+        meters: where it is counted that a call is sent again; None: nowhere.
     """
 
     def __init__(
@@ -112,19 +114,21 @@ class ServeStages:
         attempts: int = 20,
         delay_s: float = 0.1,
         slots: int = 64,
+        meters: Meters | None = None,
     ) -> None:
         self._vaid, self._ethd = vaid.options(stream=True), ethd.options(stream=True)
         self._decoder = decoder
         self._attempts, self._delay_s = attempts, delay_s
+        self._meters = meters or Meters()
         self._slots = asyncio.Semaphore(slots)
         self._waiting = ThreadPoolExecutor(slots + 16, "waiting")  # of V-AID's calls there are a few for each job
 
     async def perform(self, call: PerformCall, references: Sequence[ObjectRef]) -> Made:
-        return await self._again(lambda: self._by_reference(self._vaid.perform, call, references))
+        return await self._again("vaid", lambda: self._by_reference(self._vaid.perform, call, references))
 
     async def render(self, call: RenderCall, references: Sequence[ObjectRef]) -> Made:
         async with self._slots:
-            return await self._again(lambda: self._by_reference(self._ethd.render, call, references))
+            return await self._again("ethd", lambda: self._by_reference(self._ethd.render, call, references))
 
     async def finish(self, call: FinishCall, references: Sequence[ObjectRef]) -> Made:
         async def send() -> Made:
@@ -135,10 +139,10 @@ class ServeStages:
                 response.cancel()
                 raise
 
-        return await self._again(send)
+        return await self._again("decoder", send)
 
     async def perform_live(self, call: LivePerformCall, references: Sequence[ObjectRef]) -> Made:
-        return await self._again(lambda: self._by_reference(self._vaid.perform_live, call, references))
+        return await self._again("vaid", lambda: self._by_reference(self._vaid.perform_live, call, references))
 
     async def finish_live(self, call: LiveFinishCall, references: Sequence[ObjectRef]) -> LiveFinished:
         async def send() -> LiveFinished:
@@ -149,15 +153,15 @@ class ServeStages:
                 response.cancel()
                 raise
 
-        return await self._again(send)
+        return await self._again("decoder", send)
 
     async def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
         async def send() -> str:
             return await self._decoder.assemble.remote(job_id, fragments)
 
-        return await self._again(send)
+        return await self._again("decoder", send)
 
-    async def _again(self, send: Callable[[], Awaitable[Result]]) -> Result:
+    async def _again(self, stage: str, send: Callable[[], Awaitable[Result]]) -> Result:
         """Send a call until it is done.
 
         Raises:
@@ -190,6 +194,7 @@ class ServeStages:
                         "Look at the deployments' status; retry the job when they are well.",
                     ) from error
                 log.warning("call sent again: %s", type(error).__name__)
+            self._meters.calls_repeated.add(1, stage)
             await asyncio.sleep(delay_s * (0.5 + random.random()))
             delay_s = min(8.0, 2 * delay_s)
         raise AssertionError("the last attempt returns or raises")

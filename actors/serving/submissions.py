@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from actors.errors import JobStoreError, ServingError
-from actors.serving import intake
+from actors.serving import intake, tracing
 from actors.serving.artifacts import ArtifactStore
 from actors.serving.intake import Prepared
 from actors.serving.jobs import Job, JobStore, new_job_id
@@ -336,6 +336,8 @@ def store_job(
             max_queued=settings.max_queued,
             max_per_owner=caller.limits.max_concurrent_jobs,
             priority=caller.limits.priority,
+            model=model.name,
+            traceparent=tracing.traceparent(),
         )
     except JobStoreError:
         raise  # nobody knows whether there is a row. If there is none, the reservation removes the files later

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator
 from functools import lru_cache
@@ -12,10 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from actors.errors import ServingError
+from actors.serving import logs, tracing
 from actors.serving.artifacts import ArtifactStore
 from actors.serving.job_files import JobFiles, SpokenSpeech, live_portrait
 from actors.serving.messages import BlockData, LiveCue, LivePerformCall, LivePortrait, PerformCall, Receipt
-from actors.serving.replica import ComputeThreads, worker_name
+from actors.serving.replica import ComputeThreads, start_replica, worker_name
 from actors.serving.requests import VideoRequest, light_source
 from media.errors import InputError
 from models.emotion import (
@@ -33,6 +35,8 @@ from models.pipeline import load_pipeline
 from models.sentence_encoder import SentenceEncoderError
 
 ROLES_KEPT = 16
+
+log = logging.getLogger(__name__)
 
 
 class VAIDWorker:
@@ -123,6 +127,7 @@ class VAIDReplica:
     """The deployment: `perform` yields the block, which stays in the object store, and then its receipt."""
 
     def __init__(self, checkpoint: str, artifacts: str, device: str = "cpu", threads: int = 1) -> None:
+        start_replica("VAID")
         self._threads = ComputeThreads(threads)
         pipeline = load_pipeline(
             Path(checkpoint),
@@ -134,16 +139,26 @@ class VAIDReplica:
     async def perform(self, call: PerformCall, *before: BlockData) -> AsyncGenerator[BlockData | Receipt, None]:
         """Block `call.block`; the block before it goes along but for the first."""
         start = time.perf_counter()
-        yield await self._threads.run(self._worker.perform, call, before[0] if before else None)
-        yield Receipt(worker_name(), time.perf_counter() - start)
+        logs.about(call.job_id)
+        with tracing.span("VAID", call.trace, kind=tracing.SpanKind.SERVER, video_id=call.job_id, block=call.block):
+            block = await self._threads.run(self._worker.perform, call, before[0] if before else None)
+        seconds = time.perf_counter() - start
+        log.info("block %d is made: %.2f s for %d frames", call.block, seconds, len(block.lip))
+        yield block
+        yield Receipt(worker_name(), seconds)
 
     async def perform_live(
         self, call: LivePerformCall, *before: BlockData
     ) -> AsyncGenerator[BlockData | Receipt, None]:
         """The same of a clip that is being spoken."""
         start = time.perf_counter()
-        yield await self._threads.run(self._worker.perform_live, call, before[0] if before else None)
-        yield Receipt(worker_name(), time.perf_counter() - start)
+        logs.about(call.live_id)
+        with tracing.span("VAID", call.trace, kind=tracing.SpanKind.SERVER, video_id=call.live_id, block=call.block):
+            block = await self._threads.run(self._worker.perform_live, call, before[0] if before else None)
+        seconds = time.perf_counter() - start
+        log.debug("block %d is made: %.2f s for %d frames", call.block, seconds, len(block.lip))
+        yield block
+        yield Receipt(worker_name(), seconds)
 
     async def check_health(self) -> None:
         """Raises if computing has not come to an end for long."""

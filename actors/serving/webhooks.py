@@ -92,7 +92,7 @@ class WebhookSender:
             error = f"took longer than {self._settings.webhook_timeout_s:g} s"
         except (httpx.HTTPError, httpx.InvalidURL, EmotiveTalkError) as problem:
             error = str(problem) or type(problem).__name__
-        fields = {"job_id": delivery.job.job_id, "delivery_id": delivery.delivery_id, "attempt": delivery.attempt}
+        fields = {"video_id": delivery.job.job_id, "delivery_id": delivery.delivery_id, "attempt": delivery.attempt}
         if error is None:
             log.info("webhook delivered", extra=fields)
         else:

@@ -17,6 +17,9 @@ def serve(
     grpc_port: Annotated[int | None, typer.Option(min=1, max=65535, help="gRPC's port.")] = None,
     data: Annotated[Path | None, typer.Option(help="The folder for jobs and videos.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint folder (default: the starter).")] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Where Prometheus reads what processes count (default: any).")
+    ] = None,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it one is started here.")] = None,
 ) -> None:
     """Serve videos over HTTP and gRPC until Ctrl-C.
@@ -42,7 +45,7 @@ def serve(
         plan, host=host or plan.host, port=port or plan.port, config=plan.config.model_copy(update=changes)
     )
     typer.echo("starting: Ray, gateway, director, V-AID, ETHD, decoder", err=True)
-    with Service(plan, address) as service:
+    with Service(plan, address, metrics_port=metrics_port) as service:
         typer.echo(f"ready: http://{plan.host}:{plan.port}/v1/videos (docs: /docs)", err=True)
         if plan.config.grpc.port is not None:
             typer.echo(f"gRPC: {plan.config.grpc.host}:{plan.config.grpc.port}", err=True)

@@ -69,6 +69,7 @@ ANSWERS = {
     "rate_limited": OVERLOADED,
     "gateway_busy": OVERLOADED,
     "live_full": OVERLOADED,
+    "too_many_live_calls": OVERLOADED,
     # Live calls
     "live_idle": Answer(408, "DEADLINE_EXCEEDED", retryable=True),
     "live_unavailable": Answer(501, "UNIMPLEMENTED"),

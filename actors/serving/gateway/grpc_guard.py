@@ -1,4 +1,4 @@
-"""What happens to every gRPC call before and after its servicer: who asks, what cannot be parsed, what went wrong.
+"""What happens to every gRPC call before and after its servicer: who asks, what cannot be parsed, what went wrong, how long.
 
 A call is answered with a status that its client can act on, or not at all if the client has gone: never with UNKNOWN
 and a Python exception's text.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 import ipaddress
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import unquote
@@ -21,7 +22,10 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
+from actors.errors import OverloadError
+from actors.serving import tracing
 from actors.serving.gateway.errors import INTERNAL, answer_to, public_code, public_message, retry_after_s
+from actors.serving.meters import Meters
 from actors.serving.service import Caller, VideoService
 from actors.serving.submissions import InvalidRequestError
 from media.errors import EmotiveTalkError, InputError
@@ -31,6 +35,8 @@ DETAILS_KEY = "grpc-status-details-bin"
 # All metadata of an answer should stay below 8 KiB, and a byte of a message may become three on the wire.
 MAX_MESSAGE_BYTES = 800
 MAX_FIELD_BYTES = 300
+OURS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE)  # not the caller's mistakes
+LOOKS = ("Get", "List", "Watch", "Stream")  # clients poll: what only looks is traced where its client traces it
 
 CALLER: ContextVar[Caller] = ContextVar("caller")
 
@@ -47,10 +53,11 @@ class Guard(grpc.aio.ServerInterceptor):
     Args:
         service: who knows the tokens.
         open_services: full names of the services that need no token: health and reflection.
+        meters: where calls are counted; not those of the open services.
     """
 
-    def __init__(self, service: VideoService, open_services: tuple[str, ...]) -> None:
-        self._service = service
+    def __init__(self, service: VideoService, open_services: tuple[str, ...], meters: Meters) -> None:
+        self._service, self._meters = service, meters
         self._open = tuple(f"/{name}/" for name in open_services)
 
     async def intercept_service(
@@ -61,16 +68,20 @@ class Guard(grpc.aio.ServerInterceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return handler  # answered with UNIMPLEMENTED
-        is_open = str(handler_call_details.method).startswith(self._open)
+        method = str(handler_call_details.method).strip("/")
+        is_open = f"/{method}".startswith(self._open)
         inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         checked = _checked_stream if handler.request_streaming else _checked
 
         async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
-            async with self._answering(context, is_open):
+            async with self._answering(context, method, is_open):
                 return await inner(checked(request), context)
 
         async def answers(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-            async with self._answering(context, is_open), aclosing(inner(checked(request), context)) as responses:
+            async with (
+                self._answering(context, method, is_open),
+                aclosing(inner(checked(request), context)) as responses,
+            ):
                 async for response in responses:
                     yield response
 
@@ -87,31 +98,52 @@ class Guard(grpc.aio.ServerInterceptor):
         )
 
     @asynccontextmanager
-    async def _answering(self, context: grpc.aio.ServicerContext, is_open: bool) -> AsyncIterator[None]:
+    async def _answering(self, context: grpc.aio.ServicerContext, method: str, is_open: bool) -> AsyncIterator[None]:
+        begun, name = time.perf_counter(), method.rpartition("/")[2]
+        ended = grpc.StatusCode.CANCELLED  # unless we get to know
         try:
+            with self._span(context, method, is_open) as span:
+                try:
+                    if not is_open:
+                        CALLER.set(self._service.authenticate(bearer_token(context), peer_address(context.peer())))
+                    yield
+                    ended = grpc.StatusCode.OK
+                    return
+                except (grpc.aio.AbortError, grpc.aio.InternalError):  # answered already; the client has gone
+                    raise
+                except Exception as error:
+                    if not isinstance(error, EmotiveTalkError) or answer_to(error) is INTERNAL:
+                        log.exception("a gRPC call failed")
+                    if isinstance(error, OverloadError):
+                        self._meters.refused.add(1, error.code)
+                    code, status = rich_status(error)
+                    span.set_attribute("rpc.grpc.status_code", code.value[0])
+                    if code in OURS:
+                        tracing.fail(span, error)
+            ended = code
+            await context.abort(code, status.message, ((DETAILS_KEY, status.SerializeToString()),))
+        finally:
             if not is_open:
-                CALLER.set(self._service.authenticate(bearer_token(context), peer_address(context.peer())))
-            yield
-            return
-        except (grpc.aio.AbortError, grpc.aio.InternalError):  # answered already; the client has gone
-            raise
-        except EmotiveTalkError as error:
-            if answer_to(error) is INTERNAL:
-                log.exception("a gRPC call failed")
-            code, status = rich_status(error)
-        except Exception as error:
-            log.exception("a gRPC call failed")
-            code, status = rich_status(error)
-        await context.abort(code, status.message, ((DETAILS_KEY, status.SerializeToString()),))
+                self._meters.grpc_requests.add(1, name, ended.name)
+                self._meters.grpc_seconds.observe(time.perf_counter() - begun, name)
+
+    @staticmethod
+    def _span(context: grpc.aio.ServicerContext, method: str, is_open: bool) -> AbstractContextManager[tracing.Span]:
+        parent = metadata(context, tracing.HEADER)
+        if is_open or (parent is None and method.rpartition("/")[2].startswith(LOOKS)):
+            return nullcontext(tracing.NOTHING)
+        return tracing.span(method, parent, kind=tracing.SpanKind.SERVER, **{"rpc.system": "grpc"})
+
+
+def metadata(context: grpc.aio.ServicerContext, key: str) -> str | None:
+    """What the client sent under this key, which has no capitals; None if it sent nothing."""
+    return next((str(value) for name, value in context.invocation_metadata() or () if name == key), None)
 
 
 def bearer_token(context: grpc.aio.ServicerContext) -> str | None:
     """The token of the metadata `authorization: Bearer <token>`, or None."""
-    for key, value in context.invocation_metadata() or ():
-        if key == "authorization":
-            scheme, _, token = str(value).strip().partition(" ")
-            return token.strip() if scheme.lower() == "bearer" else None
-    return None
+    scheme, _, token = (metadata(context, "authorization") or "").strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def peer_address(peer: str) -> str | None:

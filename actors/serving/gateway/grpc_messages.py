@@ -45,13 +45,13 @@ def video_message(job: Job, model: str) -> pb.Video:
     """The job as clients see it.
 
     Args:
-        model: the checkpoint's public name.
+        model: what is served now, where the job does not say which model it is for.
     """
     video = pb.Video(
         id=job.job_id,
         status=_STATUS[job.status],
         progress=job.progress,
-        model=model,
+        model=job.model or model,
         duration=duration_message(job.num_frames / FRAME_RATE_HZ),
         width=job.width,
         height=job.height,

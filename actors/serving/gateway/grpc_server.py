@@ -28,6 +28,7 @@ from actors.serving.gateway.grpc_messages import read_order, read_status, video_
 from actors.serving.gateway.grpc_uploads import receive_files, receive_header
 from actors.serving.jobs import Job
 from actors.serving.live import LiveEngine, LiveLimits
+from actors.serving.meters import Meters
 from actors.serving.service import VideoService
 from actors.wire import videos_pb2 as pb
 from actors.wire import videos_pb2_grpc as pb_grpc
@@ -239,6 +240,7 @@ async def start_grpc_server(
     tls: TlsFiles | None = None,
     live: LiveEngine | None = None,
     live_limits: LiveLimits | None = None,
+    meters: Meters | None = None,
 ) -> GrpcServer:
     """Listen for gRPC calls until `GrpcServer.stop`.
 
@@ -247,6 +249,7 @@ async def start_grpc_server(
         port: 0 takes a free one.
         tls: without it the connection is not encrypted; tokens then belong on loopback or behind a proxy only.
         live: makes a session for each GenerateLive; without it, those calls are refused.
+        meters: where calls are counted; None: nowhere.
 
     Raises:
         EmotiveTalkError: code "grpc_port" if the place cannot be bound, "grpc_tls" if the PEM files cannot be used.
@@ -254,7 +257,9 @@ async def start_grpc_server(
     health_servicer = HealthServicer()
     open_services = (health.SERVICE_NAME, reflection.SERVICE_NAME)
     server = grpc.aio.server(
-        interceptors=[Guard(service, open_services)], options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS
+        interceptors=[Guard(service, open_services, meters or Meters())],
+        options=_OPTIONS,
+        maximum_concurrent_rpcs=MAX_CALLS,
     )
     pb_grpc.add_VideoServiceServicer_to_server(VideoServicer(service, live, live_limits or LiveLimits()), server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

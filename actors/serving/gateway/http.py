@@ -20,15 +20,17 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from actors.errors import OverloadError
 from actors.serving.gateway import openapi
 from actors.serving.gateway.edge import Edge
 from actors.serving.gateway.errors import answer_to, error_type, public_code, public_message, retry_after_s
 from actors.serving.gateway.events import event_id, job_events
-from actors.serving.gateway.metrics import HttpMetrics, JobCollector, metrics_page
+from actors.serving.gateway.metrics import JobCollector, metrics_page
 from actors.serving.gateway.ranges import part_of
 from actors.serving.gateway.schemas import JOB_EXAMPLE, ApiError, ErrorBody, Health, Video, VideoDeleted, VideoList
 from actors.serving.gateway.uploads import read_submission
 from actors.serving.jobs import Job, JobStatus
+from actors.serving.meters import InRegistry, Meters
 from actors.serving.service import Caller, VideoService, check_not_lost
 from actors.serving.settings import GatewaySettings
 from actors.serving.submissions import InvalidRequestError
@@ -46,17 +48,26 @@ JobId = Annotated[str, Path(description="The video's id.", examples=[JOB_EXAMPLE
 bearer = HTTPBearer(auto_error=False, description="A token of this service; none is needed where it allows that.")
 
 
-def http_app(service_provider: Callable[[], VideoService], settings: GatewaySettings, version: str = "1") -> FastAPI:
+def http_app(
+    service_provider: Callable[[], VideoService],
+    settings: GatewaySettings,
+    version: str = "1",
+    meters: Meters | None = None,
+) -> FastAPI:
     """The application.
 
     Args:
         service_provider: gives the service; called at each request, so the app can be made before the service.
+        meters: where requests are counted; None: at `/metrics`, beside the jobs.
     """
     registry = CollectorRegistry()
-    app = FastAPI(title="EmotiveTalk", version=version, redoc_url=None)
+    meters = meters or Meters(InRegistry(registry))
+    # FastAPI's own spans would be beside ours (`Edge`), and one for each poll.
+    app = FastAPI(title="EmotiveTalk", version=version, redoc_url=None, telemetry={"tracing": False})
     app.state.service_provider = service_provider
+    app.state.meters = meters
     app.openapi = lambda: openapi.document(app)
-    app.add_middleware(Edge, metrics=HttpMetrics(registry))
+    app.add_middleware(Edge, meters=meters)
     app.add_exception_handler(EmotiveTalkError, _tell_error)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
     app.add_exception_handler(HTTPException, _tell_http)
@@ -366,7 +377,7 @@ def _operator_routes(settings: GatewaySettings, registry: CollectorRegistry) -> 
         responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}} | openapi.errors(),
     )
     async def metrics(service: Service) -> Response:
-        """Jobs by status, how long they wait and render, and HTTP requests."""
+        """Jobs by status, how long they wait and render."""
         if not watched:
             registry.register(JobCollector(service.jobs))
             watched.append(service)
@@ -388,6 +399,8 @@ def _answer(status: int, code: str, message: str, headers: dict[str, str], param
 
 async def _tell_error(request: Request, error: Exception) -> Response:
     status = answer_to(error).http
+    if isinstance(error, OverloadError):
+        request.app.state.meters.refused.add(1, error.code)
     if status >= 500 and isinstance(error, EmotiveTalkError):  # what is no error of ours is logged by the server
         log.error("request failed: %s", error, extra={"code": error.code})
     headers = dict(getattr(error, "headers", {}))

@@ -1,6 +1,6 @@
-"""What Prometheus reads. Jobs are measured from their rows, so every gateway says the same and a restart loses nothing.
+"""What Prometheus reads at `/metrics`: jobs, measured from their rows. Every gateway says the same, a restart loses nothing.
 
-Requests are counted by each gateway for itself.
+What processes count for themselves is in `actors/serving/meters.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -21,22 +21,6 @@ from actors.serving.service import FRAME_RATE_HZ
 NUM_RECENT = 50  # completed videos that the distributions are over
 MAX_AGE_S = 5.0  # scrapes within it share one reading of the database
 QUANTILES = (0.5, 0.95)
-
-
-class HttpMetrics:
-    """Requests that this process answered."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
-            "emotivetalk_http_requests", "HTTP requests", ("method", "route", "status"), registry=registry
-        )
-        self.seconds = Histogram(
-            "emotivetalk_http_request_seconds",
-            "From the request to the head of its answer",
-            ("method", "route"),
-            registry=registry,
-        )
-        self.open = Gauge("emotivetalk_http_requests_open", "Requests being answered, streams too", registry=registry)
 
 
 @dataclass

@@ -61,11 +61,15 @@ class Video(BaseModel):
 
     @classmethod
     def of(cls, job: Job, model: str) -> Video:
-        """The video of a job, as clients see it."""
+        """The video of a job, as clients see it.
+
+        Args:
+            model: what is served now, where the job does not say which model it is for.
+        """
         emotion = job.request.get("emotion")
         return cls(
             id=job.job_id,
-            model=model,
+            model=job.model or model,
             status=job.status.value,
             progress=job.progress,
             created_at=int(job.created_at),

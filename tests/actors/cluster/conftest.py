@@ -112,7 +112,9 @@ def make_plan(folder: Path, checkpoint: Path) -> LaunchPlan:
     options = {name: {"num_replicas": 1, "ray_actor_options": {"num_cpus": 0.1}} for name in CLASSES}
     for option in options.values():
         option["health_check_period_s"] = 1.0
-    return dataclasses.replace(plan, port=free_port(), config=config, options=options)
+    logs = {"encoding": "JSON"}
+    options["ETHD"]["logging_config"] = {**logs, "log_level": "DEBUG"}  # below it, ETHD says nothing of a call
+    return dataclasses.replace(plan, port=free_port(), config=config, options=options, logging_config=logs)
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ from actors.serving.gateway.http import http_app
 from actors.serving.intake import Prepared
 from actors.serving.jobs import Claim, JobError, JobStore, Segment
 from actors.serving.live import LiveLimits
+from actors.serving.meters import Meters
 from actors.serving.service import Intake, ServedModel, VideoService
 from actors.serving.settings import CallerLimits, GatewaySettings
 from actors.wire import videos_pb2_grpc as pb_grpc
@@ -170,7 +171,9 @@ class Serving:
 
 
 @contextmanager
-def running(folder: Path, tls: TlsFiles | None = None, live: bool = True, **settings: object) -> Iterator[Serving]:
+def running(
+    folder: Path, tls: TlsFiles | None = None, live: bool = True, meters: Meters | None = None, **settings: object
+) -> Iterator[Serving]:
     """A server over stores of its own."""
     (folder / "uploads").mkdir(parents=True)
     tokens = folder / "tokens"
@@ -193,7 +196,7 @@ def running(folder: Path, tls: TlsFiles | None = None, live: bool = True, **sett
         tools = Intake(prepare=fake_prepare)
         service = VideoService(jobs, artifacts, GatewaySettings(**values | settings), model, tools)
         server = await start_grpc_server(
-            service, "127.0.0.1", 0, tls=tls, live=sessions.make if live else None, live_limits=LIVE
+            service, "127.0.0.1", 0, tls=tls, live=sessions.make if live else None, live_limits=LIVE, meters=meters
         )
         return service, server
 

@@ -12,10 +12,11 @@ import pytest
 from numpy.testing import assert_allclose
 
 from actors.serving.artifacts import ArtifactStore
-from actors.serving.ethd import ETHDReplica, ETHDWorker
+from actors.serving.ethd import CallQueue, ETHDWorker
 from actors.serving.messages import BlockData, ChunkData, LivePortrait, Receipt, RenderCall
+from actors.serving.replica import ComputeThreads
 from actors.serving.requests import VideoRequest
-from models.long_video_plan import LongVideoPlan
+from models.long_video_plan import LongVideoConfig, LongVideoPlan
 from models.renderer import Screen
 from tests.models import debug
 
@@ -85,22 +86,13 @@ class Slow:
         return [ChunkData({}) for _ in requests]
 
 
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    debug.pipeline().save_pretrained(tmp_path / "checkpoint")
-    return tmp_path / "checkpoint"
+def slow_queue(threads: int) -> tuple[CallQueue, Slow]:
+    slow = Slow()
+    return CallQueue(slow, ComputeThreads.of_chunks(threads, "cpu")), slow  # type: ignore[arg-type]
 
 
-def slow_replica(checkpoint: Path, threads: int) -> tuple[ETHDReplica, Slow]:
-    replica, slow = ETHDReplica(str(checkpoint), str(checkpoint.parent), threads=threads), Slow()
-    replica._worker = slow  # type: ignore[assignment]
-    return replica, slow
-
-
-async def ask(replica: ETHDReplica, call: RenderCall) -> Receipt:
-    results = [result async for result in replica.render(call, block(0))]
-    assert isinstance(results[1], Receipt)
-    return results[1]
+async def ask(queue: CallQueue, call: RenderCall) -> Receipt:
+    return (await queue.render(call, (block(0),)))[1]
 
 
 async def computing(slow: Slow) -> None:
@@ -108,20 +100,20 @@ async def computing(slow: Slow) -> None:
 
 
 def call_of(job_id: str, is_live: bool = False) -> RenderCall:
-    one = LongVideoPlan(debug.pipeline().long_video, NUM_FRAMES, 1).segment(0).calls[0]
+    one = LongVideoPlan(LongVideoConfig(8, 3, 2), NUM_FRAMES, 1).segment(0).calls[0]
     request = VideoRequest(num_samples=NUM_FRAMES * 640)
     return RenderCall(job_id, request, NUM_FRAMES, 1, (one,), portrait=portrait(0) if is_live else None)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_of_a_cancelled_video_only_the_steps_that_run_are_computed(checkpoint: Path, threads: int):
-    replica, slow = slow_replica(checkpoint, threads)
+def test_of_a_cancelled_video_only_the_steps_that_run_are_computed(threads: int):
+    queue, slow = slow_queue(threads)
 
     async def run() -> None:
-        cancelled = [asyncio.create_task(ask(replica, call_of("cancelled"))) for _ in range(5)]
+        cancelled = [asyncio.create_task(ask(queue, call_of("cancelled"))) for _ in range(5)]
         for _ in range(threads):
             await computing(slow)
-        wanted = asyncio.create_task(ask(replica, call_of("wanted")))
+        wanted = asyncio.create_task(ask(queue, call_of("wanted")))
         await asyncio.sleep(0)
         for task in cancelled:
             task.cancel()
@@ -132,14 +124,14 @@ def test_of_a_cancelled_video_only_the_steps_that_run_are_computed(checkpoint: P
     assert slow.computed == ["cancelled"] * threads + ["wanted"]
 
 
-def test_live_calls_go_first(checkpoint: Path):
-    replica, slow = slow_replica(checkpoint, 1)
+def test_live_calls_go_first():
+    queue, slow = slow_queue(1)
 
     async def run() -> None:
-        tasks = [asyncio.create_task(ask(replica, call_of("first")))]
+        tasks = [asyncio.create_task(ask(queue, call_of("first")))]
         await computing(slow)
         for name, is_live in (("stored", False), ("live", True)):
-            tasks.append(asyncio.create_task(ask(replica, call_of(name, is_live))))
+            tasks.append(asyncio.create_task(ask(queue, call_of(name, is_live))))
             await asyncio.sleep(0)
         slow.go_on.release(3)
         await asyncio.gather(*tasks)
@@ -148,20 +140,24 @@ def test_live_calls_go_first(checkpoint: Path):
     assert slow.computed == ["first", "live", "stored"]
 
 
-def test_what_the_network_raises_is_its_calls_and_nobody_elses(checkpoint: Path):
-    replica, slow = slow_replica(checkpoint, 1)
+def test_what_the_network_raises_is_its_calls_and_nobody_elses():
+    queue, slow = slow_queue(1)
+    together: list[int] = []
 
     def failing(requests: Sequence[tuple[RenderCall, Sequence[BlockData]]]) -> list[ChunkData]:
-        if requests[0][0].job_id == "bad":
+        together.append(len(requests))
+        if any(call.job_id == "bad" for call, _ in requests):
             raise ArithmeticError("no memory")
         return [ChunkData({}) for _ in requests]
 
-    slow.render = failing  # type: ignore[method-assign]
+    slow.render, slow.chunks_at_once = failing, 3  # type: ignore[method-assign]
 
     async def run() -> None:
-        bad, good = (asyncio.create_task(ask(replica, call_of(name))) for name in ("bad", "good"))
-        assert (await good).num_chunks == 1
+        bad, *good = (asyncio.create_task(ask(queue, call_of(name))) for name in ("bad", "good", "good"))
+        for one in good:
+            assert (await one).num_chunks == 1
         with pytest.raises(ArithmeticError, match="no memory"):
             await bad
 
     asyncio.run(run())
+    assert together == [3, 1, 1, 1]

@@ -314,6 +314,21 @@ def test_a_store_of_another_version_is_refused(store: JobStore, url: str) -> Non
     assert caught.value.code == "job_store_version"
 
 
+def test_a_store_of_the_version_before_is_taken_over(store: JobStore, url: str) -> None:
+    from actors.serving import job_tables
+
+    old = add(store)
+    with store._database.write() as connection:
+        for column in ("model", "traceparent"):
+            connection.exec_driver_sql(f"ALTER TABLE jobs DROP COLUMN {column}")
+        connection.execute(job_tables.store.update().values(schema_version=1))
+    taken = JobStore(url, create=False)
+    assert taken.get(old.job_id) == old and old.model is None
+    new = add(taken, model="starter", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    assert JobStore(url).get(new.job_id) == new and new.model == "starter"
+    taken.close()
+
+
 def test_a_missing_store_is_made_only_where_it_may_be(url: str) -> None:
     with pytest.raises(JobStoreError) as caught:
         JobStore(url, create=False)

@@ -12,16 +12,19 @@ import av
 import numpy as np
 import pytest
 import torch
+from prometheus_client import CollectorRegistry
 
 from actors.errors import OverloadError, ServingError
 from actors.serving.artifacts import ArtifactStore
 from actors.serving.config import LiveSettings
 from actors.serving.decoder import DecoderWorker
 from actors.serving.ethd import ETHDWorker
+from actors.serving.gateway.errors import answer_to
 from actors.serving.live import LiveEmotion, LiveFragment, LiveHeader, LiveStarted
 from actors.serving.live_engine import HeardSpeech, LiveRenderer, RenderedSession
 from actors.serving.live_plan import LivePlan, live_plan
 from actors.serving.messages import BlockData, LiveFinishCall, LiveFinished, LivePerformCall, Receipt, RenderCall
+from actors.serving.meters import InRegistry, Meters
 from actors.serving.requests import LabelEmotion, TextEmotion
 from actors.serving.settings import CallerLimits
 from actors.serving.stages import LostResultError, Made
@@ -330,6 +333,30 @@ def test_many_changes_are_forgotten_when_they_are_over(studio: Studio) -> None:
     changes: dict[int, LiveEmotion] = {at: SAD if at % 1600 else HAPPY for at in range(800, 30_400, 800)}
     show(renderer, saying(studio.speech, (800,), changes))
     assert 20 < most <= renderer.make_plan(None).expression.config.segment_frames + 14
+
+
+def test_each_caller_has_its_own_limit(studio: Studio) -> None:
+    registry = CollectorRegistry()
+    renderer, _ = studio.renderer(max_calls=3)
+    renderer.meters = Meters(InRegistry(registry))
+    bob = Caller("bob", CallerLimits(max_live_calls=1))
+
+    async def run() -> None:
+        first, second, third = renderer(), renderer(), renderer()
+        await first.open(bob, header())
+        with pytest.raises(OverloadError, match=r"limits\.max_live_calls") as raised:
+            await second.open(bob, header())
+        assert raised.value.code == "too_many_live_calls" and raised.value.retry_after_s > 0
+        assert answer_to(raised.value).grpc == "RESOURCE_EXHAUSTED"
+        await second.close()
+        await third.open(CALLER, header())
+        assert registry.get_sample_value("emotivetalk_live_sessions") == 2
+        await first.close()
+        await second.open(bob, header())
+        await asyncio.gather(second.close(), third.close())
+
+    asyncio.run(run())
+    assert registry.get_sample_value("emotivetalk_live_sessions") == 0 == renderer.num_calls
 
 
 def test_places_are_limited_and_come_back(studio: Studio) -> None:

@@ -1,0 +1,154 @@
+"""The director over real replicas without Ray: each call is a task with a context of its own, as in another process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from actors.serving import tracing
+from actors.serving.artifacts import ArtifactStore
+from actors.serving.config import DirectorSettings
+from actors.serving.decoder import DecoderReplica
+from actors.serving.director import Director
+from actors.serving.ethd import ETHDReplica
+from actors.serving.job_files import JobFiles
+from actors.serving.jobs import Job, JobStore, new_job_id
+from actors.serving.messages import FinishCall, PerformCall, RenderCall
+from actors.serving.meters import Meters
+from actors.serving.plans import CheckpointPlans
+from actors.serving.requests import LabelEmotion, VideoRequest
+from actors.serving.stages import Made
+from actors.serving.vaid import VAIDReplica
+from media.fragments import encode_audio
+from media.image import save_image
+from tests.models import debug
+
+NUM_FRAMES = 40
+SETTINGS = DirectorSettings(poll_s=0.01, renew_s=0.05, chunks_per_call=1)
+
+
+async def _elsewhere(work: Coroutine[Any, Any, Any]) -> Any:
+    return await asyncio.create_task(work, context=contextvars.Context())
+
+
+async def _both(results: AsyncGenerator[Any, None]) -> Made:
+    async def collect() -> list[Any]:
+        return [result async for result in results]
+
+    result, receipt = await _elsewhere(collect())
+    return Made(result, receipt)
+
+
+class Replicas:
+    """The stages; `before` is called before each call, and may raise."""
+
+    def __init__(self, checkpoint: Path, artifacts: str) -> None:
+        self.vaid = VAIDReplica(str(checkpoint), artifacts)
+        self.ethd = ETHDReplica(str(checkpoint), artifacts)
+        self.decoder = DecoderReplica(str(checkpoint), artifacts, "debug@0", "test 1")
+        self.before: Callable[[Any], None] = lambda call: None
+
+    async def perform(self, call: PerformCall, references: Sequence[Any]) -> Made:
+        self.before(call)
+        return await _both(self.vaid.perform(call, *references))
+
+    async def render(self, call: RenderCall, references: Sequence[Any]) -> Made:
+        self.before(call)
+        return await _both(self.ethd.render(call, *references))
+
+    async def finish(self, call: FinishCall, references: Sequence[Any]) -> Made:
+        self.before(call)
+        return Made(None, await _elsewhere(self.decoder.finish(call, *references)))
+
+    async def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
+        return await _elsewhere(self.decoder.assemble(job_id, fragments))
+
+
+class House:
+    """A checkpoint, stores, and whoever renders."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.checkpoint, self.folder = folder / "checkpoint", folder
+        pipeline = debug.pipeline()
+        pipeline.save_pretrained(self.checkpoint)
+        for part in ("vaid", "ethd", "decoder"):
+            # The logs and the spans of a test are its own; and a part of a pipeline is none, by the annotations.
+            monkeypatch.setattr(f"actors.serving.{part}.start_replica", lambda name: None)
+            monkeypatch.setattr(f"actors.serving.{part}.load_pipeline", lambda *_, **__: pipeline)
+        self.artifacts = ArtifactStore(str(folder / "artifacts"))
+        self.jobs = JobStore(f"sqlite:///{folder / 'jobs.db'}")
+        self.replicas = Replicas(self.checkpoint, str(folder / "artifacts"))
+
+    def add(self, traceparent: str | None = None) -> Job:
+        """A queued job of a few segments."""
+        job_id, random = new_job_id(), np.random.default_rng(5)
+        speech = (0.1 * random.standard_normal(NUM_FRAMES * 640)).astype(np.float32)
+        side, files = debug.IMAGE_SIZE, JobFiles(self.artifacts, job_id)
+        save_image(self.folder / "portrait.png", random.integers(0, 255, (side, side, 3), dtype=np.uint8))
+        encode_audio(speech, self.folder / "speech.m4a")
+        self.artifacts.write(f"{files.folder}/speech.f32", speech.tobytes())
+        for name in ("portrait.png", "speech.m4a"):
+            self.artifacts.write(f"{files.folder}/{name}", (self.folder / name).read_bytes())
+            (self.folder / name).unlink()
+        request = VideoRequest(num_samples=len(speech), emotion=LabelEmotion(emotion="happy"), num_steps=2)
+        row, _ = self.jobs.create(
+            job_id, "ada", request.model_dump(mode="json"), "f" * 64, NUM_FRAMES, side, side, traceparent=traceparent
+        )
+        return row
+
+    def render(self, job: Job, meters: Meters | None = None, until: Callable[[Job], bool] | None = None) -> Job:
+        """Let a director work until the job has ended, or it is so."""
+
+        async def work() -> None:
+            plans = CheckpointPlans(self.checkpoint)
+            director = Director(self.jobs, self.replicas, plans, SETTINGS, "test", meters)
+            running = asyncio.create_task(director.run())
+            async with asyncio.timeout(120):
+                while not (now := self.jobs.get(job.job_id)).status.is_terminal and not (until and until(now)):
+                    await asyncio.sleep(0.005)
+                while director.num_running and until is None:
+                    await asyncio.sleep(0.005)
+            director.stop()
+            await running
+
+        asyncio.run(work())
+        return self.jobs.get(job.job_id)
+
+
+class Spans:
+    """What was recorded, by name and by parent."""
+
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+        self.provider = TracerProvider(shutdown_on_exit=False)
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+
+    @property
+    def all(self) -> list[ReadableSpan]:
+        return list(self.exporter.get_finished_spans())
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        return [span for span in self.all if span.name == name]
+
+    def parent(self, span: ReadableSpan) -> ReadableSpan:
+        assert span.parent is not None, f"{span.name} has no parent"
+        (found,) = [other for other in self.all if other.context.span_id == span.parent.span_id]
+        return found
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Spans:
+    """Record this process's spans until the test ends, whosever they are."""
+    spans = Spans()
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", spans.provider)  # a process can set it once only
+    monkeypatch.setattr(tracing, "_tracer", spans.provider.get_tracer("test"))
+    return spans

@@ -1,0 +1,125 @@
+"""Every line of every deployment names its video, as text and as JSON, whatever else a replica does at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import io
+import json
+import logging
+import logging.handlers
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray._common.formatters import JSONFormatter
+from ray.serve._private.logging_utils import ServeFormatter, ServeLogAttributeRemovalFilter
+
+from actors.serving import logs
+from actors.serving.jobs import JobStatus
+from actors.serving.logs import log_with_serve
+from tests.actors.serving.rendering import House, recorded
+
+log = logging.getLogger("actors.serving.test")
+
+
+class Written:
+    """What Serve's log file would have: its handlers, as it sets them up in a replica."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        self.stream = io.StringIO()
+        file = logging.StreamHandler(self.stream)
+        file.setFormatter(formatter)
+        self.handler = logging.handlers.MemoryHandler(1, logging.ERROR, file)
+        self.handler.addFilter(ServeLogAttributeRemovalFilter())
+
+    @property
+    def lines(self) -> list[str]:
+        return self.stream.getvalue().splitlines()
+
+    @property
+    def fields(self) -> list[dict]:
+        return [json.loads(line) for line in self.lines]
+
+
+@pytest.fixture
+def loggers() -> Iterator[logging.Logger]:
+    """Serve's logger; it and ours are afterwards as they were."""
+    serves, ours = logging.getLogger("ray.serve"), logging.getLogger("actors")
+    kept = [(one, one.handlers, one.level, one.propagate) for one in (serves, ours)]
+    serves.setLevel(logging.DEBUG)
+    yield serves
+    for one, handlers, level, propagate in kept:
+        one.handlers, one.propagate = handlers, propagate
+        one.setLevel(level)
+
+
+@pytest.fixture
+def as_json(loggers: logging.Logger) -> Written:
+    written = Written(JSONFormatter())
+    loggers.handlers = [written.handler]
+    log_with_serve()
+    return written
+
+
+def test_a_line_has_the_id_of_its_task(as_json: Written) -> None:
+    async def work(video_id: str) -> None:
+        logs.about(video_id)
+        await asyncio.sleep(0)
+        log.info("half %d", 1)
+        await asyncio.to_thread(log.info, "in a thread")
+
+    async def both() -> None:
+        await asyncio.gather(work("video_a"), work("video_b"))
+        log.info("neither")
+
+    asyncio.run(both())
+    said = [(line["message"], line.get("video_id")) for line in as_json.fields]
+    assert sorted(said, key=str) == [
+        ("half 1", "video_a"),
+        ("half 1", "video_b"),
+        ("in a thread", "video_a"),
+        ("in a thread", "video_b"),
+        ("neither", None),
+    ]
+
+
+def test_text_has_the_id_too(loggers: logging.Logger) -> None:
+    text, fields = Written(ServeFormatter("ETHD", "abc")), Written(JSONFormatter())
+    loggers.handlers = [text.handler, fields.handler]
+    log_with_serve()
+    log.info("100 %% of %s", "it", extra={"video_id": "video_a"})
+    assert text.lines[0].startswith("INFO") and text.lines[0].endswith(" [video_a] 100 % of it")
+    assert (fields.fields[0]["message"], fields.fields[0]["video_id"]) == ("100 % of it", "video_a")
+
+
+def test_the_level_is_serves(loggers: logging.Logger) -> None:
+    written = Written(JSONFormatter())
+    loggers.handlers = [written.handler]
+    loggers.setLevel(logging.WARNING)
+    log_with_serve()
+    log.info("no")
+    log.warning("yes")
+    assert [line["message"] for line in written.fields] == ["yes"]
+
+
+def test_every_deployments_lines_name_the_video(
+    tmp_path: Path, as_json: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Director, V-AID, ETHD and decoder; and its trace, while one is recorded."""
+    house, spans = House(tmp_path, monkeypatch), recorded(monkeypatch)
+    job = contextvars.Context().run(lambda: house.render(house.add()))
+    house.jobs.close()
+    assert job.status is JobStatus.COMPLETED
+    files = {line["filename"] for line in as_json.fields}
+    assert {"director.py", "vaid.py", "ethd.py", "decoder.py"} <= files
+    assert {line.get("video_id") for line in as_json.fields} == {job.job_id}
+    (render,) = spans.named("render")
+    begun = next(line for line in as_json.fields if line["message"].startswith("job begun"))
+    assert begun["trace_id"] == f"{render.context.trace_id:032x}"
+
+
+def test_urls_are_not_logged_where_they_are_fetched() -> None:
+    import actors.serving.fetching as fetching
+
+    assert fetching is not None and not logging.getLogger("httpx").isEnabledFor(logging.INFO)
