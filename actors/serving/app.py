@@ -98,6 +98,10 @@ class DirectorReplica:
         if self._running is None:
             self._running = asyncio.create_task(self._director.run())
 
+    async def look(self, job_id: str) -> None:
+        """Something happened to this job, says the gateway."""
+        self._director.look(job_id)
+
     async def check_health(self) -> None:
         """Raises if the director has ended, or has not looked for jobs for long."""
         if self._running is None or self._running.done():
@@ -131,7 +135,10 @@ class GatewayReplica:
         self._plans = CheckpointPlans(Path(checkpoint))
         self._handles = (vaid, ethd, decoder)
         self._jobs = job_store(config)
-        self._service = VideoService(self._jobs, ArtifactStore(config.artifacts_url), config.gateway, model)
+        self._service = VideoService(
+            self._jobs, ArtifactStore(config.artifacts_url), config.gateway, model, told=self._tell
+        )
+        self._director, self._telling = director, set[asyncio.Task[None]]()
         self._grpc: GrpcServer | None = None
         self._chores: list[asyncio.Task[None]] = []
 
@@ -183,6 +190,19 @@ class GatewayReplica:
         for chore in self._chores:
             if chore.done():
                 raise ServingError("gateway_chore_ended", f"{chore.get_coro()} has ended", "See the gateway's log.")
+
+    def _tell(self, job_id: str) -> None:
+        """Let a director look at a job now. It is best effort: all of them look by themselves, a little later."""
+
+        async def tell() -> None:
+            try:
+                await self._director.look.remote(job_id)
+            except Exception as error:  # noqa: BLE001 it will look by itself
+                log.info("no director was told: %s", type(error).__name__)
+
+        task = asyncio.create_task(tell())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def _sweep(self) -> None:
         while True:

@@ -60,6 +60,7 @@ class Director:
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._woken = asyncio.Event()
+        self._changed: dict[str, asyncio.Event] = {}  # by the jobs that it drives
         self._claims_at = time.monotonic()
         self._chunk_s: float | None = None  # how long ETHD computes for a chunk and step, as the receipts say
 
@@ -86,9 +87,11 @@ class Director:
         self._stopping.set()
         self._woken.set()
 
-    def wake(self) -> None:
-        """Look for jobs now."""
+    def look(self, job_id: str) -> None:
+        """Something happened to this job: claim it now if it waits, let it go now if it was cancelled."""
         self._woken.set()
+        if job_id in self._changed:
+            self._changed[job_id].set()
 
     @property
     def num_running(self) -> int:
@@ -171,8 +174,18 @@ class Director:
 
     async def _keep(self, claim: Claim) -> None:
         """Keeps the claim; raises FencedError as soon as it is lost, by cancelling above all."""
+        changed = self._changed[claim.job.job_id] = asyncio.Event()
+        try:
+            await self._keep_until(claim, changed)
+        finally:
+            if self._changed.get(claim.job.job_id) is changed:  # and not of a claim that came after
+                del self._changed[claim.job.job_id]
+
+    async def _keep_until(self, claim: Claim, changed: asyncio.Event) -> None:
         while True:
-            await asyncio.sleep(self._settings.renew_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), self._settings.renew_s)
+            changed.clear()
             job = await asyncio.to_thread(self._jobs.renew, claim)
             if job.status is not JobStatus.IN_PROGRESS:
                 raise FencedError(job.job_id, f"it is {job.status}")

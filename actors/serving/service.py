@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -107,6 +107,9 @@ class VideoService:
     All methods that take a job's id raise JobNotFoundError, also where the job is another caller's. One event loop
     uses it, from one process; several of them share their stores.
 
+    Args:
+        told: of each job that was made, cancelled or deleted, so that who renders need not wait until it looks.
+
     Raises:
         SettingsError: the tokens cannot be read, or nobody could come in.
     """
@@ -118,13 +121,14 @@ class VideoService:
         settings: GatewaySettings,
         model: ServedModel,
         tools: Intake | None = None,
+        told: Callable[[str], None] = lambda job_id: None,
     ) -> None:
         self.jobs = jobs
         self.artifacts = artifacts
         self.settings = settings
         _ = settings.tokens  # read now: a deployment with wrong ones fails when it starts, not at the first request
         self.model = model
-        self._tools = tools or Intake()
+        self._tools, self._told = tools or Intake(), told
         self._buckets: dict[str, TokenBucket] = {}
         self._preparing = asyncio.Semaphore(settings.max_preparing)
         self._num_waiting = 0
@@ -223,6 +227,7 @@ class VideoService:
                 self.jobs,
                 self.artifacts,
             )
+        self._told(job.job_id)
         logs.about(job.job_id)
         log.info("job created" if is_new else "job asked for again", extra={"owner": job.owner})
         return job, is_new
@@ -297,6 +302,7 @@ class VideoService:
     async def cancel(self, caller: Caller, job_id: str) -> Job:
         """Cancel the job; one that has ended stays as it is."""
         job = await in_thread(self._io, self.jobs.cancel, checked_id(job_id), caller.name)
+        self._told(job.job_id)
         log.info("job cancelled", extra={"owner": job.owner})
         return job
 
@@ -304,6 +310,7 @@ class VideoService:
         """Cancel the job, forget it, and remove its files."""
         before = await self.get(caller, job_id)
         job = await in_thread(self._io, self.jobs.delete, before.job_id, caller.name)
+        self._told(job.job_id)
         log.info("job deleted", extra={"owner": job.owner})
         # A worker may still be writing a file of a running job: its files wait for the next `sweep`.
         if before.status is not JobStatus.IN_PROGRESS:
