@@ -14,7 +14,7 @@ import dataclasses
 import os
 import statistics
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def simulate(replicas: tuple[int, ...], length_s: float) -> None:
             config = ServingConfig(
                 data=(OUTPUT / f"simulated-{number}").resolve(),
                 director=DirectorSettings(
-                    poll_s=0.05, ethd_in_flight=2 * number, segments_ahead=max(3, number // 2), slots=1
+                    poll_s=0.05, ethd_in_flight=4 * number, segments_ahead=max(3, number), slots=1
                 ),
             )
             config.data_folder.mkdir(parents=True, exist_ok=True)
@@ -134,8 +134,8 @@ def simulate(replicas: tuple[int, ...], length_s: float) -> None:
     print()
 
 
-def compare(length_s: int, threads: int) -> None:
-    """The served render against the pipeline's, after warm-up, both with so many threads."""
+def compare(length_s: int, threads: int, growing: Sequence[float]) -> None:
+    """The served render against the pipeline's, after warm-up, both with so many threads; then clips of growing length."""
     import httpx
     import soundfile
     import torch
@@ -219,9 +219,9 @@ def compare(length_s: int, threads: int) -> None:
         print(f"\nmedian ratio: {ratio:.2f}\n")
         print("## Time to the first fragment, and memory\n")
         print("| video | first fragment | whole | memory of each process |\n|---|---|---|---|")
-        for seconds in (10, 40, 160):
+        for seconds in growing:
             whole, first = served(clip(seconds))
-            print(f"| {seconds} s | {first:.1f} s | {whole:.1f} s | {_memory()} |", flush=True)
+            print(f"| {seconds:g} s | {first:.1f} s | {whole:.1f} s | {_memory()} |", flush=True)
     print()
 
 
@@ -244,11 +244,12 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, nargs="*", default=[1, 2, 4, 8])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--length", type=int, default=20)
+    parser.add_argument("--growing", type=float, nargs="*", default=[10, 40, 160], help="seconds")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=["simulate", "compare"])
     given = parser.parse_args()
     parts: dict[str, Callable[[], None]] = {
-        "compare": lambda: compare(given.length, given.threads),
+        "compare": lambda: compare(given.length, given.threads, given.growing),
         "simulate": lambda: simulate(tuple(given.replicas), given.minutes * 60),
     }
     for name, part in parts.items():
