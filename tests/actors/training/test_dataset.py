@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import pickle
+import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from actors.training.dataset import AHEAD_PER_LOADER, DatasetFeed, Share, pack
 from actors.training.driver import Launch, train_on_ray
 from media.errors import InputError
 from tests.actors.training.runs import assert_equal_runs, copy_until, quiet, toy_config, train_plain
-from tests.actors.training.toys import Mishap, ToyBatch, ToyConfig, ToyStage
+from tests.actors.training.toys import BATCH_SIZE, RUN_SEED, Mishap, ToyBatch, ToyConfig, ToyStage
+from training.batches import step_seeds
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +32,6 @@ def share(rank: int = 0, num_workers: int = 1, **changes: object) -> Share:
 
 
 def test_what_is_packed_comes_back_with_its_order_in_memory() -> None:
-    import pickle
-
     images = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
     batch = ToyBatch(images, torch.tensor(True))
     again: ToyBatch = pickle.loads(pack([batch]))[0]
@@ -53,26 +54,22 @@ def test_the_batches_are_the_workers_own_from_any_step_on(cluster) -> None:
                 expected = stage.batch(seeds)
                 assert torch.equal(batch.images, expected.images)
                 assert torch.equal(batch.targets, expected.targets)
-        assert feed.seeds(4) == [
-            seed for pair in zip(share(0, 2).seeds(4)[0], ours.seeds(4)[0], strict=True) for seed in pair
-        ]
+        assert feed.seeds(4) == step_seeds(RUN_SEED, 4, BATCH_SIZE)
 
 
 class Counting(ToyStage):
     """Leaves a file for each batch that it makes; it must hold no weights that are trained, and no GPU."""
 
-    def batch(self, seeds: Iterator[int]) -> ToyBatch:
+    def batch(self, seeds: Sequence[int]) -> ToyBatch:
         assert all(parameter.numel() == 0 for parameter in self.module.parameters() if parameter.requires_grad)
         assert ray.get_gpu_ids() == []
         assert torch.get_num_threads() == 1
-        made = super().batch(list(seeds))
+        made = super().batch(seeds)
         Path(f"made_{self.step}").touch()
         return made
 
 
 def test_loaders_work_a_few_steps_ahead_and_no_more(cluster, tmp_path: Path) -> None:
-    import time
-
     config = toy_config(tmp_path, steps=60)
     with closing(DatasetFeed(Share(Counting, config, 0, 1, tmp_path), 1)) as feed:
         for step in range(3):
