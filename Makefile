@@ -6,6 +6,7 @@ DEV := text,train,serve,cluster,dev
 VOICES := libespeak-ng1 flite
 DATABASE := postgresql
 COMPILER := g++
+ON_WORKERS := $(if $(WORKERS),--workers $(WORKERS) --set threads=1)
 STAGES := autoencoder lip_sync expression audio_encoder emotion_sources vaid ethd_images ethd
 
 export PYTHON
@@ -53,14 +54,14 @@ bench: setup-dev  ## measure how fast the shipped checkpoint generates here
 bench-serving: setup-dev  ## measure what serving costs over one process, and how it scales
 	$(BIN)/python -m benchmarks.serving
 
-starter: setup-dev  ## train the shipped checkpoint again, into build/checkpoints/starter (hours); goes on where it was
+starter: setup-dev  ## train the shipped checkpoint again, into build/checkpoints/starter (hours); goes on where it was; WORKERS=2: on Ray
 	@test -d build/corpus/starter || $(EMOTIVETALK) synthesize -o build/corpus/starter \
 	    --identities 240 --clips 6 --held-out 32
 	@for stage in $(STAGES); do \
 	    resume=; \
 	    if compgen -G "build/train/$${stage}_starter/training/step_*" >/dev/null; then resume=--resume; fi; \
-	    echo "$(EMOTIVETALK) train train_configs/$${stage}_starter.yaml $$resume"; \
-	    $(EMOTIVETALK) train train_configs/$${stage}_starter.yaml $$resume || exit $$?; \
+	    echo "$(EMOTIVETALK) train train_configs/$${stage}_starter.yaml $(ON_WORKERS) $$resume"; \
+	    $(EMOTIVETALK) train train_configs/$${stage}_starter.yaml $(ON_WORKERS) $$resume || exit $$?; \
 	done
 	$(EMOTIVETALK) export build/checkpoints/starter -o build/checkpoints/starter_export
 

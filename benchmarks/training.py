@@ -1,7 +1,8 @@
 """What training on workers costs and gains on this machine: `python -m benchmarks.training`.
 
-The same steps of one debug stage in the plain loop, on one worker and on two, one after the other in one run: samples per
-second, and the efficiency against the plain loop. Compare rows of one run only. The first steps are not counted.
+The same steps of one debug stage in the plain loop, on one worker and on two, with and without loaders, one after the other in
+one run: samples per second, and the efficiency against the plain loop. Compare rows of one run only; the plain loop runs
+once more at the end, to show how still the machine was. The first steps are not counted.
 """
 
 from __future__ import annotations
@@ -43,23 +44,27 @@ def main() -> None:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, PyTorch {torch.__version__}")
     print(f"{CONFIG}, {', '.join(SETTINGS)}\n")
     shutil.rmtree(OUTPUT, ignore_errors=True)
-    ray.init(include_dashboard=False, log_to_driver=False)
+    # Workers and loaders together have a CPU each, as far as Ray counts; they share the cores that there are.
+    ray.init(num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False)
     console = Console(file=StringIO())
     print(
         "| run | samples/s | seconds per step | data wait | against the plain loop | per worker |\n|---|---|---|---|---|---|"
     )
     plain = None
-    for name, workers, zero in (
-        ("plain loop", 0, 0),
-        ("1 worker", 1, 0),
-        ("2 workers, ZeRO 0", 2, 0),
-        ("2 workers, ZeRO 2", 2, 2),
-        ("2 workers, ZeRO 3", 2, 3),
+    for name, workers, loaders, zero in (
+        ("plain loop", 0, 0, 0),
+        ("1 worker", 1, 0, 0),
+        ("1 worker, 1 loader", 1, 1, 0),
+        ("2 workers, ZeRO 0", 2, 0, 0),
+        ("2 workers, 2 loaders", 2, 2, 0),
+        ("2 workers, ZeRO 2", 2, 0, 2),
+        ("2 workers, ZeRO 3", 2, 0, 3),
+        ("plain loop again", 0, 0, 0),
     ):
         folder = OUTPUT / name.replace(" ", "_").replace(",", "")
         config = load_config(CONFIG, [*SETTINGS, f"zero={zero}", f"output={folder}", f"checkpoint={folder}/checkpoint"])
         if workers:
-            train_on_ray(config, Launch(workers), console=console)
+            train_on_ray(config, Launch(workers, num_loaders=loaders), console=console)
         else:
             torch.set_num_threads(1)
             train(config, console=console)
@@ -70,7 +75,8 @@ def main() -> None:
         plain = plain or rate
         print(
             f"| {name} | {rate:.1f} | {seconds:.3f} | {waited:.3f} | {rate / plain:.2f} x | "
-            f"{100 * rate / plain / max(workers, 1):.0f} % |"
+            f"{100 * rate / plain / max(workers, 1):.0f} % |",
+            flush=True,
         )
 
 

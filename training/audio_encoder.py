@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from corpus.records import Clip, read_corpus
 from models.encoders import ConvAudioEncoder
+from models.log_mel import LogMel
 from training.augment import augment_mel
 from training.contrast import infonce_within_clips
 from training.latents import motion_latents
@@ -70,6 +71,7 @@ class AudioEncoderStage(Stage[AudioEncoderBatch]):
         self.corpus = read_corpus(config.corpus, "train")
         self.lip_visual = motion_latents(config.corpus, "train", config.checkpoint, config.cache).lip
         self.module = AudioEncoderLoss(config, self.lip_visual.shape[-1])
+        self._log_mel = LogMel()  # the module's may be on a GPU, under the loss; batches are made on the CPU
 
     def batch(self, seeds: Sequence[int]) -> AudioEncoderBatch:
         mels, index = [], []
@@ -80,7 +82,7 @@ class AudioEncoderStage(Stage[AudioEncoderBatch]):
         return AudioEncoderBatch(torch.stack(mels), self.lip_visual[index])
 
     def _mel(self, clip: Clip) -> Float[Tensor, "steps 80"]:
-        return self.module.audio_encoder.log_mel(torch.from_numpy(clip.waveform)[None])[0]
+        return self._log_mel(torch.from_numpy(clip.waveform)[None])[0]
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
@@ -62,13 +63,36 @@ def to_device(batch: BatchT, device: torch.device) -> BatchT:
     return dataclasses.replace(batch, **moved)
 
 
-class BatchFeed(Generic[BatchT]):
-    """Batches by step. With `prefetch`, one background thread makes the next step's while this one trains.
+class Feed(ABC, Generic[BatchT]):
+    """Batches by step; who makes them, and how far ahead, is up to the subclass.
+
+    Args:
+        seed: the run's.
+        batch_size: samples a step, over all workers.
+    """
+
+    def __init__(self, seed: int, batch_size: int) -> None:
+        self._seed, self._batch_size = seed, batch_size
+
+    def seeds(self, step: int) -> list[int]:
+        """The seeds of a step's samples."""
+        return step_seeds(self._seed, step, self._batch_size)
+
+    @abstractmethod
+    def take(self, step: int) -> BatchT:
+        """The batch of a step; what went wrong when it was made is raised here."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends what works in the background."""
+
+
+class BatchFeed(Feed[BatchT]):
+    """Batches made in this process. With `prefetch`, one background thread makes the next step's while this one trains.
 
     Args:
         make: a stage's `batch`, a pure function of the seeds.
-        seed: the run's.
-        batch_size: samples a step, over all workers.
+        seed, batch_size: as in `Feed`.
         num_steps: no batch is prefetched from this step on.
         prefetch: whether to work one step ahead.
     """
@@ -76,13 +100,10 @@ class BatchFeed(Generic[BatchT]):
     def __init__(
         self, make: Callable[[Sequence[int]], BatchT], seed: int, batch_size: int, num_steps: int, prefetch: bool
     ) -> None:
-        self._make, self._seed, self._batch_size, self._num_steps = make, seed, batch_size, num_steps
+        super().__init__(seed, batch_size)
+        self._make, self._num_steps = make, num_steps
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="batches") if prefetch else None
         self._next: tuple[int, Future[BatchT]] | None = None
-
-    def seeds(self, step: int) -> list[int]:
-        """The seeds of a step's samples."""
-        return step_seeds(self._seed, step, self._batch_size)
 
     def take(self, step: int) -> BatchT:
         """The batch of a step; what `make` raised in the background is raised here."""

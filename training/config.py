@@ -35,6 +35,8 @@ class TrainConfig(BaseModel):
     checkpoint_every: steps between training checkpoints, of which the last `keep` stay (null: only the last step's).
     keep_best: keep the one with the lowest mean loss since the checkpoint before it, too.
     accumulate: micro-batches that a worker goes through for one update, to need less memory.
+    gradient_checkpointing: networks that can, ETHD so far, keep no activations inside their layers, and compute them
+        again for the gradient: less memory, more time, the same losses. A stage without such a network refuses it.
     zero: how much DeepSpeed shares out among the workers: 0 nothing, 1 the optimizer's state, 2 gradients too, 3 weights
         too. One process, without workers, has nobody to share with and takes 0 only.
     divergence: what happens when a loss or a gradient is no number, or when a loss shoots up.
@@ -61,6 +63,7 @@ class TrainConfig(BaseModel):
     keep: int = Field(default=2, ge=1)
     keep_best: bool = False
     accumulate: int = Field(default=1, ge=1)
+    gradient_checkpointing: bool = False
     zero: Literal[0, 1, 2, 3] = 0
     divergence: DivergenceConfig = DivergenceConfig()
     output: Path

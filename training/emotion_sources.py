@@ -25,7 +25,7 @@ from corpus.prompt import EmotionPrompt, PromptKind
 from corpus.records import Clip, read_corpus
 from media.errors import InputError
 from models.emotion import EMOTIONS, EmotionEstimate, EmotionLogits, EmotionMapping, emotion_index
-from models.log_mel import STEPS_PER_FRAME
+from models.log_mel import STEPS_PER_FRAME, LogMel
 from models.sentence_encoder import SentenceEncoder
 from training.augment import augment_mel
 from training.latents import motion_latents
@@ -143,6 +143,7 @@ class EmotionSourcesStage(Stage[EmotionSourcesBatch]):
         self._embeddings = _embed(prompts, config.cache)
         # the prototypes' width is not known before their encoder has been run: see save
         self.module = EmotionSourcesLoss(config, self._embeddings.shape[1], dim_expression=1)
+        self._log_mel = LogMel()  # the module's may be on a GPU, under the loss; batches are made on the CPU
         self._held_out: list[Clip] | None = None
 
     def batch(self, seeds: Sequence[int]) -> EmotionSourcesBatch:
@@ -164,7 +165,7 @@ class EmotionSourcesStage(Stage[EmotionSourcesBatch]):
         return EmotionSourcesBatch(torch.cat(embeddings), text, torch.stack(mels), _clip_targets(clips))
 
     def _mel_crop(self, clip: Clip, generator: np.random.Generator) -> Float[Tensor, "steps 80"]:
-        mel = self.module.mapping.log_mel(torch.from_numpy(clip.waveform)[None])[0]
+        mel = self._log_mel(torch.from_numpy(clip.waveform)[None])[0]
         length = self.config.clip_frames
         start = int(generator.integers(max(1, clip.num_frames - length + 1)))
         crop = augment_mel(mel[STEPS_PER_FRAME * start : STEPS_PER_FRAME * (start + length)], generator)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from corpus.drawing import draw_clip
 from corpus.records import Clip, read_corpus
 from models.encoders import MOTION_SIZE, ConvAudioEncoder, LipEncoder
+from models.log_mel import LogMel
 from training.augment import augment_mel, jitter_color, shift
 from training.contrast import infonce_within_clips
 from training.measure import correlations, retrieval, ridge
@@ -82,6 +83,7 @@ class LipSyncStage(Stage[LipSyncBatch]):
     def __init__(self, config: LipSyncConfig) -> None:
         self.config = config
         self.module = LipSyncLoss(config)
+        self._log_mel = LogMel()  # the module's may be on a GPU, under the loss; batches are made on the CPU
         self.corpus = read_corpus(config.corpus, "train")
         self._held_out: list[tuple[Clip, Tensor]] | None = None
 
@@ -101,7 +103,7 @@ class LipSyncStage(Stage[LipSyncBatch]):
         return LipSyncBatch(torch.stack(images), torch.stack(mels), torch.stack(frames))
 
     def _mel(self, clip: Clip) -> Float[Tensor, "steps 80"]:
-        return self.module.audio_encoder.log_mel(torch.from_numpy(clip.waveform)[None])[0]
+        return self._log_mel(torch.from_numpy(clip.waveform)[None])[0]
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:

@@ -36,7 +36,7 @@ FREE_SETTINGS = {"steps", "threads", "prefetch", "output", "checkpoint", "keep",
     f"{what}_every" for what in ("validate", "preview", "checkpoint")
 }
 # These change no sample and, but for rounding, no loss: a run may go on in a world of another size.
-FREE_SETTINGS |= {"accumulate", "zero", "divergence"}
+FREE_SETTINGS |= {"accumulate", "gradient_checkpointing", "zero", "divergence"}
 
 
 @dataclass(frozen=True)
@@ -200,11 +200,13 @@ def run(
                 if _is_due(config.validate_every, num_done, is_last):
                     metrics = validate()
                 if _is_due(config.preview_every, num_done, is_last):
+                    folder = config.output / "preview"
                     with trainer.evaluated() as module:
                         if is_leader:
-                            folder = config.output / "preview"
                             folder.mkdir(exist_ok=True)
                             trainer.stage.preview(module, folder, num_done)
+                    if log is not None:
+                        log.preview(folder, num_done)
         finally:
             trainer.close()
         if num_done < config.steps:

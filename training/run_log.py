@@ -64,6 +64,9 @@ class RunLog:
         """Appends a validation's line."""
         _append(self.validation_file, asdict(record))
 
+    def preview(self, folder: Path, step: int) -> None:
+        """Is told where the stage has written its preview after `step` steps; the files are enough here."""
+
     def plot(self) -> None:
         """Draws the losses so far, raw and smoothed, and the validation's metrics beside them."""
         steps = [StepRecord(**line) for line in _lines(self.steps_file)]

@@ -11,11 +11,12 @@ from typing import Any
 
 import psutil
 import torch
+from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from media.errors import EmotiveTalkError, InputError
 from training import checkpoint
-from training.batches import BatchFeed, module_seed, split_seeds, to_device
+from training.batches import BatchFeed, Feed, module_seed, split_seeds, to_device
 from training.checkpoint import Progress, Retention, TrainState
 from training.config import TrainConfig
 from training.ema import WeightAverage
@@ -41,6 +42,25 @@ def check_batch_size(config: TrainConfig, num_workers: int) -> None:
         )
 
 
+def enable_gradient_checkpointing(module: nn.Module, name: str) -> None:
+    """Lets a stage's networks keep no activations inside their layers, and compute them again for the gradient.
+
+    Raises:
+        InputError: none of them can.
+    """
+    networks = [part for part in module.modules() if isinstance(part, ModelMixin)]
+    able = [network for network in networks if network._supports_gradient_checkpointing]
+    if not able:
+        kinds = ", ".join(sorted({type(network).__name__ for network in networks})) or "no network of diffusers' kind"
+        raise InputError(
+            code="gradient_checkpointing_unsupported",
+            message=f"gradient_checkpointing: no network of the stage {name} can do it ({kinds})",
+            remedy="Leave gradient_checkpointing out; accumulate saves memory too.",
+        )
+    for network in able:
+        network.enable_gradient_checkpointing()
+
+
 class Trainer:
     """A stage, its optimisers and the average of its weights: all that one step needs, and nothing of a run's files.
 
@@ -54,7 +74,7 @@ class Trainer:
         stop_requested: whether the run shall end after this step, for a reason that `run` cannot see.
 
     Raises:
-        InputError: `batch_size` cannot be dealt evenly.
+        InputError: `batch_size` cannot be dealt evenly, or `gradient_checkpointing` finds no network that can do it.
     """
 
     def __init__(self, stage: Stage, config: TrainConfig, rank: int = 0, num_workers: int = 1) -> None:
@@ -64,12 +84,18 @@ class Trainer:
         self.stop_requested = False
         self.device = torch.device(config.device)
         self.module = stage.module.to(self.device).train()
+        if config.gradient_checkpointing:
+            enable_gradient_checkpointing(self.module, config.name)
         groups = stage.optimizer_groups()
         self.parameters = groups.named()
         self.optimizers = build_optimizers(groups, config.optimizer)
         self.watch = LossWatch(config.divergence)
-        self.feed = BatchFeed(self._make, config.seed, config.batch_size, config.steps, config.prefetch)
+        self.feed = self._build_feed()
         self.average = self._build_average()
+
+    def _build_feed(self) -> Feed[list[Any]]:
+        config = self.config
+        return BatchFeed(self._make, config.seed, config.batch_size, config.steps, config.prefetch)
 
     def _make(self, seeds: Sequence[int]) -> list[Any]:
         parts = split_seeds(seeds, self.rank, self.num_workers, self.config.accumulate)
@@ -86,7 +112,7 @@ class Trainer:
                 skipped; the weights are as before the step.
         """
         start, cpu_start = time.perf_counter(), time.process_time()
-        batches = self.feed.take(step)
+        batches = self._take(step)
         waited = time.perf_counter() - start
         learning_rate = learning_rate_at(step, self.config.steps, self.config.optimizer)
         self._begin(learning_rate)
@@ -128,6 +154,9 @@ class Trainer:
             memory_bytes=memory,
             skipped=problem is not None,
         )
+
+    def _take(self, step: int) -> list[Any]:
+        return self.feed.take(step)
 
     def _begin(self, learning_rate: float) -> None:
         self._sums: dict[str, float] = {}
@@ -217,5 +246,5 @@ class Trainer:
         checkpoint.save_training_checkpoint(folder, progress, self.state, retention)
 
     def close(self) -> None:
-        """Waits for the background thread and ends it."""
+        """Ends what makes batches in the background."""
         self.feed.close()

@@ -44,11 +44,14 @@ class Launch:
 
     num_workers: processes, each with a share of every batch; each takes `threads` CPUs, or one, and on "cuda" one GPU.
     address: of a running Ray cluster ("host:port", "auto", "ray://host:port"); None starts one here.
+    num_loaders: processes, over all workers, that make the batches, by Ray Data, each on a CPU of its own; 0: the workers
+        make them themselves, in a thread.
     max_failures: how often the workers are started again after one has died.
     """
 
     num_workers: int
     address: str | None = None
+    num_loaders: int = 0
     max_failures: int = 3
 
 
@@ -80,15 +83,16 @@ def train_on_ray(
         OutputError: a training checkpoint could not be written.
         WorkersFailedError: workers died too often.
     """
-    check(config, launch.num_workers)
+    check(config, launch.num_workers, launch.num_loaders)
     find_checkpoint(config, resume)
     files = RunFiles(config.output)
     files.folder.mkdir(parents=True, exist_ok=True)
     for stale in (files.stop, files.outcome, *(files.folder / name for name in RAY_NOTES)):
         stale.unlink(missing_ok=True)
-    job = Job(config, stage or stage_class(config.name), Path.cwd())
+    loaders = launch.num_loaders // launch.num_workers
+    job = Job(config, stage or stage_class(config.name), loaders, Path.cwd())
     with _cluster(launch.address):
-        _check_resources(config, launch.num_workers)
+        _check_resources(config, launch)
         trainer = _trainer(job, launch, files)
         outcome = _run(trainer, files, console if console is not None else Console(stderr=True))
     if outcome.error is not None:
@@ -138,9 +142,10 @@ def _unreachable(address: str, reason: str) -> InputError:
     )
 
 
-def _check_resources(config: TrainConfig, num_workers: int) -> None:
+def _check_resources(config: TrainConfig, launch: Launch) -> None:
     """Refuses what Ray would wait for without an end."""
-    needed = {name: amount * num_workers for name, amount in _per_worker(config).items()}
+    needed = {name: amount * launch.num_workers for name, amount in _per_worker(config).items()}
+    needed["CPU"] += launch.num_loaders
     end = time.monotonic() + FREE_S  # what a run before has given back takes a moment to be counted
     while True:
         free, whole = ray.available_resources(), ray.cluster_resources()
@@ -152,10 +157,11 @@ def _check_resources(config: TrainConfig, num_workers: int) -> None:
         time.sleep(0.2)
     found = ", ".join(f"{free.get(name, 0):g} of {whole.get(name, 0):g} {name}s are free" for name in needed)
     wanted = ", ".join(f"{amount:g} {name}s" for name, amount in needed.items())
+    loaders = f" and {launch.num_loaders} loaders" if launch.num_loaders else ""
     raise InputError(
         code="resources_missing",
-        message=f"{num_workers} workers need {wanted}, and {found}",
-        remedy="Give fewer --workers, lower threads (each thread takes a CPU), or add nodes to the cluster.",
+        message=f"{launch.num_workers} workers{loaders} need {wanted}, and {found}",
+        remedy="Give fewer --workers or --loaders, lower threads (each thread takes a CPU), or add nodes to the cluster.",
     )
 
 

@@ -19,7 +19,7 @@ from actors.training.rules import check
 from actors.training.shards import SavedTensors, ShardedAverage, Shards, Skeleton
 from media.errors import EmotiveTalkError
 from training import checkpoint
-from training.batches import to_device
+from training.batches import Feed, to_device
 from training.checkpoint import Progress, Retention
 from training.config import TrainConfig
 from training.ema import WeightAverage
@@ -40,6 +40,7 @@ class ShardedTrainer(Trainer):
         last: the training checkpoint whose weights it begins with; `load` reads the rest.
         stop_file: the leader ends the run after the step in which it finds this file.
         committed: is told of every training checkpoint once it is whole on the disk, on every worker.
+        num_loaders: processes that make this worker's batches, by Ray Data; 0: it makes them itself.
 
     Raises:
         InputError: the optimiser does not go with `zero`, or the batch cannot be dealt evenly.
@@ -52,8 +53,10 @@ class ShardedTrainer(Trainer):
         last: Path | None,
         stop_file: Path,
         committed: Callable[[Path, Progress], None] = lambda folder, progress: None,
+        num_loaders: int = 0,
     ) -> None:
         check(config, dist.get_world_size())
+        self.num_loaders = num_loaders
         super().__init__(stage, config, dist.get_rank(), dist.get_world_size())
         self.stop_file, self.committed = stop_file, committed
         self._hidden = set() if config.optimizer.name == "adamw" else set(stage.optimizer_groups().hidden)
@@ -78,6 +81,27 @@ class ShardedTrainer(Trainer):
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.shards = Shards(self.module, self.rank, self.num_workers, config.zero == 3)
         self.sharded_average = None if config.ema_decay is None else ShardedAverage(self.shards, config.ema_decay)
+
+    def _build_feed(self) -> Feed[list[Any]]:
+        if not self.num_loaders:
+            return super()._build_feed()
+        from actors.training.dataset import DatasetFeed, Share  # Ray Data, which a run without loaders does not need
+
+        share = Share(type(self.stage), self.config, self.rank, self.num_workers, Path.cwd())
+        return DatasetFeed(share, self.num_loaders)
+
+    def _take(self, step: int) -> list[Any]:
+        """The batches of a step, once no worker's could not be made: an error of ours is one that all raise."""
+        batches, problem = [], None
+        try:
+            batches = super()._take(step)
+        except EmotiveTalkError as error:
+            problem = error
+        num_failed = torch.tensor(float(problem is not None), device=self.device)
+        dist.all_reduce(num_failed)  # cheaper, at every step, than telling each other what went wrong
+        if num_failed:
+            agree(problem)
+        return batches
 
     def _build_average(self) -> WeightAverage | None:
         return None  # ours is cut up as the weights are, which they are not yet

@@ -26,11 +26,13 @@ class Job:
     """What the driver sends to every worker.
 
     stage_class: what to train.
+    num_loaders: processes that make each worker's batches.
     directory: the driver's working directory, which relative paths of `config` start from.
     """
 
     config: TrainConfig
     stage_class: type[Stage]
+    num_loaders: int
     directory: Path
 
 
@@ -55,7 +57,7 @@ def train_worker(arguments: dict[str, Job]) -> None:
 
 def _train(job: Job, files: RunFiles) -> TrainResult:
     # Here, for the driver imports this file too, and DeepSpeed and TensorBoard are slow and only the workers'.
-    from actors.training.scalars import ScalarLog
+    from actors.training.board import BoardLog
     from actors.training.sharded import ShardedTrainer
 
     config = job.config
@@ -63,10 +65,10 @@ def _train(job: Job, files: RunFiles) -> TrainResult:
         torch.set_num_threads(config.threads)
     found = training_checkpoints(files.folder)  # the driver has seen to it that they are this run's
     last = found[-1] if found else None
-    trainer = agreed(lambda: ShardedTrainer(_stage(job), config, last, files.stop, _report))
+    trainer = agreed(lambda: ShardedTrainer(_stage(job), config, last, files.stop, _report, job.num_loaders))
     with files.log.open("a", encoding="utf-8", buffering=1) as log:
         console = Console(file=log, width=200) if trainer.is_leader else Console(quiet=True)
-        open_log = partial(ScalarLog, num_workers=trainer.num_workers)
+        open_log = partial(BoardLog, num_workers=trainer.num_workers)
         return run(trainer, last, console, open_log)
 
 

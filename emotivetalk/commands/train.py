@@ -22,6 +22,9 @@ def train(
     zero: Annotated[
         int | None, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage (the YAML's zero); 0 shares nothing out.")
     ] = None,
+    loaders: Annotated[
+        int, typer.Option(min=0, help="Make the batches in so many processes of their own; 0: the workers make them.")
+    ] = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what the run would take, and whether it fits; train nothing.")
     ] = False,
@@ -46,18 +49,20 @@ def train(
         from actors.training.rules import check
         from training.stages import stage_class
 
-        check(run_config, workers or 1)
+        check(run_config, workers or 1, loaders)
         estimate(stage_class(run_config.name)(run_config.stage), run_config, workers or 1, Console())
         return
     if workers is None:
         if address is not None:
             raise typer.BadParameter("--address needs --workers: how many of the cluster's workers to train on.")
+        if loaders:
+            raise typer.BadParameter("--loaders needs --workers: without Ray this process makes the batches.")
         from training.loop import train as run_training
 
         result = run_training(run_config, resume=resume)
     else:
         from actors.training.driver import Launch, train_on_ray
 
-        result = train_on_ray(run_config, Launch(workers, address), resume=resume)
+        result = train_on_ray(run_config, Launch(workers, address, loaders), resume=resume)
     if not result.is_finished:
         raise typer.Exit(STOPPED)

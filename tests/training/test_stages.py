@@ -1,11 +1,13 @@
 """Every stage at debug size: golden losses, a batch overfits in 50 steps, what is saved can be loaded."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from media.errors import InputError
 from models.autoencoder import LatentCodec, PortraitAutoencoder
 from models.emotion import EmotionLabel
 from models.pipeline import EmotiveTalkPipeline
@@ -111,3 +113,15 @@ def test_the_stages_together_make_a_checkpoint_that_generates(workplace, tmp_pat
     assert frames.shape == (25, 64, 64, 3)
     latents = LatentCodec(pipeline.vae).encode(portrait[None])
     assert torch.isfinite(latents).all()
+
+
+def test_activation_checkpointing_changes_no_loss(workplace, tmp_path):
+    def losses(name: str, *more: str) -> list[float]:
+        folder = tmp_path / "-".join((name, *more))
+        config = load_config(CONFIGS / f"{name}_debug.yaml", [*overrides(name, workplace, folder), "steps=4", *more])
+        train(config)
+        return [json.loads(line)["loss"] for line in (folder / "steps.jsonl").read_text().splitlines()]
+
+    assert losses("ethd", "gradient_checkpointing=true") == pytest.approx(losses("ethd"), rel=1e-4)
+    with pytest.raises(InputError, match=r"no network of the stage autoencoder can do it \(PortraitAutoencoder\)"):
+        losses("autoencoder", "gradient_checkpointing=true")

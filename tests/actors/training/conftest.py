@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-NUM_CPUS = 2
+NUM_CPUS = 4
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    """A Ray cluster of two CPUs in this process; the driver joins it."""
+    """A Ray cluster of four CPUs, on however many cores, in this process; the driver joins it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
         patch.setenv(

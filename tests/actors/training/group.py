@@ -26,10 +26,10 @@ NUM_WORKERS = 2
 
 
 def train(config: TrainConfig, stage: type[ToyStage] = ToyStage) -> None:
-    from actors.training.scalars import ScalarLog
+    from actors.training.board import BoardLog
     from actors.training.sharded import ShardedTrainer
 
-    class PlainLog(ScalarLog):
+    class PlainLog(BoardLog):
         """Without the picture, which takes longer than these runs."""
 
         def plot(self) -> None: ...

@@ -35,7 +35,7 @@ def test_one_worker_with_muon_has_the_plain_losses(cluster, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_ethd_under_zero_3_has_the_plain_losses_and_its_networks_load(cluster, tmp_path: Path) -> None:
+def test_ethd_checkpointed_under_zero_3_has_the_plain_losses_and_its_networks_load(cluster, tmp_path: Path) -> None:
     from models.ethd import ETHD
 
     debug.write_corpus(tmp_path / "corpus")
@@ -49,7 +49,8 @@ def test_ethd_under_zero_3_has_the_plain_losses_and_its_networks_load(cluster, t
     ]
     path = ROOT / "train_configs" / "ethd_debug.yaml"
     plain = load_config(path, [*overrides, f"output={tmp_path / 'plain'}"])
-    sharded = load_config(path, [*overrides, f"output={tmp_path / 'ray'}", "zero=3"])
+    changes = ["zero=3", "gradient_checkpointing=true"]
+    sharded = load_config(path, [*overrides, f"output={tmp_path / 'ray'}", *changes])
     plain_train(plain, console=quiet())
     train_on_ray(sharded, Launch(2), console=quiet())
     for key, relative in {"loss": 1e-4, "gradient_norm": 1e-3}.items():
@@ -60,10 +61,10 @@ def test_ethd_under_zero_3_has_the_plain_losses_and_its_networks_load(cluster, t
 
 def test_more_workers_than_there_are_cpus_is_said_at_once(cluster, tmp_path: Path) -> None:
     start = time.monotonic()
-    with pytest.raises(InputError, match=r"4 workers need 4 CPUs, and .* of 2 CPUs are free"):
-        train_on_ray(toy_config(tmp_path / "run"), Launch(4), stage=ToyStage, console=quiet())
-    with pytest.raises(InputError, match=r"1 workers need 3 CPUs, and .* of 2 CPUs are free"):
-        train_on_ray(toy_config(tmp_path / "run", threads=3), Launch(1), stage=ToyStage, console=quiet())
+    with pytest.raises(InputError, match=r"8 workers need 8 CPUs, and .* of 4 CPUs are free"):
+        train_on_ray(toy_config(tmp_path / "run", batch_size=8), Launch(8), stage=ToyStage, console=quiet())
+    with pytest.raises(InputError, match=r"1 workers need 5 CPUs, and .* of 4 CPUs are free"):
+        train_on_ray(toy_config(tmp_path / "run", threads=5), Launch(1), stage=ToyStage, console=quiet())
     assert time.monotonic() - start < 10
 
 
@@ -79,6 +80,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(tmp_path: Path) -> N
     )
     assert "batch_size 4 cannot be dealt evenly to 3 workers" in refusal(Launch(3))
     assert "Make batch_size a multiple of 6." in refusal(Launch(2), accumulate=3)
+    assert "3 loaders cannot be dealt evenly to 2 workers" in refusal(Launch(2, num_loaders=3))
     with pytest.raises(InputError, match="no training checkpoint"):
         train_on_ray(toy_config(tmp_path / "run"), Launch(1), resume=True, stage=ToyStage, console=quiet())
     with pytest.raises(InputError, match=r"zero: 2 shares out among workers.*Give --workers"):

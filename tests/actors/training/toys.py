@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from media.errors import InputError
 from training.batches import step_seeds
 from training.stage import Stage, StageConfig, StepLoss
 
@@ -41,12 +42,16 @@ class Mishap(StageConfig):
 
 
 class ToyConfig(StageConfig):
-    """bad_step: the target of this step's last sample is not a number, that of `spike_step`'s is huge."""
+    """bad_step: the target of this step's last sample is not a number, that of `spike_step`'s is huge.
+
+    corrupt_step: of this one, the samples cannot be read.
+    """
 
     width: int = 32
     pause_s: float = 0.0
     mishaps: tuple[Mishap, ...] = ()
     bad_step: int | None = None
+    corrupt_step: int | None = None
     spike_step: int | None = None
 
 
@@ -89,6 +94,8 @@ class ToyStage(Stage[ToyBatch]):
     def batch(self, seeds: Sequence[int]) -> ToyBatch:
         self.step = STEPS.get(seeds[0], 0)
         self._happen("batch")
+        if self.step == self.config.corrupt_step:
+            raise InputError("corpus_shard_corrupt", "train-00000.parquet cannot be read", "Write the corpus again")
         self.num_batches += 1
         time.sleep(self.config.pause_s)
         images = torch.stack([torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in seeds])

@@ -1,0 +1,116 @@
+"""Batches through Ray Data: those of the plain loop, whatever number of loaders makes them and whoever dies."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+
+from actors.training.dataset import AHEAD_PER_LOADER, DatasetFeed, Share, pack
+from actors.training.driver import Launch, train_on_ray
+from media.errors import InputError
+from tests.actors.training.runs import assert_equal_runs, copy_until, quiet, toy_config, train_plain
+from tests.actors.training.toys import BATCH_SIZE, RUN_SEED, Mishap, ToyBatch, ToyConfig, ToyStage
+from training.batches import step_seeds
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    train_plain(toy_config(folder))
+    return folder
+
+
+def share(rank: int = 0, num_workers: int = 1, **changes: object) -> Share:
+    return Share(ToyStage, toy_config(Path("nowhere"), **changes), rank, num_workers, Path.cwd())
+
+
+def test_what_is_packed_comes_back_with_its_order_in_memory() -> None:
+    images = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    batch = ToyBatch(images, torch.tensor(True))
+    again: ToyBatch = pickle.loads(pack([batch]))[0]
+    assert torch.equal(again.images, images)
+    assert again.images.stride() == images.stride()
+    assert again.targets.item() is True
+    again.images.zero_()  # it is writable, as what a stage makes is
+    sliced = images[:, :, ::2, 1:].transpose(2, 3)
+    assert torch.equal(pickle.loads(pack(sliced)), sliced)
+    assert pickle.loads(pack(torch.empty(0, 3))).shape == (0, 3)
+
+
+def test_the_batches_are_the_workers_own_from_any_step_on(cluster) -> None:
+    ours, stage = share(rank=1, num_workers=2, accumulate=2), ToyStage(ToyConfig())
+    with closing(DatasetFeed(ours, 2)) as feed:
+        for step in (7, 8, 9, 10, 11, 3, 4):
+            batches = feed.take(step)
+            assert len(batches) == 2
+            for batch, seeds in zip(batches, ours.seeds(step), strict=True):
+                expected = stage.batch(seeds)
+                assert torch.equal(batch.images, expected.images)
+                assert torch.equal(batch.targets, expected.targets)
+        assert feed.seeds(4) == step_seeds(RUN_SEED, 4, BATCH_SIZE)
+
+
+class Counting(ToyStage):
+    """Leaves a file for each batch that it makes; it must hold no weights that are trained, and no GPU."""
+
+    def batch(self, seeds: Sequence[int]) -> ToyBatch:
+        assert all(parameter.numel() == 0 for parameter in self.module.parameters() if parameter.requires_grad)
+        assert ray.get_gpu_ids() == []
+        assert torch.get_num_threads() == 1
+        made = super().batch(seeds)
+        Path(f"made_{self.step}").touch()
+        return made
+
+
+def test_loaders_work_a_few_steps_ahead_and_no_more(cluster, tmp_path: Path) -> None:
+    config = toy_config(tmp_path, steps=60)
+    with closing(DatasetFeed(Share(Counting, config, 0, 1, tmp_path), 1)) as feed:
+        for step in range(3):
+            feed.take(step)
+        time.sleep(3)
+        # One that is trained on, one that Ray Data has fetched for the next, and what waits or is being made.
+        assert 3 <= len(list(tmp_path.glob("made_*"))) <= 3 + AHEAD_PER_LOADER + 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_losses_with_loaders_are_the_plain_ones_though_one_is_killed(cluster, plain, tmp_path, workers) -> None:
+    mishap = Mishap(place="batch", step=7, marker=tmp_path / "killed")
+    console = quiet()
+    config = toy_config(tmp_path / "ray", stage=ToyConfig(mishaps=(mishap,)))
+    train_on_ray(config, Launch(workers, num_loaders=2), stage=ToyStage, console=console)
+    assert mishap.marker.exists()
+    assert (
+        "going on after step" not in console.file.getvalue()
+    )  # Ray Data has started the loader again, and nothing else
+    assert_equal_runs(tmp_path / "ray", plain)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_loaders(cluster, plain, tmp_path: Path) -> None:
+    run = copy_until(plain, tmp_path / "run", 10)
+    train_on_ray(toy_config(run), Launch(1, num_loaders=1), resume=True, stage=ToyStage, console=quiet())
+    assert_equal_runs(run, plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loaders", [0, 2])
+def test_a_shard_that_cannot_be_read_ends_the_run_in_one_line(cluster, tmp_path: Path, loaders: int) -> None:
+    config = toy_config(tmp_path / "run", stage=ToyConfig(corrupt_step=3))
+    with pytest.raises(InputError, match=r"train-00000.parquet cannot be read") as caught:
+        train_on_ray(config, Launch(2, num_loaders=loaders), stage=ToyStage, console=quiet())
+    assert caught.value.code == "corpus_shard_corrupt"
+    assert "\n" not in str(caught.value)
+
+
+def test_too_many_loaders_are_refused_at_once(cluster, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"1 workers and 8 loaders need 9 CPUs, and .* of 4 CPUs are free") as caught:
+        train_on_ray(toy_config(tmp_path), Launch(1, num_loaders=8), stage=ToyStage, console=quiet())
+    assert "fewer --workers or --loaders" in str(caught.value)

@@ -1,0 +1,49 @@
+"""The starter's recipe on workers, at debug size: every stage in its order, exported, and made to speak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from emotivetalk.cli import app
+from tests.training import debug
+from training.config import load_config
+from training.stages import STAGE_NAMES
+
+ROOT = Path(__file__).resolve().parents[3]
+STAGES = [
+    name for name in STAGE_NAMES if name != "reader"
+]  # the reader is the evaluation's, and no part of a checkpoint
+
+
+def command(*arguments: object) -> None:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, (result.output, result.exception)
+
+
+def test_the_recipe_names_all_stages_in_their_order() -> None:
+    line = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("STAGES :="))
+    made = [name for name in line.removeprefix("STAGES :=").split() if name != "ethd_images"]
+    assert made == STAGES
+
+
+@pytest.mark.slow
+def test_all_stages_on_two_workers_make_a_checkpoint_that_generates(cluster, tmp_path: Path) -> None:
+    corpus, checkpoint, exported = tmp_path / "corpus", tmp_path / "checkpoint", tmp_path / "exported"
+    debug.write_corpus(corpus)
+    for name in STAGES:
+        path = ROOT / "train_configs" / f"{name}_debug.yaml"
+        keys = load_config(path).stage.model_dump()
+        places = {"corpus": corpus, "checkpoint": checkpoint, "encoders": checkpoint, "cache": tmp_path / "cache"}
+        settings = {"output": tmp_path / name, "checkpoint": checkpoint, "steps": 2, "checkpoint_every": 2}
+        settings |= {f"stage.{key}": place for key, place in places.items() if key in keys}
+        overrides = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+        command("train", path, "--workers", 2, "--loaders", 2 if name in ("lip_sync", "vaid") else 0, *overrides)
+    command("export", checkpoint, "-o", exported, "--image-size", 64, "--chunk-frames", 8)
+    video = tmp_path / "video.mp4"
+    portrait, speech = ROOT / "examples" / "portrait.png", ROOT / "examples" / "hello.wav"
+    command("generate", "--checkpoint", exported, "--portrait", portrait, "--audio", speech, "-o", video,
+            "--emotion", "happy", "--steps", 1)  # fmt: skip
+    assert video.stat().st_size > 1000
