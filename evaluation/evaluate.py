@@ -101,7 +101,10 @@ class _Evaluation:
         self.started_s = time.perf_counter()
         self.pipeline, self.settings, self.has_vaid = pipeline, settings, perform is None
         self.stage = stage = Stage(corpus, pipeline.image_size, settings.clip_frames)
-        self.alone, self.foreign = stage.speech_alone(settings.audio_clips), stage.foreign_speech(settings.foreign_clips)
+        self.alone, self.foreign = (
+            stage.speech_alone(settings.audio_clips),
+            stage.foreign_speech(settings.foreign_clips),
+        )
         self.labels, self.levels = stage.by_label(settings.label_clips), stage.by_level(settings.level_clips)
         self.plain = self.labels[: settings.edi_clips] if _has_edi(pipeline) else []
         self.sources = {

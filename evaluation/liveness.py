@@ -108,5 +108,3 @@ def _tracks(readings: Sequence[Reading], name: str, group: str = "expression") -
 
 def _rows(reading: Reading, index: torch.Tensor) -> Reading:
     return replace(reading, **{name: column[index] for name, column in vars(reading).items()})
-
-

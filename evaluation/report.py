@@ -134,7 +134,7 @@ def _lines(report: Report, checkpoint: str, ablation: Ablation | None) -> Iterat
     yield "|---|---|---|---|---|---|"
     for figure in report.figures:
         mark = {True: "yes", False: "**no**", None: ""}[figure.holds]
-        cells = [_estimate(estimate, figure.unit) for estimate in (figure.value, figure.ceiling, figure.floor)]
+        cells = [estimate_text(estimate, figure.unit) for estimate in (figure.value, figure.ceiling, figure.floor)]
         yield f"| {figure.title} | {' | '.join(cells)} | {_bound(figure)} | {mark} |"
     yield ""
     yield from _along_time(report)
@@ -200,7 +200,8 @@ def _motions(report: Report) -> Iterator[str]:
     yield ""
 
 
-def _estimate(estimate: Estimate | None, unit: str) -> str:
+def estimate_text(estimate: Estimate | None, unit: str) -> str:
+    """A value with its interval, as tables have it; nothing for None."""
     if estimate is None:
         return ""
     digits = 1 if unit == "dB" else 2

@@ -126,9 +126,7 @@ class Camera:
         if self._perform is not None:
             performance = self._perform(self.pipeline, scene, self._seed)
             return self.pipeline.render(performance, seed=self._seed, num_steps=self.num_steps)
-        return self.pipeline(
-            scene.portrait, scene.waveform, scene.emotion, seed=self._seed, num_steps=self.num_steps
-        )
+        return self.pipeline(scene.portrait, scene.waveform, scene.emotion, seed=self._seed, num_steps=self.num_steps)
 
 
 def to_pixels(images: Float[Tensor, "frames 3 H W"]) -> Part:
