@@ -73,7 +73,7 @@ ABLATIONS: tuple[Ablation, ...] = (
     Ablation(
         "no-vaid",
         "without V-AID: audio features straight into ETHD, end to end",
-        (*_LIPS, *_EMOTION, "driven."),
+        (*_LIPS, *_EMOTION),
         switch="vaid",
         trains=_ethd("stage.lips=audio_features"),
     ),
