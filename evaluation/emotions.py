@@ -76,7 +76,7 @@ def edi_figure(takes: Sequence[Take], without: Sequence[Take]) -> Figure:
 def level_figures(groups: Sequence[Sequence[Take]]) -> list[Figure]:
     """Commanded against read intensity over all clips, and within each clip by itself; floor: the read ones shuffled.
 
-    Spearman's correlation shares ranks among equal commands, so with n levels no reading comes over
+    Spearman's correlation shares ranks among equal commands, so with n levels and many clips no reading comes over
     sqrt(1 - 1 / n^2): 0.94 with three. Within a clip there are no equal commands, and the highest is 1. The first says
     whether a command means the same on every face and in every emotion, the second whether more asked is more shown.
     """
@@ -85,7 +85,7 @@ def level_figures(groups: Sequence[Sequence[Take]]) -> list[Figure]:
     true = np.array([[strength(take.truth, take.scene.wanted) for take in group] for group in groups])
     shuffled = np.random.default_rng(0).permuted(read, axis=1)
     return [
-        Figure(key, title, *(rank(values, commanded) for values in (read, true, shuffled)))
+        Figure(key, title, rank(read, commanded), rank(true, commanded), rank(shuffled, commanded))
         for key, title, rank in (
             ("intensity", f"intensity of {len(LEVELS)} levels, rank correlation over all clips", rank_over_all),
             ("intensity_within", "the same within each clip", rank_within),

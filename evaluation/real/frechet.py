@@ -45,7 +45,7 @@ class Frechet:
         for part in inputs.split(_AT_ONCE):
             rows = self._features(part).flatten(1).double()
             if self._metric is None:
-                self._metric = FrechetInceptionDistance(feature=_Given(rows.shape[1])).set_dtype(torch.float64)
+                self._metric = FrechetInceptionDistance(feature=_Given(rows.shape[1]))
             self._metric.update(rows, real=real)
             self.num_rows[real] += len(rows)
 

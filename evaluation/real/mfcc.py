@@ -34,7 +34,7 @@ def mfcc(waveform: Float[np.ndarray, " samples"]) -> Float[np.ndarray, "13 steps
     power = np.abs(np.fft.rfft(frames, _FFT)) ** 2 / _FFT
     energy = np.maximum(power.sum(1), np.finfo(float).eps)
     bands = np.maximum(power @ _triangles().T, np.finfo(float).eps)
-    cepstra = dct(np.log(bands), type=2, axis=1, norm="ortho")[:, :_KEPT]
+    cepstra = np.asarray(dct(np.log(bands), type=2, axis=1, norm="ortho"))[:, :_KEPT]
     cepstra *= 1 + _LIFTER / 2 * np.sin(np.pi * np.arange(_KEPT) / _LIFTER)
     cepstra[:, 0] = np.log(energy)
     return cepstra.T.astype(np.float32)

@@ -10,16 +10,17 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from media.errors import InputError
 
 VARIABLE = "EMOTIVETALK_WEIGHTS_"
 """Environment variables of this beginning, such as EMOTIVETALK_WEIGHTS_I3D, name files too."""
 
-Network = Callable[..., Tensor | tuple[Tensor, Tensor]]
+Network = Callable[..., Any]
+"""Gives a tensor, or SyncNet two; a file's own promise, which its first use would break loudly."""
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from evaluation.figures import Settings
+from evaluation.latents import seen_expressions, seen_lips
 from evaluation.reader import Reader
 from evaluation.scenes import Scene, Stage, truth_images
 from evaluation.takes import to_pixels
 from models.autoencoder import PortraitAutoencoder
-from models.emotion import EmotionLabel, EmotionSource
+from models.emotion import EmotionSource
 from models.encoders import MOTION_SIZE
 from models.long_video_plan import LongVideoConfig
 from models.pipeline import Performance
@@ -93,10 +94,13 @@ class TruthTalker:
         return self._networks.perform(small, waveform, emotion, seed=seed)
 
     def render(self, performance: Performance, *, seed: int = 0, num_steps: int | None = None) -> Iterator[Tensor]:
-        """The frames of the scene that has this portrait and length, and is performed by label."""
+        """The frames of the scene whose lips and expressions these are."""
         for scene in self._scenes.values():
-            is_it = torch.equal(scene.portrait, performance.portrait) and scene.num_frames == len(performance.lip)
-            if is_it and isinstance(scene.emotion, EmotionLabel) and scene.emotion.intensity < 2:
+            if not torch.equal(scene.portrait, performance.portrait) or scene.num_frames != len(performance.lip):
+                continue
+            if torch.equal(seen_lips(self, scene), performance.lip) and torch.equal(
+                seen_expressions(self, scene), performance.expression
+            ):
                 yield from (to_pixels(images) for images in truth_images(scene, self.image_size))
                 return
 

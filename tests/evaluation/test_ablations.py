@@ -1,5 +1,7 @@
 """Ablations: what is taken away is away, comes back after, and nothing but what shows it is measured."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -32,9 +34,7 @@ def spoken(emotion):
     made = scene(emotion=emotion, num=12)
     generator = torch.Generator().manual_seed(0)
     portrait = torch.rand(3, debug_models.IMAGE_SIZE, debug_models.IMAGE_SIZE, generator=generator) * 2 - 1
-    object.__setattr__(made, "portrait", portrait)
-    object.__setattr__(made, "waveform", 0.1 * torch.randn(12 * 640, generator=generator))
-    return made
+    return replace(made, portrait=portrait, waveform=0.1 * torch.randn(12 * 640, generator=generator))
 
 
 def test_names_are_found_and_others_refused():
@@ -62,7 +62,7 @@ def test_the_utterance_is_held_and_the_lips_are_not(pipeline):
     made = pipeline.perform(spoken(label).portrait, spoken(label).waveform, label)
     assert torch.equal(held.lip, made.lip)
     assert torch.allclose(held.expression, pipeline.emotion_mapping.label("happy").expand(12, -1))
-    assert held.expression.std(0).max() == 0 < made.expression.std(0).max()
+    assert (held.expression == held.expression[0]).all() and not (made.expression == made.expression[0]).all()
     own = held_utterance(pipeline, spoken(None), 0)
     neutral = EmotionLabel("neutral")  # what `scene` puts in for none
     assert torch.allclose(own.expression, pipeline.emotion_mapping.label(neutral.emotion).expand(12, -1))

@@ -1,5 +1,7 @@
 """Retrieval and decoupling on latents whose answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -42,9 +44,11 @@ def test_perfect_lips_find_their_moment_and_others_do_not():
     assert retrieval_figure(clips(noise=30)).value.value < 0.5
 
 
-def test_blind_latents_tell_no_more_than_the_truth():
-    for figure in decoupling_figures(clips()):
+def test_latents_that_are_the_truth_tell_as_much_and_no_more():
+    true = [replace(clip, lip_audio=clip.lip, expression_audio=clip.expression) for clip in clips()]
+    for figure in decoupling_figures(true):
         assert figure.holds, figure.key
+        assert figure.value == figure.ceiling
         assert figure.at_most == figure.ceiling.high
 
 
@@ -53,7 +57,7 @@ def test_leaks_are_found_by_both_probes():
     for kind in ("linear", "mlp"):
         emotion, jaw = found[f"decoupling.emotion_in_lips.{kind}"], found[f"decoupling.jaw_in_expressions.{kind}"]
         assert emotion.value.value > 0.6 and emotion.holds is False
-        assert emotion.floor.value < 0.3
+        assert emotion.floor.value < 0.4
         assert jaw.value.value > 0.8 and jaw.holds is False
         assert abs(jaw.floor.value) < 0.3
 
@@ -65,7 +69,7 @@ def test_what_is_hidden_in_a_product_only_the_network_reads():
     right = {
         kind: (read_classes(kind, rows, targets, people, 2) == targets.numpy()).mean() for kind in ("linear", "mlp")
     }
-    assert right["linear"] < 0.6 < 0.9 < right["mlp"]
+    assert right["linear"] < 0.6 < 0.85 < right["mlp"]
 
 
 def test_a_probe_is_never_tested_on_whom_it_learned_from():

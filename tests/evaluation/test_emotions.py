@@ -52,7 +52,7 @@ def groups(shown):
 
 def test_ties_keep_the_correlation_over_all_clips_below_one():
     over_all, within = level_figures(groups(lambda e, level: level + 0.001 * e))
-    assert over_all.value.value == pytest.approx(np.sqrt(1 - 1 / 9), abs=1e-6)
+    assert over_all.value.value == pytest.approx(np.sqrt((1 - 1 / 9) / (1 - 1 / 21**2)))
     assert over_all.value.value == pytest.approx(over_all.ceiling.value)
     assert within.value.value == within.ceiling.value == 1
 

@@ -26,7 +26,8 @@ def takes(late: int, num: int = 3):
 
 def test_commands_are_read_off_the_track():
     first, second = changes(takes(0)[0])
-    assert first == Change(5, 50, 55.0, 100)
+    assert (first.emotion, first.start, first.stop) == (5, 50, 100)
+    assert first.middle == pytest.approx(55)
     assert (second.emotion, second.start, second.stop) == (6, 100, NUM)
     with pytest.raises(ValueError, match="track"):
         changes(take(scene(), reading(0), reading(0)))
