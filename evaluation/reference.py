@@ -10,7 +10,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evaluation.figures import Figure, Report, Settings
+from evaluation.metrics import Estimate
 from media.errors import InputError
+
+_NO_WIDTH = 1e-6
 
 
 class Row(BaseModel):
@@ -57,16 +60,22 @@ class Fall:
 def reference_of(report: Report, checkpoint: str) -> Reference:
     """The rows of a report, to be kept."""
     rows = {
-        figure.key: Row(
-            value=round(figure.value.value, 4),
-            low=round(figure.value.low, 4),
-            high=round(figure.value.high, 4),
-            is_better_higher=figure.is_better_higher,
-        )
+        figure.key: _row(figure.value, figure.is_better_higher)
         for figure in report.figures
         if figure.is_better_higher is not None
     }
     return Reference(checkpoint=checkpoint, settings=report.settings, rows=rows)
+
+
+def _row(estimate: Estimate, is_better_higher: bool) -> Row:
+    """Where an interval has no width (one clip, or clips that all agree) a tenth of the value stands in for it."""
+    low, high = estimate.low, estimate.high
+    if high - low < _NO_WIDTH:
+        room = abs(estimate.value) / 10
+        low, high = estimate.value - room, estimate.value + room
+    return Row(
+        value=round(estimate.value, 4), low=round(low, 4), high=round(high, 4), is_better_higher=is_better_higher
+    )
 
 
 def write_reference(reference: Reference, path: Path) -> None:

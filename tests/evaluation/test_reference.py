@@ -48,6 +48,12 @@ def test_a_row_that_leaves_its_interval_on_the_wrong_side_fell(row, value, side)
     assert fall.key == row and side in str(fall)
 
 
+def test_where_clips_agree_a_tenth_is_room():
+    sure = Figure("sure", "", Estimate(1.0, 1.0, 1.0), at_least=0.5)
+    kept = reference_of(replace(report(), figures=(sure,)), "starter")
+    assert (kept.rows["sure"].low, kept.rows["sure"].high) == (0.9, 1.1)
+
+
 def test_a_row_that_is_gone_fell_too():
     now = replace(report(), figures=report().figures[1:])
     (fall,) = falls(now, reference_of(report(), "starter"))
