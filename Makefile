@@ -12,7 +12,9 @@ STAGES := autoencoder lip_sync expression audio_encoder emotion_sources vaid eth
 export PYTHON
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo serve test test-cluster lint format bench bench-serving starter clean setup-demo setup-serve setup-dev
+SLICE := build/corpus/slice
+
+.PHONY: help demo serve test test-cluster evaluate-slice lint format bench bench-serving starter clean setup-demo setup-serve setup-dev
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -37,6 +39,11 @@ test: setup-dev  ## run the tests
 
 test-cluster: setup-dev  ## run the tests on a real Ray cluster: whole videos, killed processes
 	$(BIN)/python -m pytest $(CLUSTERS) $(ARGS)
+
+evaluate-slice: setup-dev  ## measure a small slice of the shipped checkpoint; fail if a row fell (KEEP=1: keep the rows)
+	@test -d $(SLICE) || $(EMOTIVETALK) synthesize -o $(SLICE) --identities 1 --clips 1 --held-out 12
+	$(EMOTIVETALK) evaluate --slice --corpus $(SLICE) -o build/evaluation_slice \
+	    $(if $(KEEP),--keep,--against) evaluation/reference.json
 
 lint: setup-dev  ## check style, types and who imports whom
 	$(BIN)/ruff check .

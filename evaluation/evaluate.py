@@ -7,32 +7,57 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
-from corpus.parameters import EMOTION_TARGETS, EXPRESSION, POSE
-from evaluation import metrics
-from evaluation.figures import Confusion, Figure, Lags, MotionRow, Picture, Report, Settings
-from evaluation.metrics import FRAMES_PER_S, Estimate
-from evaluation.reader import Reader, Reading, mouth_opening
-from evaluation.scenes import LEVELS, Scene, Stage, truth_images
-from evaluation.steadiness import long_figures
+from evaluation.ablations import Ablation, at_work, without_edi
+from evaluation.decoupling import decoupling_figures, retrieval_figure
+from evaluation.driven import driven_figures
+from evaluation.emotions import copied_figure, edi_figure, emotion_confusion, emotion_figure, level_figures
+from evaluation.figures import Confusion, Drift, Figure, Lags, MotionRow, Movie, Picture, Report, Seam, Settings
+from evaluation.follow import track_figures
+from evaluation.latents import clip_latents
+from evaluation.lips import mouth_figure, mouth_lags
+from evaluation.liveness import liveness_figures, motion_rows
+from evaluation.metrics import FRAMES_PER_S
+from evaluation.reader import Reader
+from evaluation.scenes import Scene, Stage, truth_images
+from evaluation.steadiness import long_findings
 from evaluation.still import still_figures
-from evaluation.takes import Camera, Progress, Take, frame_to_show, to_pixels
+from evaluation.takes import Camera, Perform, Progress, Sample, Take, frame_to_show, to_pixels
+from evaluation.targets import judged
+from models.edi import EDI
 from models.emotion import EMOTIONS
 from models.pipeline import EmotiveTalkPipeline
 from models.sentence_encoder import SentenceEncoderError
 
-MOUTH_R, EMOTION_SHARE = 0.75, 0.50
-"""What must hold of mouth opening driven by audio alone, and of emotion swapped as commanded by label."""
 
-_MOVING = (("expression", EXPRESSION, "brow_in"), ("expression", EXPRESSION, "smile"), ("pose", POSE, "yaw"))
-_BLINK = EXPRESSION.index("blink")
-_STILL_LEAVES = ("blink", "gaze_x", "gaze_y")  # of which an emotion's strength says nothing
+@dataclass
+class _Findings:
+    """What a report is put together from, in the order in which it is found."""
+
+    figures: list[Figure] = field(default_factory=list)
+    lags: list[Lags] = field(default_factory=list)
+    confusions: list[Confusion] = field(default_factory=list)
+    motions: tuple[MotionRow, ...] = ()
+    drift: Drift | None = None
+    seams: tuple[Seam, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    def lips(self, key: str, title: str, takes: Sequence[Take]) -> None:
+        self.figures.append(mouth_figure(key, title, takes))
+        self.lags.append(mouth_lags(title, takes))
+
+    def emotions(self, key: str, takes: Sequence[Take]) -> None:
+        title = f"emotion by {key}, 8-way"
+        self.figures.append(emotion_figure(key, title, takes))
+        self.confusions.append(emotion_confusion(title, takes))
 
 
 def evaluate(
@@ -41,8 +66,9 @@ def evaluate(
     corpus: Path,
     settings: Settings,
     progress: Progress | None = None,
+    ablation: Ablation | None = None,
 ) -> Report:
-    """Measure lips, emotion, pictures and steadiness on people, voices and sentences that training never met.
+    """Measure lips, emotion, motion, latents, pictures and steadiness on people, voices and sentences never met.
 
     Args:
         pipeline: the checkpoint's.
@@ -50,198 +76,143 @@ def evaluate(
         corpus: a synthetic corpus with a held-out split; its foreign split is measured if there is one.
         settings: how much is measured.
         progress: told of generated frames.
+        ablation: what is taken away while measuring.
 
     Raises:
-        InputError: `corpus` is no corpus, or has no held-out avatars.
+        InputError: `corpus` is no corpus, or has no held-out avatars; the ablation changes nothing of this checkpoint.
     """
-    started_s = time.perf_counter()
-    stage = Stage(corpus, pipeline.image_size, settings.clip_frames)
-    alone, foreign = stage.speech_alone(settings.audio_clips), stage.foreign_speech(settings.foreign_clips)
-    labels, levels = stage.by_label(settings.label_clips), stage.by_level(settings.level_clips)
-    sources = {
-        "image": stage.by_image(settings.image_clips),
-        "text": stage.by_text(settings.text_clips),
-        "video": stage.by_video(settings.video_clips),
-        "speech": stage.by_speech(settings.speech_clips),
-    }
-    long = stage.long_take(settings.long_s * FRAMES_PER_S)
-    asked = [*alone, *foreign, *labels, *chain(*levels, *sources.values()), long]
-    num_frames = sum(scene.num_frames for scene in asked)
-    camera = Camera(pipeline, reader, settings.num_steps, settings.seed, num_frames, progress)
-
-    figures: list[Figure] = []
-    lags: list[Lags] = []
-    confusions: list[Confusion] = []
-    notes: list[str] = []
-
-    def lips(key: str, title: str, takes: Sequence[Take]) -> None:
-        figures.append(_mouth_figure(key, title, takes))
-        lags.append(_lags(title, takes))
-
-    def emotions(key: str, takes: Sequence[Take], at_least: float | None = None) -> None:
-        title = f"emotion by {key}, 8-way"
-        figures.append(_emotion_figure(f"emotion.{key}", title, takes, at_least))
-        confusions.append(Confusion(title, metrics.confusion(_said(takes), _wanted(takes), len(EMOTIONS))))
-
-    spoken = camera.shoot_all(alone)
-    lips("held_out", "mouth opening by audio alone", spoken)
-    if len(foreign) > 1:
-        lips("foreign", "the same, with a synthesiser's voice never heard", camera.shoot_all(foreign))
-    else:
-        notes.append("foreign voices: not measured")
-
-    swapped = camera.shoot_all(labels)
-    emotions("label", swapped, EMOTION_SHARE)
-    figures += [_copied_figure(swapped), _blink_figure(swapped)]
-    lips("swapped", "mouth opening while the emotion is swapped", swapped)
-    for key, scenes in sources.items():
-        try:
-            takes = camera.shoot_all(scenes)
-        except SentenceEncoderError as error:
-            notes.append(f"emotion by {key}: not measured, {error}")
-            continue
-        if takes:
-            emotions(key, takes)
-        else:
-            notes.append(f"emotion by {key}: not measured")
-    if levels:
-        figures.append(_level_figure([camera.shoot_all(group) for group in levels]))
-
-    figures += still_figures(pipeline, stage, settings.still_frames)
-    steady, drift_db = long_figures(camera, long)
-    return Report(
-        settings=settings,
-        figures=(*figures, *steady),
-        lags=tuple(lags),
-        confusions=tuple(confusions),
-        motions=_motions(swapped),
-        drift_db=drift_db,
-        pictures=_pictures(swapped[: len(EMOTIONS)]),
-        notes=tuple(notes),
-        num_frames=camera.num_done,
-        seconds=time.perf_counter() - started_s,
-    )
+    with ExitStack() as stack:
+        perform = None if ablation is None else stack.enter_context(at_work(ablation, pipeline))
+        return _Evaluation(pipeline, reader, corpus, settings, progress, perform).report()
 
 
-# ---------------------------------------------------------------------------------------------------------- lips
+class _Evaluation:
+    """One run: the scenes are laid out first, so that progress knows its end, then played part by part."""
 
+    def __init__(
+        self,
+        pipeline: EmotiveTalkPipeline,
+        reader: Reader,
+        corpus: Path,
+        settings: Settings,
+        progress: Progress | None,
+        perform: Perform | None,
+    ) -> None:
+        self.started_s = time.perf_counter()
+        self.pipeline, self.settings, self.has_vaid = pipeline, settings, perform is None
+        self.stage = stage = Stage(corpus, pipeline.image_size, settings.clip_frames)
+        self.alone, self.foreign = (
+            stage.speech_alone(settings.audio_clips),
+            stage.foreign_speech(settings.foreign_clips),
+        )
+        self.labels, self.levels = stage.by_label(settings.label_clips), stage.by_level(settings.level_clips)
+        self.plain = self.labels[: settings.edi_clips] if _has_edi(pipeline) else []
+        self.sources = {
+            "image": stage.by_image(settings.image_clips),
+            "text": stage.by_text(settings.text_clips),
+            "video": stage.by_video(settings.video_clips),
+            "speech": stage.by_speech(settings.speech_clips),
+        }
+        self.tracks = stage.by_track(settings.track_clips, settings.track_keys, settings.track_key_frames)
+        self.driven = stage.own_performances(settings.driven_clips)
+        self.long = [stage.long_take(settings.long_s * FRAMES_PER_S)] if settings.long_s else []
+        asked = [*self.alone, *self.foreign, *self.labels, *self.plain, *self.tracks, *self.driven, *self.long]
+        asked += [*chain(*self.levels, *self.sources.values())]
+        num_frames = sum(scene.num_frames for scene in asked)
+        self.camera = Camera(pipeline, reader, settings.num_steps, settings.seed, num_frames, progress, perform)
 
-def _openings(readings: Sequence[Reading]) -> list[Float[np.ndarray, " frames"]]:
-    return [reading.opening.numpy() for reading in readings]
-
-
-def _true_openings(takes: Sequence[Take]) -> list[Float[np.ndarray, " frames"]]:
-    return [mouth_opening(take.scene.lip).numpy() for take in takes]
-
-
-def _mouth_figure(key: str, title: str, takes: Sequence[Take]) -> Figure:
-    """Floor: everybody is compared with the next one's speech."""
-    measured, truth = _openings([take.reading for take in takes]), _true_openings(takes)
-    pairs = [(a[: len(b)], b[: len(a)]) for a, b in zip(measured, [*truth[1:], truth[0]], strict=True)]
-    return Figure(
-        key=f"mouth_r.{key}",
-        title=f"{title}: r",
-        value=metrics.correlation(measured, truth),
-        ceiling=metrics.correlation(_openings([take.truth for take in takes]), truth),
-        floor=metrics.correlation(*zip(*pairs, strict=True)),
-        at_least=MOUTH_R if key == "held_out" else None,
-    )
-
-
-def _lags(title: str, takes: Sequence[Take]) -> Lags:
-    truth = _true_openings(takes)
-    return Lags(
-        title,
-        metrics.lag_curve(_openings([take.reading for take in takes]), truth),
-        metrics.lag_curve(_openings([take.truth for take in takes]), truth),
-    )
-
-
-# ------------------------------------------------------------------------------------------------------- emotion
-
-
-def _said(takes: Sequence[Take]) -> np.ndarray:
-    return np.array([take.reading.clip_emotion for take in takes])
-
-
-def _wanted(takes: Sequence[Take]) -> np.ndarray:
-    return np.array([take.scene.wanted for take in takes])
-
-
-def _emotion_figure(key: str, title: str, takes: Sequence[Take], at_least: float | None) -> Figure:
-    """Floor: what was said, against what was asked of every other clip."""
-    said, wanted = _said(takes), _wanted(takes)
-    agree = said[:, None] == wanted
-    others = (agree.sum(1) - agree.diagonal()) / max(1, len(takes) - 1)
-    return Figure(
-        key=key,
-        title=title,
-        value=metrics.accuracy(said, wanted),
-        ceiling=metrics.accuracy(np.array([take.truth.clip_emotion for take in takes]), wanted),
-        floor=metrics.mean_estimate(others),
-        at_least=at_least,
-    )
-
-
-def _copied_figure(takes: Sequence[Take]) -> Figure:
-    """What a network that copies the portrait's expression is found by."""
-    shown = np.array([take.scene.shown for take in takes])
-    return Figure(
-        key="emotion.copied",
-        title="the portrait's own emotion is read instead",
-        value=metrics.accuracy(_said(takes), shown),
-        ceiling=metrics.accuracy(np.array([take.truth.clip_emotion for take in takes]), shown),
-    )
-
-
-def _strength(reading: Reading, emotion: int) -> float:
-    """How far the clip's mean expression has gone from neutral to the emotion's face: 0 to 1."""
-    counts = torch.tensor([name not in _STILL_LEAVES for name in EXPRESSION])
-    targets = torch.from_numpy(EMOTION_TARGETS)
-    way = (targets[emotion] - targets[0]) * counts
-    return float((reading.expression.mean(0) - targets[0]) @ way / way.square().sum())
-
-
-def _level_figure(groups: Sequence[Sequence[Take]]) -> Figure:
-    """Spearman's correlation of commanded and read intensity; floor: the read ones shuffled."""
-    wanted = np.array([[take.scene.level for take in group] for group in groups])
-    read = np.array([[_strength(take.reading, take.scene.wanted) for take in group] for group in groups])
-    true = np.array([[_strength(take.truth, take.scene.wanted) for take in group] for group in groups])
-    shuffled = np.random.default_rng(0).permuted(read, axis=1)
-
-    def ranked(values: np.ndarray) -> Estimate:
-        return metrics.bootstrap(
-            lambda index: metrics.rank_correlation(values[index].ravel(), wanted[index].ravel()), len(values)
+    def report(self) -> Report:
+        found = _Findings()
+        self._spoken(found)
+        self._emotional(found)
+        self._moving(found)
+        if self.settings.latent_clips and self.has_vaid:
+            self._latent(found)
+        if self.driven:
+            steps = self.settings.num_steps
+            figures = driven_figures(self.pipeline, self.driven, self.settings.seed, steps, self.camera.heard)
+            found.figures += figures
+        if self.settings.still_frames:
+            found.figures += still_figures(self.pipeline, self.stage, self.settings.still_frames)
+        self._long(found)
+        return Report(
+            settings=self.settings,
+            figures=tuple(judged(figure) for figure in found.figures),
+            lags=tuple(found.lags),
+            confusions=tuple(found.confusions),
+            motions=found.motions,
+            drift=found.drift,
+            seams=found.seams,
+            pictures=found.pictures,
+            movies=tuple(_movie(sample, self.pipeline.image_size) for sample in self.camera.samples),
+            notes=tuple(found.notes),
+            num_frames=self.camera.num_done,
+            seconds=time.perf_counter() - self.started_s,
         )
 
-    title = f"intensity of {len(LEVELS)} levels, rank correlation"
-    return Figure("intensity", title, ranked(read), ranked(true), ranked(shuffled))
+    def _spoken(self, found: _Findings) -> None:
+        if self.alone:
+            found.lips("held_out", "mouth opening by audio alone", self.camera.shoot_all(self.alone))
+        if len(self.foreign) > 1:
+            takes = self.camera.shoot_all(self.foreign)
+            found.lips("foreign", "the same, with a synthesiser's voice never heard", takes)
+        else:
+            found.notes.append("foreign voices: not measured")
+
+    def _emotional(self, found: _Findings) -> None:
+        if self.labels:
+            wanted = self.labels[: self.settings.sample_clips]
+            names = [f"{k + 1}_{EMOTIONS[scene.wanted]}" for k, scene in enumerate(wanted)]
+            swapped = self.camera.shoot_all(self.labels, names)
+            found.emotions("label", swapped)
+            found.figures.append(copied_figure(swapped))
+            if self.plain:
+                with without_edi(self.pipeline):
+                    without = self.camera.shoot_all(self.plain)
+                found.figures.append(edi_figure(swapped[: len(without)], without))
+            found.lips("swapped", "mouth opening while the emotion is swapped", swapped)
+            found.motions = motion_rows(swapped)
+            found.figures += liveness_figures(swapped)
+            found.pictures = _pictures(swapped[: len(EMOTIONS)])
+        for key, scenes in self.sources.items():
+            try:
+                takes = self.camera.shoot_all(scenes)
+            except SentenceEncoderError as error:
+                found.notes.append(f"emotion by {key}: not measured, {error}")
+                continue
+            if takes:
+                found.emotions(key, takes)
+            else:
+                found.notes.append(f"emotion by {key}: not measured")
+        if self.levels:
+            found.figures += level_figures([self.camera.shoot_all(group) for group in self.levels])
+
+    def _moving(self, found: _Findings) -> None:
+        if self.tracks:
+            names = ["track"] if self.settings.sample_clips else []
+            found.figures += track_figures(self.camera.shoot_all(self.tracks, names))
+
+    def _latent(self, found: _Findings) -> None:
+        scenes = self.stage.own_performances(self.settings.latent_clips, whole=True)
+        clips = clip_latents(self.pipeline, scenes, self.settings.seed)
+        found.figures.append(retrieval_figure(clips))
+        if len({clip.identity_seed for clip in clips}) > 1:
+            found.figures += decoupling_figures(clips)
+        else:
+            found.notes.append("decoupling: not measured, it needs two people who are held out")
+
+    def _long(self, found: _Findings) -> None:
+        for scene in self.long:
+            other = self.stage.long_take(1, person=1)
+            long = long_findings(self.camera, scene, other.portrait)
+            found.figures += long.figures
+            found.drift, found.seams = long.drift, long.seams
 
 
-# ----------------------------------------------------------------------------------------------- motion, pictures
-
-
-def _blink_figure(takes: Sequence[Take]) -> Figure:
-    """The renderer's rate is no ceiling, but what to come near to."""
-
-    def rates(readings: Sequence[Reading]) -> Estimate:
-        return metrics.mean_estimate([metrics.blink_rate([r.expression[:, _BLINK].numpy()]) for r in readings])
-
-    generated, true = rates([take.reading for take in takes]), rates([take.truth for take in takes])
-    return Figure("motion.blinks", "blinks a second (true frames: as many as there should be)", generated, true)
-
-
-def _motions(takes: Sequence[Take]) -> tuple[MotionRow, ...]:
-    def tracks(readings: Sequence[Reading], group: str, column: int) -> list[np.ndarray]:
-        return [getattr(reading, group)[:, column].numpy() for reading in readings]
-
-    generated, true = [take.reading for take in takes], [take.truth for take in takes]
-    rows = [MotionRow("mouth opening", metrics.motion(_openings(generated)), metrics.motion(_openings(true)))]
-    for group, names, name in _MOVING:
-        column = names.index(name)
-        pair = (metrics.motion(tracks(readings, group, column)) for readings in (generated, true))
-        rows.append(MotionRow(name, *pair))
-    return tuple(rows)
+def _has_edi(pipeline: EmotiveTalkPipeline) -> bool:
+    """Not where it is switched off already: an ablation's hooks are on the modules."""
+    blocks = [module for module in pipeline.ethd.modules() if isinstance(module, EDI)]
+    return bool(blocks) and not any(block._forward_hooks for block in blocks)
 
 
 def _pictures(takes: Sequence[Take]) -> tuple[Picture, ...]:
@@ -263,3 +234,10 @@ def _pictures(takes: Sequence[Take]) -> tuple[Picture, ...]:
 def _true_picture(scene: Scene, size: int) -> np.ndarray:
     images = torch.cat(list(truth_images(scene, size)))
     return to_pixels(images)[frame_to_show(scene.expression)].numpy()
+
+
+def _movie(sample: Sample, size: int) -> Movie:
+    """The portrait, the generated frames and the renderer's, side by side."""
+    true = to_pixels(torch.cat(list(truth_images(sample.scene, size)))).numpy()
+    still = to_pixels((sample.scene.portrait[None] + 1) / 2).numpy().repeat(len(true), 0)
+    return Movie(sample.name, np.concatenate([still, sample.frames, true], 2), sample.scene.waveform.numpy())

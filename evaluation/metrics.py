@@ -35,12 +35,18 @@ class Estimate:
     high: float
 
 
-def bootstrap(statistic: Callable[[Int[np.ndarray, " clips"]], float], num_clips: int, seed: int = 0) -> Estimate:
-    """A statistic of some clips, and its percentile interval over 1000 draws of as many clips with replacement.
+def bootstrap(
+    statistic: Callable[[Int[np.ndarray, " clips"]], float],
+    num_clips: int,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Estimate:
+    """A statistic of some clips, and its percentile interval over draws of as many clips with replacement.
 
     Args:
         statistic: takes the clips' indices, with repetitions.
         num_clips: how many there are.
+        num_resamples: draws; fewer where the statistic is slow.
 
     Raises:
         ValueError: there are no clips.
@@ -50,7 +56,7 @@ def bootstrap(statistic: Callable[[Int[np.ndarray, " clips"]], float], num_clips
     value = statistic(np.arange(num_clips))
     if num_clips == 1:
         return Estimate(value, value, value)
-    draws = np.random.default_rng(seed).integers(num_clips, size=(NUM_RESAMPLES, num_clips))
+    draws = np.random.default_rng(seed).integers(num_clips, size=(num_resamples, num_clips))
     low, high = np.nanpercentile([statistic(index) for index in draws], [2.5, 97.5])
     return Estimate(value, float(low), float(high))
 
@@ -85,6 +91,15 @@ def correlation(measured: Tracks, truth: Tracks) -> Estimate:
     """
     moments = np.array([_moments(a, b, 0) for a, b in _pairs(measured, truth)])
     return bootstrap(lambda index: _r(moments[index].sum(0)), len(moments))
+
+
+def pooled_r(measured: Tracks, truth: Tracks) -> float:
+    """The value of `correlation` without its interval.
+
+    Raises:
+        ValueError: the clips or their lengths differ.
+    """
+    return _r(np.sum([_moments(a, b, 0) for a, b in _pairs(measured, truth)], axis=0))
 
 
 def lag_curve(measured: Tracks, truth: Tracks, max_lag: int = 8) -> LagCurve:

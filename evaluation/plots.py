@@ -1,4 +1,4 @@
-"""The report's plots: lag curves, confusion matrices, drift over time (ours)."""
+"""The report's plots: lag curves, confusion matrices, drift over time, seams (ours)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.figure import Figure as Canvas
 
-from evaluation.figures import Confusion, Lags
+from evaluation.figures import Confusion, Drift, Lags, Seam
 from evaluation.metrics import MOST_DB
 from models.emotion import EMOTIONS
 
@@ -49,14 +48,30 @@ def plot_confusions(confusions: Sequence[Confusion], path: Path) -> None:
     canvas.savefig(path, dpi=_DPI)
 
 
-def plot_drift(drift_db: Float[np.ndarray, " seconds"], must_hold_db: float, path: Path) -> None:
+def plot_drift(drift: Drift, must_hold_db: float, path: Path) -> None:
     """Each second of the long clip against its first, where nothing should move."""
     canvas = Canvas(figsize=(6, 3), layout="constrained")
     axes = canvas.subplots()
+    seconds = np.arange(1, len(drift.generated_db) + 1)
     axes.axhline(must_hold_db, color=_RED, linewidth=0.8, label=f"must hold: {must_hold_db:g} dB")
-    axes.plot(np.arange(1, len(drift_db) + 1), drift_db, color=_BLUE)
+    axes.plot(seconds, drift.truth_db, color=_GRAY, label="true frames")
+    axes.plot(seconds, drift.generated_db, color=_BLUE, label="generated")
     axes.set_xlabel("second of the clip")
     axes.set_ylabel("PSNR against the first, dB")
     axes.set_ylim(20, MOST_DB + 1)
     axes.legend(fontsize=8)
+    canvas.savefig(path, dpi=_DPI)
+
+
+def plot_seams(seams: Sequence[Seam], must_hold: float, path: Path) -> None:
+    """A panel for each kind of border: the change into each frame round it, over the median change; 1 is no seam."""
+    canvas = Canvas(figsize=(4.6 * len(seams), 3.2), layout="constrained")
+    for axes, seam in zip(canvas.subplots(1, len(seams), squeeze=False, sharey=True)[0], seams, strict=True):
+        axes.axhline(must_hold, color=_RED, linewidth=0.8, label=f"must hold: {must_hold:g}")
+        axes.plot(seam.offsets, seam.truth, color=_GRAY, label="true frames")
+        axes.plot(seam.offsets, seam.generated, color=_BLUE, marker="o", markersize=3, label="generated")
+        axes.set_title(seam.title, fontsize=9)
+        axes.set_xlabel("frames from the border")
+    canvas.axes[0].set_ylabel("change over the median")
+    canvas.axes[0].legend(fontsize=8)
     canvas.savefig(path, dpi=_DPI)

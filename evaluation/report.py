@@ -10,42 +10,62 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.figures import Figure, Report
+from evaluation.ablations import Ablation
+from evaluation.figures import Figure, Movie, Report
 from evaluation.metrics import Estimate, Motion
-from evaluation.plots import plot_confusions, plot_drift, plot_lags
-from evaluation.steadiness import DRIFT_DB
+from evaluation.plots import plot_confusions, plot_drift, plot_lags, plot_seams
+from evaluation.targets import MUST_HOLD
+from media.mux import VideoWriter
 from media.preview import contact_sheet
 from models.emotion import EMOTIONS
 
 REPORT_FILE, DATA_FILE = "report.md", "report.json"
-LAGS_FILE, CONFUSIONS_FILE, DRIFT_FILE, PICTURES_FILE = "lags.png", "confusion.png", "drift.png", "emotions.png"
+LAGS_FILE, CONFUSIONS_FILE, PICTURES_FILE = "lags.png", "confusion.png", "emotions.png"
+DRIFT_FILE, SEAMS_FILE, MOVIES = "drift.png", "seams.png", "videos"
 
 
-def write_report(report: Report, checkpoint: str, folder: Path) -> Path:
+def write_report(report: Report, checkpoint: str, folder: Path, ablation: Ablation | None = None) -> Path:
     """Writes the report's files into a folder, over those of an earlier one.
 
     Args:
         report: of `evaluation.evaluate`.
         checkpoint: what was measured, for the heading.
         folder: made if need be.
+        ablation: what was taken away, if anything.
 
     Returns:
         The Markdown file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plot_lags(report.lags, folder / LAGS_FILE)
-    plot_confusions(report.confusions, folder / CONFUSIONS_FILE)
-    plot_drift(report.drift_db, DRIFT_DB, folder / DRIFT_FILE)
-    images = np.stack([picture.image for picture in report.pictures])
-    labels = [picture.label for picture in report.pictures]
-    contact_sheet(images, len(images) // 3, labels, folder / PICTURES_FILE)
-    (folder / DATA_FILE).write_text(json.dumps(as_json(report, checkpoint), indent=2) + "\n", encoding="utf-8")
+    if report.lags:
+        plot_lags(report.lags, folder / LAGS_FILE)
+    if report.confusions:
+        plot_confusions(report.confusions, folder / CONFUSIONS_FILE)
+    if report.drift is not None:
+        plot_drift(report.drift, MUST_HOLD["long.drift"].at_least or 0.0, folder / DRIFT_FILE)
+    if report.seams:
+        plot_seams(report.seams, MUST_HOLD["long.seam_chunks"].at_most or 0.0, folder / SEAMS_FILE)
+    if report.pictures:
+        images = np.stack([picture.image for picture in report.pictures])
+        labels = [picture.label for picture in report.pictures]
+        contact_sheet(images, len(images) // 3, labels, folder / PICTURES_FILE)
+    for movie in report.movies:
+        _write_movie(movie, folder / MOVIES / f"{movie.name}.mp4")
+    data = as_json(report, checkpoint, ablation)
+    (folder / DATA_FILE).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     path = folder / REPORT_FILE
-    path.write_text(as_markdown(report, checkpoint), encoding="utf-8")
+    path.write_text(as_markdown(report, checkpoint, ablation), encoding="utf-8")
     return path
 
 
-def as_json(report: Report, checkpoint: str) -> dict[str, object]:
+def _write_movie(movie: Movie, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    height, width = movie.frames.shape[1:3]
+    with VideoWriter(path, width, height, waveform=movie.waveform) as writer:
+        writer.write(movie.frames)
+
+
+def as_json(report: Report, checkpoint: str, ablation: Ablation | None = None) -> dict[str, object]:
     """All numbers of a report."""
     figures = {
         figure.key: {
@@ -54,6 +74,7 @@ def as_json(report: Report, checkpoint: str) -> dict[str, object]:
             "holds": figure.holds,
             "at_least": figure.at_least,
             "at_most": figure.at_most,
+            "is_better_higher": figure.is_better_higher,
             **{
                 name: None if estimate is None else asdict(estimate)
                 for name, estimate in (("value", figure.value), ("ceiling", figure.ceiling), ("floor", figure.floor))
@@ -63,6 +84,7 @@ def as_json(report: Report, checkpoint: str) -> dict[str, object]:
     }
     return {
         "checkpoint": checkpoint,
+        "ablation": None if ablation is None else ablation.name,
         "settings": report.settings.model_dump(),
         "figures": figures,
         "lags": {
@@ -73,22 +95,29 @@ def as_json(report: Report, checkpoint: str) -> dict[str, object]:
         "motions": {
             row.name: {"generated": asdict(row.generated), "truth": asdict(row.truth)} for row in report.motions
         },
-        "drift_db": [round(float(value), 2) for value in report.drift_db],
+        "drift_db": [] if report.drift is None else [round(float(value), 2) for value in report.drift.generated_db],
+        "seams": {
+            seam.title: {"offsets": seam.offsets, "generated": seam.generated, "truth": seam.truth}
+            for seam in report.seams
+        },
         "notes": report.notes,
         "num_frames": report.num_frames,
         "seconds": round(report.seconds, 1),
     }
 
 
-def as_markdown(report: Report, checkpoint: str) -> str:
+def as_markdown(report: Report, checkpoint: str, ablation: Ablation | None = None) -> str:
     """The report as people read it."""
-    return "\n".join(_lines(report, checkpoint)) + "\n"
+    return "\n".join(_lines(report, checkpoint, ablation)) + "\n"
 
 
-def _lines(report: Report, checkpoint: str) -> Iterator[str]:
+def _lines(report: Report, checkpoint: str, ablation: Ablation | None) -> Iterator[str]:
     steps = report.settings.num_steps
     yield f"# Evaluation of {checkpoint}"
     yield ""
+    if ablation is not None:
+        yield f"Ablation `{ablation.name}`: {ablation.title}."
+        yield ""
     yield (
         f"{report.num_frames} generated frames, seed {report.settings.seed}, "
         f"{'as many steps as the checkpoint says' if steps is None else f'{steps} steps'}, {report.seconds:.0f} s. "
@@ -105,9 +134,35 @@ def _lines(report: Report, checkpoint: str) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for figure in report.figures:
         mark = {True: "yes", False: "**no**", None: ""}[figure.holds]
-        cells = [_estimate(estimate, figure.unit) for estimate in (figure.value, figure.ceiling, figure.floor)]
+        cells = [estimate_text(estimate, figure.unit) for estimate in (figure.value, figure.ceiling, figure.floor)]
         yield f"| {figure.title} | {' | '.join(cells)} | {_bound(figure)} | {mark} |"
     yield ""
+    yield from _along_time(report)
+    yield from _emotions(report)
+    yield from _motions(report)
+    if report.drift is not None:
+        yield "## A long clip"
+        yield ""
+        yield f"![Drift over time]({DRIFT_FILE})"
+        if report.seams:
+            yield f"![Change round borders of segments and chunks]({SEAMS_FILE})"
+        yield ""
+    if report.movies:
+        yield "## Videos"
+        yield ""
+        yield "The portrait, the generated video and the renderer's, side by side, with the speech."
+        yield ""
+        yield from (f"- [{movie.name}]({MOVIES}/{movie.name}.mp4)" for movie in report.movies)
+        yield ""
+    if report.notes:
+        yield "## Left out"
+        yield ""
+        yield from (f"- {note}" for note in report.notes)
+
+
+def _along_time(report: Report) -> Iterator[str]:
+    if not report.lags:
+        return
     yield "## Lips along time"
     yield ""
     yield "| | peak at lag | true frames |"
@@ -117,12 +172,23 @@ def _lines(report: Report, checkpoint: str) -> Iterator[str]:
     yield ""
     yield f"![Correlation along lags]({LAGS_FILE})"
     yield ""
+
+
+def _emotions(report: Report) -> Iterator[str]:
+    if not report.confusions:
+        return
     yield "## Emotions"
     yield ""
     yield f"![What was asked for, and what is read]({CONFUSIONS_FILE})"
+    if report.pictures:
+        yield ""
+        yield f"![Portraits, generated frames, and the renderer's]({PICTURES_FILE})"
     yield ""
-    yield f"![Portraits, generated frames, and the renderer's]({PICTURES_FILE})"
-    yield ""
+
+
+def _motions(report: Report) -> Iterator[str]:
+    if not report.motions:
+        return
     yield "## Motion"
     yield ""
     yield "Generated / true frames. Velocity in standard deviations a frame (white noise: 1.13); shares of power."
@@ -132,17 +198,10 @@ def _lines(report: Report, checkpoint: str) -> Iterator[str]:
     for row in report.motions:
         yield f"| {row.name} | {' | '.join(_motion(row.generated, row.truth))} |"
     yield ""
-    yield "## A long clip"
-    yield ""
-    yield f"![Drift over time]({DRIFT_FILE})"
-    if report.notes:
-        yield ""
-        yield "## Left out"
-        yield ""
-        yield from (f"- {note}" for note in report.notes)
 
 
-def _estimate(estimate: Estimate | None, unit: str) -> str:
+def estimate_text(estimate: Estimate | None, unit: str) -> str:
+    """A value with its interval, as tables have it; nothing for None."""
     if estimate is None:
         return ""
     digits = 1 if unit == "dB" else 2
@@ -155,7 +214,7 @@ def _estimate(estimate: Estimate | None, unit: str) -> str:
 def _bound(figure: Figure) -> str:
     if figure.at_least is not None:
         return f"≥ {figure.at_least:g}"
-    return "" if figure.at_most is None else f"≤ {figure.at_most:g}"
+    return "" if figure.at_most is None else f"≤ {figure.at_most:.3g}"
 
 
 def _motion(generated: Motion, truth: Motion) -> Iterator[str]:

@@ -18,16 +18,18 @@ from torch import Tensor
 from corpus.avatar import Identity
 from corpus.drawing import draw_clip
 from corpus.held_out_prompts import HELD_OUT
-from corpus.records import SAMPLES_PER_FRAME, Clip, Corpus, read_corpus
+from corpus.records import FRAMES_PER_S, SAMPLES_PER_FRAME, Clip, Corpus, read_corpus
 from corpus.renderer import render
 from media.errors import InputError
 from models.emotion import (
     EMOTIONS,
     EmotionImage,
+    EmotionKey,
     EmotionLabel,
     EmotionSource,
     EmotionSpeech,
     EmotionText,
+    EmotionTrack,
     EmotionVideo,
 )
 
@@ -167,9 +169,40 @@ class Stage:
             )
         return groups
 
-    def long_take(self, num_frames: int) -> Scene:
-        """One person's sentences one after the other, again and again if need be."""
-        clips = self._heads[self._people[0]]
+    def own_performances(self, num: int, *, whole: bool = False) -> list[Scene]:
+        """Clips as they are, people and emotions in turn: speech, lips, expressions and the label belong together.
+
+        Args:
+            num: how many.
+            whole: the whole clips, not cut to the scenes' length.
+        """
+        chosen = [self._speaker(k, k) for k in range(num)]
+        return [
+            self._scene(clip, k, EmotionLabel(EMOTIONS[clip.emotion], min(1.0, clip.intensity)), clip, whole=whole)
+            for k, clip in enumerate(chosen)
+        ]
+
+    def by_track(self, num: int, num_keys: int, key_frames: int) -> list[Scene]:
+        """Emotions that change every `key_frames`, each faded in over half a second as the track says."""
+        scenes = []
+        for k in range(num):
+            spoken = self.long_take(num_keys * key_frames, person=k)
+            order = [self._emotions[(k + 3 * i) % len(self._emotions)] for i in range(num_keys)]
+            keys = [EmotionKey(i * key_frames / FRAMES_PER_S, EmotionLabel(EMOTIONS[e])) for i, e in enumerate(order)]
+            track = EmotionTrack(tuple(keys))
+            weights = track.weights(spoken.num_frames)
+            expression = torch.zeros_like(spoken.expression)
+            for i, emotion in enumerate(order):
+                performed = self._performances[emotion][k % len(self._performances[emotion])].expression
+                since = torch.arange(spoken.num_frames) - i * key_frames
+                rows = torch.from_numpy(performed)[since.clamp(0, len(performed) - 1)]
+                expression += weights[:, i, None] * rows
+            scenes.append(replace(spoken, emotion=track, wanted=order[-1], expression=expression))
+        return scenes
+
+    def long_take(self, num_frames: int, person: int = 0) -> Scene:
+        """The person-th one's sentences one after the other, again and again if need be."""
+        clips = self._heads[self._people[person % len(self._people)]]
         cycle = [clips[k % len(clips)] for k in range(-(-num_frames // min(c.num_frames for c in clips)))]
         first = self._scene(cycle[0], 0, None, None)
 
@@ -201,7 +234,13 @@ class Stage:
         return self._scene(voice, k, source(wanted, k), wanted, portrait_of=voice.emotion)
 
     def _scene(
-        self, voice: Clip, k: int, emotion: EmotionSource, wanted: Clip | None, portrait_of: int | None = None
+        self,
+        voice: Clip,
+        k: int,
+        emotion: EmotionSource,
+        wanted: Clip | None,
+        portrait_of: int | None = None,
+        whole: bool = False,
     ) -> Scene:
         """Voice and lips of one clip, the performance of `wanted` (of the portrait's clip, if None), and a portrait.
 
@@ -215,7 +254,8 @@ class Stage:
         shut = chosen.lip[:, 0] + chosen.expression[:, 5]
         portrait = draw_clip(chosen, [int(shut.argmin())], self._size).images[0] * 2 - 1
         performance = chosen if wanted is None else wanted
-        num = min(self._num_frames, voice.num_frames, performance.num_frames)
+        most = max(voice.num_frames, performance.num_frames) if whole else self._num_frames
+        num = min(most, voice.num_frames, performance.num_frames)
         lip, expression, pose = (
             torch.from_numpy(track[:num].copy()) for track in (voice.lip, performance.expression, performance.pose)
         )

@@ -14,7 +14,7 @@ from corpus.parameters import EXPRESSION
 from evaluation.reader import Reader, Reading, read_frames
 from evaluation.scenes import Scene, truth_images
 from models.encoders import MOTION_SIZE
-from models.pipeline import EmotiveTalkPipeline
+from models.pipeline import EmotiveTalkPipeline, Performance
 
 Progress = Callable[[int, int], None]
 """(frames done, of how many)."""
@@ -25,6 +25,9 @@ _READ_AT_ONCE = 16
 
 Part = UInt8[Tensor, "frames H W 3"]
 
+Perform = Callable[[EmotiveTalkPipeline, Scene, int], Performance]
+"""Stands in for V-AID, as some ablations do: (pipeline, scene, seed) to the latents that ETHD renders."""
+
 
 @dataclass(frozen=True, eq=False)
 class Take:
@@ -34,6 +37,15 @@ class Take:
     reading: Reading
     truth: Reading
     picture: UInt8[np.ndarray, "size size 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A generated video to look at."""
+
+    name: str
+    scene: Scene
+    frames: UInt8[np.ndarray, "frames size size 3"]
 
 
 def frame_to_show(expression: Float[Tensor, "frames 12"]) -> int:
@@ -53,6 +65,7 @@ class Camera:
         seed: of the noise, the same for every scene.
         num_frames: how many frames all scenes will have, for the progress.
         progress: told after each part of a video.
+        perform: makes the latents instead of V-AID, if given.
     """
 
     def __init__(
@@ -63,11 +76,13 @@ class Camera:
         seed: int,
         num_frames: int,
         progress: Progress | None,
+        perform: Perform | None = None,
     ) -> None:
         self.pipeline, self.reader = pipeline, reader.eval()
         self.num_steps: int = num_steps or pipeline.config["num_steps"]
-        self._seed, self._progress = seed, progress
+        self._seed, self._progress, self._perform = seed, progress, perform
         self._num_frames, self.num_done = num_frames, 0
+        self.samples: list[Sample] = []
 
     def play(self, scene: Scene) -> Iterator[Part]:
         """The generated frames, as many as the scene has.
@@ -76,31 +91,42 @@ class Camera:
             ValueError: the pipeline gave another number of frames.
         """
         num = 0
-        for part in self.pipeline(
-            scene.portrait, scene.waveform, scene.emotion, seed=self._seed, num_steps=self.num_steps
-        ):
+        for part in self._parts(scene):
             num += len(part)
-            self.num_done += len(part)
-            if self._progress is not None:
-                self._progress(self.num_done, self._num_frames)
+            self.heard(len(part))
             yield part
         if num != scene.num_frames:
             raise ValueError(f"the pipeline gave {num} frames for {scene.num_frames} of speech. It must give as many.")
 
-    def shoot(self, scene: Scene) -> Take:
-        """Plays and reads one scene; of its frames, one is kept."""
+    def heard(self, num_frames: int) -> None:
+        """Counts frames that were made, by `play` or elsewhere."""
+        self.num_done += num_frames
+        if self._progress is not None:
+            self._progress(self.num_done, self._num_frames)
+
+    def shoot(self, scene: Scene, sample: str | None = None) -> Take:
+        """Plays and reads one scene; of its frames one is kept, or all in `samples` under the name of `sample`."""
         frames = torch.cat(list(self.play(scene)))
         reading = read_frames(self.reader, frames.split(_READ_AT_ONCE))
         shown = frames[frame_to_show(reading.expression)].clone()
+        if sample is not None:
+            self.samples.append(Sample(sample, scene, frames.numpy()))
         return Take(scene, reading, self.read_truth(scene), shown.numpy())
 
-    def shoot_all(self, scenes: Sequence[Scene]) -> list[Take]:
-        """Each of them."""
-        return [self.shoot(scene) for scene in scenes]
+    def shoot_all(self, scenes: Sequence[Scene], samples: Sequence[str] = ()) -> list[Take]:
+        """Each of them; the frames of the first ones are kept under the names of `samples`."""
+        named = [*samples[: len(scenes)], *[None] * (len(scenes) - len(samples))]
+        return [self.shoot(scene, name) for scene, name in zip(scenes, named, strict=True)]
 
     def read_truth(self, scene: Scene) -> Reading:
         """What the reader sees in the renderer's frames of a scene: the ceiling."""
         return read_frames(self.reader, (to_pixels(images) for images in truth_images(scene, MOTION_SIZE)))
+
+    def _parts(self, scene: Scene) -> Iterator[Part]:
+        if self._perform is not None:
+            performance = self._perform(self.pipeline, scene, self._seed)
+            return self.pipeline.render(performance, seed=self._seed, num_steps=self.num_steps)
+        return self.pipeline(scene.portrait, scene.waveform, scene.emotion, seed=self._seed, num_steps=self.num_steps)
 
 
 def to_pixels(images: Float[Tensor, "frames 3 H W"]) -> Part:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -51,12 +52,15 @@ class ETHDConfig(StageConfig):
         (sigma 3 and more), which training must visit; at low ones the noisy latents show it already (ours).
     drop_lip, drop_expression: shares of samples whose condition is the null condition.
     other_clip: share of portraits that come from another clip, three quarters of them in another emotion.
+    lips: of what the frozen V-AID hears; or the audio encoder's own features, from which ETHD has to find expressions
+        too, so none is given to it: the ablation without V-AID.
     """
 
     corpus: Path
     checkpoint: Path
     cache: Path
     initial: Path | None = None
+    lips: Literal["vaid", "audio_features"] = "vaid"
     size: int = 256
     cached_frames: int = 16
     num_frames: int = 12
@@ -244,7 +248,10 @@ class _Windows:
         encoder = ConvAudioEncoder.from_pretrained(checkpoint / "audio_encoder").eval()
         vaid = VAID.from_pretrained(checkpoint / "vaid").eval()
         waveforms = torch.stack([torch.from_numpy(clip.waveform) for clip in self.corpus])
-        return torch.cat([vaid.projector(encoder(part)) for part in waveforms.split(32)]).clone()
+        heard = (encoder(part) for part in waveforms.split(32))
+        if self.config.lips == "audio_features":
+            return torch.cat(list(heard)).clone()
+        return torch.cat([vaid.projector(features) for features in heard]).clone()
 
     def sample(self, generator: np.random.Generator, clip: int | None, num_frames: int) -> ETHDBatch:
         """One window as a batch of one."""
@@ -264,6 +271,8 @@ class _Windows:
         lip = lip_windows(lip + config.lip_noise * gauss(lip.shape), config.lip_window)[first : first + num_frames]
         driving = video.expression[clip, window]
         driving = driving + config.expression_noise * generator.random() * gauss(driving.shape)
+        if config.lips == "audio_features":
+            driving = video.expression[portrait, frame].expand_as(driving)
         height, width = latents.shape[-2:]
         region = FaceRegion(
             0.5 + 0.02 * generator.standard_normal(),

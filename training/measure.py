@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from evaluation.retrieval import retrieved_share
 
 Readout = Callable[[Tensor], Tensor]
 
@@ -40,15 +41,7 @@ def retrieval(
         num_candidates: windows drawn per clip without replacement; chance is one over it.
         window: frames of each window.
     """
-
-    def windows(latents: Tensor) -> Tensor:
-        return F.normalize(latents.unfold(1, window, 1).flatten(2), dim=-1)
-
     generator = torch.Generator().manual_seed(seed)
-    hits, total = 0, 0
-    for query, key in zip(windows(queries), windows(keys), strict=True):
-        index = torch.randperm(len(query), generator=generator)[:num_candidates]
-        found = (query[index] @ key[index].T).argmax(1)
-        hits += int((found == torch.arange(len(index))).sum())
-        total += len(index)
-    return hits / total
+    pairs = zip(queries, keys, strict=True)
+    shares = [retrieved_share(query, key, num_candidates, window, generator) for query, key in pairs]
+    return sum(shares) / len(shares)

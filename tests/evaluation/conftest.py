@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from evaluation.figures import Settings
+from evaluation.latents import seen_expressions, seen_lips
 from evaluation.reader import Reader
 from evaluation.scenes import Scene, Stage, truth_images
 from evaluation.takes import to_pixels
@@ -18,6 +19,7 @@ from models.autoencoder import PortraitAutoencoder
 from models.emotion import EmotionSource
 from models.encoders import MOTION_SIZE
 from models.long_video_plan import LongVideoConfig
+from models.pipeline import Performance
 from tests.models import debug as debug_models
 from tests.training import debug as debug_training
 
@@ -26,13 +28,20 @@ SETTINGS = Settings(
     audio_clips=2,
     foreign_clips=0,
     label_clips=8,
+    edi_clips=2,
     image_clips=1,
     text_clips=1,
     video_clips=1,
     speech_clips=1,
     level_clips=2,
+    track_clips=2,
+    track_keys=2,
+    track_key_frames=16,
+    driven_clips=2,
+    latent_clips=2,
     still_frames=2,
     long_s=2,
+    sample_clips=1,
 )
 
 
@@ -46,6 +55,8 @@ def scenes_of(stage: Stage, settings: Settings) -> list[Scene]:
         *stage.by_video(settings.video_clips),
         *stage.by_speech(settings.speech_clips),
         *(scene for group in stage.by_level(settings.level_clips) for scene in group),
+        *stage.by_track(settings.track_clips, settings.track_keys, settings.track_key_frames),
+        *stage.own_performances(settings.driven_clips),
         stage.long_take(settings.long_s * 25),
     ]
 
@@ -58,8 +69,11 @@ class TruthTalker:
     config: dict[str, Any] = {"num_steps": 2}  # noqa: RUF012 as a pipeline's
 
     def __init__(self, scenes: list[Scene]) -> None:
-        torch.manual_seed(0)
-        self.vae: PortraitAutoencoder = debug_models.pipeline().vae
+        self._networks = debug_models.pipeline()
+        self.vae: PortraitAutoencoder = self._networks.vae
+        self.ethd = self._networks.ethd
+        self.lip_encoder, self.expression_encoder = self._networks.lip_encoder, self._networks.expression_encoder
+        self.performer = self._networks.performer
         self._scenes = {_key(s.portrait, s.waveform, s.emotion): s for s in scenes}
 
     def __call__(
@@ -73,6 +87,22 @@ class TruthTalker:
     ) -> Iterator[Tensor]:
         for images in truth_images(self._scenes[_key(portrait, waveform, emotion)], self.image_size):
             yield to_pixels(images)
+
+    def perform(self, portrait: Tensor, waveform: Tensor, emotion: EmotionSource = None, *, seed: int = 0):
+        """Of the random networks: V-AID's latents are not what this stand-in is perfect at."""
+        small = torch.nn.functional.interpolate(portrait[None], size=self._networks.image_size)[0]
+        return self._networks.perform(small, waveform, emotion, seed=seed)
+
+    def render(self, performance: Performance, *, seed: int = 0, num_steps: int | None = None) -> Iterator[Tensor]:
+        """The frames of the scene whose lips and expressions these are."""
+        for scene in self._scenes.values():
+            if not torch.equal(scene.portrait, performance.portrait) or scene.num_frames != len(performance.lip):
+                continue
+            if torch.equal(seen_lips(self, scene), performance.lip) and torch.equal(
+                seen_expressions(self, scene), performance.expression
+            ):
+                yield from (to_pixels(images) for images in truth_images(scene, self.image_size))
+                return
 
 
 def _key(portrait: Tensor, waveform: Tensor, emotion: EmotionSource) -> tuple[object, ...]:

@@ -1,0 +1,89 @@
+"""`emotivetalk ablate`: a checkpoint without one of its parts, trained again where that takes training, measured."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emotivetalk.commands.evaluate import check_corpus, find_reader
+from media.checkpoints import checkpoint_id, find_checkpoint
+from media.errors import InputError
+from media.files import quoted
+
+STOPPED = 130
+
+
+def ablate(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which one; `--list` names them all.")] = "",
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="A checkpoint folder; without it, the starter that ships with the project.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--list", help="Name the ablations, and do nothing.")] = False,
+    corpus: Annotated[Path, typer.Option(help="A corpus with held-out people, from `emotivetalk synthesize`.")] = Path(
+        "build/corpus/starter"
+    ),
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The report's folder [default: build/ablations/NAME].")
+    ] = None,
+    reader: Annotated[
+        Path | None, typer.Option(help="The network that reads the frames; without it, the one that ships.")
+    ] = None,
+    part: Annotated[bool, typer.Option("--slice", help="Measure a small part only.")] = False,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Denoising steps [default: the checkpoint's].")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the noise.")] = 0,
+    size: Annotated[str, typer.Option(help="Of the training YAMLs: train_configs/<stage>_<size>.yaml.")] = "starter",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override one key of all of them, such as steps=400."),
+    ] = None,
+) -> None:
+    """Take one part away, and measure what that part was for.
+
+    What needs training is trained from the checkpoint's other networks, in the report's folder, and goes on where it was;
+    the rest is measured at once. The report has the figures that tell, and no others.
+
+    \b
+    Example:
+      emotivetalk ablate no-edi -o build/ablations/no-edi
+      emotivetalk ablate no-push-loss --set steps=400
+    """
+    from evaluation.ablations import ABLATIONS, find_ablation
+
+    if show or not name:
+        for ablation in ABLATIONS:
+            stages = ", ".join(lesson.stage for lesson in ablation.trains)
+            typer.echo(f"{ablation.name}: {ablation.title}" + (f" (trains {stages})" if stages else ""))
+        return
+    ablation, folder, instrument = find_ablation(name), find_checkpoint(checkpoint), find_reader(reader)
+    check_corpus(corpus)
+    output = Path("build/ablations") / name if output is None else output
+    if output.exists() and not output.is_dir():
+        raise InputError("output_not_folder", f"output {quoted(output)} is not a folder", "Give a folder's name.")
+
+    from emotivetalk.progress import progress_bar
+    from evaluation.ablations import settings_of
+    from evaluation.evaluate import evaluate as measure
+    from evaluation.figures import Settings
+    from evaluation.reader import Reader
+    from evaluation.report import write_report
+    from models.pipeline import load_pipeline
+    from training.ablation import train_ablation
+
+    measured: Path | None = folder
+    if ablation.trains:
+        measured = train_ablation(ablation, folder, corpus, output / "training", size, settings or [])
+    if measured is None:
+        raise typer.Exit(STOPPED)
+    whole = Settings.slice(steps, seed) if part else Settings(num_steps=steps, seed=seed)
+    with progress_bar("frames") as bar:
+        report = measure(
+            load_pipeline(measured),
+            Reader.from_pretrained(instrument),
+            corpus,
+            settings_of(ablation, whole),
+            progress=bar.at,
+            ablation=ablation,
+        )
+    typer.echo(write_report(report, checkpoint_id(measured), output, ablation))

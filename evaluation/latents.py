@@ -1,0 +1,69 @@
+"""V-AID's latents of held-out clips beside what is seen in the renderer's frames and what is true (ours)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from evaluation.scenes import Scene, truth_images
+from models.encoders import MOTION_SIZE
+from models.pipeline import EmotiveTalkPipeline
+
+
+@dataclass(frozen=True, eq=False)
+class ClipLatents:
+    """Of one clip: what V-AID makes of the speech and the clip's own emotion, what the encoders see, what is true.
+
+    lip_another: of somebody else who says the same. expression: of the corpus, its expression and pose parameters.
+    """
+
+    identity_seed: int
+    emotion: int
+    lip_audio: Float[Tensor, "frames dim_lip"]
+    lip_visual: Float[Tensor, "frames dim_lip"]
+    lip_another: Float[Tensor, "frames dim_lip"]
+    expression_audio: Float[Tensor, "frames dim_expression"]
+    lip: Float[Tensor, "frames 6"]
+    expression: Float[Tensor, "frames 18"]
+
+
+@torch.no_grad()
+def clip_latents(pipeline: EmotiveTalkPipeline, scenes: Sequence[Scene], seed: int) -> list[ClipLatents]:
+    """One for each scene, of which each performs its own clip (`Stage.own_performances`)."""
+    found = []
+    for k, scene in enumerate(scenes):
+        made = pipeline.perform(scene.portrait, scene.waveform, scene.emotion, seed=seed)
+        another = scenes[(k + len(scenes) // 2) % len(scenes)].identity_seed
+        found.append(
+            ClipLatents(
+                scene.identity_seed,
+                scene.wanted,
+                made.lip.float().cpu(),
+                seen_lips(pipeline, scene),
+                seen_lips(pipeline, replace(scene, identity_seed=another)),
+                made.expression.float().cpu(),
+                scene.lip,
+                torch.cat([scene.expression, scene.pose], 1),
+            )
+        )
+    return found
+
+
+@torch.no_grad()
+def seen_lips(pipeline: EmotiveTalkPipeline, scene: Scene) -> Float[Tensor, "frames dim_lip"]:
+    """The frozen lip encoder on the renderer's frames: `lip_visual`."""
+    encoder = pipeline.lip_encoder
+    parts = truth_images(scene, MOTION_SIZE)
+    return torch.cat([encoder((part * 2 - 1).to(encoder.device, encoder.dtype)).float().cpu() for part in parts])
+
+
+@torch.no_grad()
+def seen_expressions(pipeline: EmotiveTalkPipeline, scene: Scene) -> Float[Tensor, "frames dim_expression"]:
+    """The frozen expression encoder on the renderer's frames: `expression_visual`."""
+    encoder = pipeline.expression_encoder
+    parts = truth_images(scene, MOTION_SIZE)
+    return torch.cat([encoder((part * 2 - 1).to(encoder.device, encoder.dtype)).float().cpu() for part in parts])

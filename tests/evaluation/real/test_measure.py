@@ -1,0 +1,164 @@
+"""The field's metrics with stub networks in TorchScript files, and what is said where there are none."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+
+from emotivetalk.cli import run
+from evaluation.real.clips import ClipPair, find_pairs
+from evaluation.real.measure import measure_clips
+from evaluation.real.weights import NEEDS, Weights, weights_from
+from media.errors import InputError
+from media.mux import VideoWriter
+
+GENERATOR = torch.Generator().manual_seed(0)
+SPEECH = (0.1 * np.random.default_rng(0).standard_normal(40 * 640)).astype(np.float32)
+
+
+class Pooled(torch.nn.Module):
+    """Features of pictures or videos: means of a few cells. Gives classes unless it is asked for features."""
+
+    def forward(self, x: torch.Tensor, return_features: bool = False) -> torch.Tensor:
+        rows = torch.nn.functional.adaptive_avg_pool1d(x.flatten(2), 4).flatten(1) / 255.0
+        return rows if return_features else rows[:, :1]
+
+
+class Face(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(x, 3).flatten(1)
+
+
+class Perceptual(torch.nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a - b).abs().mean((1, 2, 3))
+
+
+class InStep(torch.nn.Module):
+    def forward(self, mouths: torch.Tensor, speech: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return mouths.mean((1, 3, 4)), speech[:, 0, 0].unflatten(1, [5, 4]).mean(2)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("weights")
+    networks = {"inception": Pooled(), "i3d": Pooled(), "expression": Pooled(), "face": Face(), "lpips": Perceptual()}
+    made = {}
+    for name, network in {**networks, "syncnet": InStep()}.items():
+        made[name] = folder / f"{name}.pt"
+        torch.jit.script(network).save(str(made[name]))
+    return made
+
+
+def pictures(num: int = 40) -> torch.Tensor:
+    return torch.rand(num, 3, 24, 24, generator=GENERATOR)
+
+
+def clips(noise: float) -> list[ClipPair]:
+    made = []
+    for name in ("a", "b", "c"):
+        real = pictures()
+        generated = (real + noise * torch.randn(real.shape, generator=GENERATOR)).clamp(0, 1)
+        made.append(ClipPair(name, real, generated, SPEECH))
+    return made
+
+
+def test_equal_videos_are_perfect_in_every_metric(files):
+    found = {figure.key: figure for figure in measure_clips(clips(0), Weights(files)).figures}
+    assert set(found) == {"fid", "fvd", "e_fid", "sync_c", "sync_d", "csim", "lpips", "psnr", "ssim"}
+    for key in ("fid", "fvd", "e_fid"):
+        assert found[key].value.value == pytest.approx(0, abs=1e-5), key
+    assert found["lpips"].value.value == 0 and found["ssim"].value.value == pytest.approx(1, abs=1e-5)
+    assert found["psnr"].value.value == 60
+    for key in ("sync_c", "sync_d"):
+        assert found[key].value.value == pytest.approx(found[key].ceiling.value)
+        assert found[key].floor is not None
+
+
+def test_noise_is_worse_in_every_metric(files):
+    before, after = (
+        {f.key: f.value.value for f in measure_clips(clips(n), Weights(files)).figures} for n in (0.05, 0.5)
+    )
+    for key in ("fid", "lpips"):
+        assert after[key] > before[key]
+    for key in ("psnr", "ssim"):
+        assert after[key] < before[key]
+
+
+def test_psnr_is_scikit_images(files):
+    (clip,) = clips(0.1)[:1]
+    (figure,) = [f for f in measure_clips([clip], Weights({})).figures if f.key == "psnr"]
+    wanted = [
+        peak_signal_noise_ratio(a.numpy(), b.numpy(), data_range=1)
+        for a, b in zip(clip.real, clip.generated, strict=True)
+    ]
+    assert figure.value.value == pytest.approx(np.mean(wanted), rel=1e-4)
+
+
+def test_without_weights_each_metric_says_what_it_lacks():
+    found = measure_clips(clips(0), Weights({}))
+    assert {figure.key for figure in found.figures} == {"psnr", "ssim"}
+    assert "lacks: FVD wants I3D of Kinetics 400 weights: --weights i3d=PATH" in found.lacks
+    assert len(found.lacks) == 6
+    assert all(any(f"--weights {name}=PATH" in line for line in found.lacks) for name in NEEDS)
+
+
+def test_short_and_silent_clips_lack_data(files):
+    short = [ClipPair("a", pictures(10), pictures(10), None)]
+    lacks = measure_clips(short, Weights(files)).lacks
+    assert any("FVD wants more video" in line for line in lacks)
+    assert any("real videos with sound" in line for line in lacks)
+
+
+def test_weights_come_from_options_then_from_the_environment(files, tmp_path):
+    environment = {"EMOTIVETALK_WEIGHTS_I3D": str(files["i3d"]), "EMOTIVETALK_WEIGHTS_FACE": str(tmp_path / "none")}
+    found = weights_from([f"face={files['face']}"], environment)
+    assert found.has("i3d") and found.has("face") and not found.has("lpips")
+    assert found.network("i3d")(torch.zeros(2, 3, 16, 4, 4)).shape == (2, 12)  # features, not classes
+    for options, said in (
+        (["i3d"], "names no weights"),
+        (["vgg=x"], "no weights called 'vgg'"),
+        ([f"i3d={tmp_path / 'none.pt'}"], "no i3d weights at"),
+    ):
+        with pytest.raises(InputError, match=said):
+            weights_from(options, {})
+    (tmp_path / "broken.pt").write_bytes(b"PK nothing")
+    with pytest.raises(InputError, match="no TorchScript file"):
+        weights_from([f"i3d={tmp_path / 'broken.pt'}"], {}).network("i3d")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("videos")
+    made = folder / "real", folder / "made"
+    for place in made:
+        place.mkdir()
+        for name in ("one", "two"):
+            frames = (torch.rand(20, 32, 32, 3, generator=GENERATOR) * 60 + 90).byte().numpy()
+            with VideoWriter(place / f"{name}.mp4", 32, 32, waveform=SPEECH[: 20 * 640]) as writer:
+                writer.write(frames)
+    return made
+
+
+def test_two_folders_by_one_command(folders, tmp_path, capsys):
+    real, made = folders
+    assert run(["evaluate", "--real", str(real), "--generated", str(made), "-o", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "lacks: FID wants Inception v3 weights: --weights inception=PATH" in said
+    data = json.loads((tmp_path / "report.json").read_text())
+    assert data["num_clips"] == 2 and 36 <= data["num_frames"] <= 42
+    assert 5 < data["figures"]["psnr"]["value"]["value"] < 40
+    assert "| PSNR |" in (tmp_path / "report.md").read_text()
+
+
+def test_folders_without_a_common_name_are_refused(folders, tmp_path, capsys):
+    real, _ = folders
+    with pytest.raises(InputError, match="has the name of one"):
+        find_pairs(real, tmp_path)
+    assert run(["evaluate", "--real", str(real), "--generated", str(tmp_path / "none"), "-o", str(tmp_path)]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+    assert run(["evaluate", "--generated", str(real)]) == 2
+    assert "go with --real" in capsys.readouterr().err

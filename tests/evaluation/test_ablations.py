@@ -1,0 +1,110 @@
+"""Ablations: what is taken away is away, comes back after, and nothing but what shows it is measured."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from evaluation.ablations import (
+    ABLATIONS,
+    Ablation,
+    at_work,
+    audio_features,
+    find_ablation,
+    held_utterance,
+    settings_of,
+    without_edi,
+)
+from evaluation.evaluate import evaluate
+from evaluation.figures import Settings
+from media.errors import InputError
+from models.edi import EDI
+from models.emotion import EmotionLabel, EmotionSpeech
+from tests.evaluation.conftest import SETTINGS
+from tests.evaluation.takes import scene
+from tests.models import debug as debug_models
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return debug_models.pipeline()
+
+
+def spoken(emotion):
+    made = scene(emotion=emotion, num=12)
+    generator = torch.Generator().manual_seed(0)
+    portrait = torch.rand(3, debug_models.IMAGE_SIZE, debug_models.IMAGE_SIZE, generator=generator) * 2 - 1
+    return replace(made, portrait=portrait, waveform=0.1 * torch.randn(12 * 640, generator=generator))
+
+
+def test_names_are_found_and_others_refused():
+    assert len({ablation.name for ablation in ABLATIONS}) == len(ABLATIONS) == 7
+    assert find_ablation("no-edi").switch == "edi"
+    with pytest.raises(InputError, match=r"no ablation 'edi'.*no-vaid"):
+        find_ablation("edi")
+
+
+def test_without_edi_its_layers_change_nothing_until_the_block_ends(pipeline):
+    edi = next(module for module in pipeline.ethd.modules() if isinstance(module, EDI))
+    width = edi.driving.attention.to_q.in_features
+    hidden, one, other = torch.randn(2, 5, width), torch.randn(2, 4, 16), torch.randn(2, 4, 16)
+    mask = torch.ones(2, 5, 1)
+    before = edi(hidden, one, other, mask)
+    assert not torch.equal(before, hidden)
+    with without_edi(pipeline):
+        assert torch.equal(edi(hidden, one, other, mask), hidden)
+    assert torch.equal(edi(hidden, one, other, mask), before)
+
+
+def test_the_utterance_is_held_and_the_lips_are_not(pipeline):
+    label = EmotionLabel("happy")
+    held = held_utterance(pipeline, spoken(label), 0)
+    made = pipeline.perform(spoken(label).portrait, spoken(label).waveform, label)
+    assert torch.equal(held.lip, made.lip)
+    assert torch.allclose(held.expression, pipeline.emotion_mapping.label("happy").expand(12, -1))
+    assert (held.expression == held.expression[0]).all() and not (made.expression == made.expression[0]).all()
+    own = held_utterance(pipeline, spoken(None), 0)
+    neutral = EmotionLabel("neutral")  # what `scene` puts in for none
+    assert torch.allclose(own.expression, pipeline.emotion_mapping.label(neutral.emotion).expand(12, -1))
+    assert len(held_utterance(pipeline, spoken(EmotionSpeech()), 0).expression) == 12
+
+
+def test_audio_features_want_a_network_that_was_trained_on_them(pipeline):
+    with pytest.raises(InputError, match="lips of 8 numbers"):
+        audio_features(pipeline, spoken(None), 0)
+    ours = debug_models.pipeline()
+    ours.register_modules(ethd=debug_models.ethd(dim_lip=debug_models.DIM_AUDIO))
+    made = audio_features(ours, spoken(None), 0)
+    assert made.lip.shape == (12, debug_models.DIM_AUDIO)
+    assert torch.equal(made.expression, made.expression_reference.expand(12, -1))
+    assert sum(len(part) for part in ours.render(made)) == 12
+
+
+def test_fusion_is_set_for_the_block_and_idle_ablations_are_refused(pipeline):
+    other = find_ablation("overlap-fusion")
+    with at_work(other, pipeline) as perform:
+        assert perform is None and pipeline.long_video.fusion == "overlap"
+    assert pipeline.long_video.fusion == "shift"
+    with pytest.raises(InputError, match="changes nothing"), at_work(find_ablation("shift-fusion"), pipeline):
+        pass
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: ablation.name)
+def test_only_what_shows_it_is_asked_for(ablation: Ablation):
+    chosen = settings_of(ablation, Settings())
+    shown = ablation.shows
+    assert bool(chosen.long_s) == ("long." in shown)
+    assert bool(chosen.driven_clips) == ("driven." in shown)
+    assert bool(chosen.latent_clips) == ("retrieval" in shown)
+    assert chosen.audio_clips == Settings().audio_clips
+    assert chosen.level_clips == chosen.track_clips == chosen.still_frames == 0
+
+
+@pytest.mark.parametrize("name", ["no-edi", "no-dicte"])
+def test_a_report_of_an_ablation_has_its_figures(name, pipeline, corpus, reader):
+    ablation = find_ablation(name)
+    small = SETTINGS.model_copy(update={"label_clips": 2, "audio_clips": 2})
+    found = evaluate(pipeline, reader, corpus, settings_of(ablation, small), ablation=ablation)
+    keys = {figure.key for figure in found.figures}
+    assert {"emotion.label", "mouth_r.held_out"} <= keys
+    assert "edi.margin" not in keys and "vae.whole" not in keys and found.drift is None

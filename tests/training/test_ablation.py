@@ -1,0 +1,78 @@
+"""Ablations that are trained: at debug size, one command trains the changed stages and measures what they made."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from emotivetalk.cli import run
+from evaluation.ablations import ABLATIONS, find_ablation
+from evaluation.reader import Reader
+from models.ethd import ETHD
+from models.vaid import VAID
+from tests.training import debug
+from training.ablation import train_ablation
+from training.config import load_config
+
+CONFIGS = Path(__file__).resolve().parents[2] / "train_configs"
+TRAINED = [ablation.name for ablation in ABLATIONS if ablation.trains]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("ablation")
+    debug.write_corpus(folder / "corpus")
+    debug.write_checkpoint(folder / "base")
+    torch.manual_seed(1)
+    Reader((16, 32, 32), 32).save_pretrained(folder / "reader")
+    return folder
+
+
+def trained(name: str, workplace: Path, folder: Path) -> Path:
+    made = train_ablation(
+        find_ablation(name),
+        workplace / "base",
+        workplace / "corpus",
+        folder,
+        "debug",
+        ["steps=2", "validate_every=null"],
+    )
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("size", ["starter", "debug"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_its_overrides_fit_the_configs(name, size):
+    for lesson in find_ablation(name).trains:
+        load_config(CONFIGS / f"{lesson.stage}_{size}.yaml", [o.format(folder="somewhere") for o in lesson.overrides])
+
+
+def test_the_push_loss_is_left_out_and_the_rest_is_the_bases(workplace, tmp_path):
+    made = trained("no-push-loss", workplace, tmp_path)
+    settings = json.loads((tmp_path / "vaid" / "config.json").read_text())
+    assert settings["stage"]["push_weight"] == 0
+    before, after = (VAID.from_pretrained(folder / "vaid").state_dict() for folder in (workplace / "base", made))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    one, other = (ETHD.from_pretrained(folder / "ethd").state_dict() for folder in (workplace / "base", made))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert trained("no-push-loss", workplace, tmp_path) == made  # all is done, so it goes on at the end
+
+
+def test_edi_has_weights_of_its_own_after_both_lessons(workplace, tmp_path):
+    ethd = ETHD.from_pretrained(trained("separate-edi-weights", workplace, tmp_path) / "ethd")
+    assert ethd.config["edi_shares_weights"] is False
+    assert any(".edi.reference." in name for name in ethd.state_dict())
+    assert (tmp_path / "images" / "ethd").is_dir()
+
+
+def test_without_vaid_one_command_trains_and_measures(workplace, tmp_path, capsys):
+    command = ["ablate", "no-vaid", str(workplace / "base"), "--corpus", str(workplace / "corpus"), "--size", "debug"]
+    command += ["--reader", str(workplace / "reader"), "-o", str(tmp_path), "--slice", "--set", "steps=2"]
+    assert run([*command, "--set", "validate_every=null"]) == 0, capsys.readouterr().err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["ablation"] == "no-vaid"
+    assert {"mouth_r.held_out", "emotion.label"} <= set(report["figures"])
+    ethd = ETHD.from_pretrained(tmp_path / "training" / "checkpoint" / "ethd")
+    assert ethd.config["dim_lip"] == 16  # of the audio features

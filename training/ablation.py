@@ -1,0 +1,65 @@
+"""The part of an ablation that is trained: its stages, from a whole checkpoint's other networks (ours)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from evaluation.ablations import Ablation
+from training.checkpoint import training_checkpoints
+from training.config import load_config
+from training.loop import train
+
+CONFIGS = Path(__file__).resolve().parents[1] / "train_configs"
+
+
+def train_ablation(
+    ablation: Ablation,
+    base: Path,
+    corpus: Path,
+    folder: Path,
+    size: str = "starter",
+    overrides: Sequence[str] = (),
+    console: Console | None = None,
+) -> Path | None:
+    """Trains an ablation's lessons in order, each going on where it was; returns the checkpoint to be measured.
+
+    Args:
+        ablation: one that trains something.
+        base: a whole checkpoint. It is copied, and the trained networks take the places of its own.
+        corpus: for training and validation.
+        folder: for the runs, the latents and the checkpoint.
+        size: of the training YAMLs.
+        overrides: for all of them, after the ablation's own.
+        console: see `training.loop.train`.
+
+    Returns:
+        The checkpoint's folder; None if a run was asked to stop before its end.
+
+    Raises:
+        InputError: there is no such YAML, or an override does not fit.
+    """
+    checkpoint = folder / "checkpoint"
+    if not checkpoint.exists():
+        partial = folder / ".checkpoint.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(base, partial)
+        partial.rename(checkpoint)
+    for lesson in ablation.trains:
+        output = folder / lesson.stage
+        paths = [
+            f"output={output}",
+            f"checkpoint={folder / lesson.into}",
+            f"stage.corpus={corpus}",
+            f"stage.checkpoint={base}",
+            f"stage.cache={folder / 'latents'}",
+        ]
+        own = [override.format(folder=folder) for override in lesson.overrides]
+        config = load_config(CONFIGS / f"{lesson.stage}_{size}.yaml", [*paths, *own, *overrides])
+        found = training_checkpoints(output / "training")
+        if not train(config, resume=bool(found), console=console).is_finished:
+            return None
+    return checkpoint
