@@ -57,6 +57,10 @@ class Search:
 # Most faces are found by the first; the last is for small ones, and for those that touch the picture's edge.
 FIRST_SEARCH = Search(side=448, margin=0.0, min_votes=45)
 LAST_SEARCH = Search(side=800, margin=0.2, min_votes=120)
+SURVEY = Search(side=320, margin=0.0, min_votes=24)
+TRACK_FACE = 72  # pixels: the width to which a known face is scaled
+TRACK_REACH = 1.7  # of the face's width: the side of the square in which it is looked for again
+TRACK_VOTES = 12
 MIN_FACE = 32  # pixels, in the scaled picture
 MIN_SIDE = 256  # smaller pictures are scaled up to it
 
@@ -69,6 +73,42 @@ def detect_faces(image: Image) -> list[FaceBox]:
         alone = _box_by_eyes(image)
         found = _elect(image, LAST_SEARCH) if alone is None else [alone]
     return sorted(found, key=lambda box: box.center)
+
+
+def survey_faces(image: Image) -> list[FaceBox]:
+    """Find the faces of a frame of video, left to right, with fewer looks than `detect_faces` has.
+
+    Their boxes are those of `track_face`. Faces narrower than a tenth of the picture's long side are not found.
+    """
+    rough = _elect(image, SURVEY, is_rough=True)
+    found = [close for box in rough if (close := track_face(image, box)) is not None]
+    return sorted(found, key=lambda box: box.center)
+
+
+def track_face(image: Image, near: FaceBox) -> FaceBox | None:
+    """The face at about the place and of about the size of one seen a moment before; None if it is not to be seen.
+
+    Its box is the votes' alone, without the eyes': some 6 % wider than that of `detect_faces`.
+    """
+    side = TRACK_REACH * near.width
+    left, top = max(0, round(near.center[0] - side / 2)), max(0, round(near.center[1] - side / 2))
+    part = image[top : round(near.center[1] + side / 2), left : round(near.center[0] + side / 2)]
+    if min(part.shape[:2]) < near.width / 2:
+        return None
+    scale = TRACK_FACE / near.width
+    width, height = round(part.shape[1] * scale), round(part.shape[0] * scale)
+    small = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    smallest, largest = (round(0.7 * TRACK_FACE),) * 2, (round(1.4 * TRACK_FACE),) * 2
+    hits = [
+        np.asarray(_cascade(name).detectMultiScale(rendering, SCALE_STEP, 0, minSize=smallest, maxSize=largest))
+        for rendering in _renderings(small)
+        for name in CASCADES
+    ]
+    votes = np.concatenate([hit.reshape(-1, 4) for hit in hits]).astype(np.float64)
+    if len(votes) < TRACK_VOTES:
+        return None
+    x, y, face_width, face_height = (np.median(votes, axis=0) / scale).tolist()
+    return FaceBox(x + left, y + top, face_width, face_height)
 
 
 @cache
@@ -102,7 +142,7 @@ def _votes(image: Image, search: Search) -> Votes:
     return (votes - [margin, margin, 0, 0]) / scale
 
 
-def _elect(image: Image, search: Search) -> list[FaceBox]:
+def _elect(image: Image, search: Search, is_rough: bool = False) -> list[FaceBox]:
     """Gather the votes to faces, the most voted first; drop the weak, and what lies on a stronger face."""
     votes = _votes(image, search)
     found: list[FaceBox] = []
@@ -117,7 +157,7 @@ def _elect(image: Image, search: Search) -> list[FaceBox]:
         box = FaceBox(*np.median(votes[together], axis=0).tolist())
         votes = votes[~together]
         if not any(_touch(box, stronger) for stronger in found):
-            found.append(_refined_by_eyes(image, box))
+            found.append(box if is_rough else _refined_by_eyes(image, box))
     return found
 
 
