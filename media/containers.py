@@ -89,11 +89,22 @@ def _wav_claim_s(path: Path) -> float | None:
     return None
 
 
-def is_cut_mp4(path: Path) -> bool:
-    """Whether a file begins as MP4 or QuickTime does, and ends inside one of its boxes or without its index.
+def is_cut_off(path: Path) -> bool:
+    """Whether a file begins as MP4, QuickTime or AVI do, and is shorter than it says, or lacks an MP4's index.
 
-    FFmpeg calls a file whose index came last "invalid", the same as noise.
+    FFmpeg calls an MP4 whose index came last "invalid", the same as noise, and takes what is there of an AVI for all.
     """
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+            if start[:4] == b"RIFF" and start[8:] == b"AVI ":
+                return os.fstat(file.fileno()).st_size < 8 + struct.unpack_from("<I", start, 4)[0]
+    except OSError:
+        return False  # whoever opens it says what is wrong
+    return _is_cut_mp4(path)
+
+
+def _is_cut_mp4(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             end, position, names = os.fstat(file.fileno()).st_size, 0, []
@@ -108,7 +119,7 @@ def is_cut_mp4(path: Path) -> bool:
                 names.append(name)
                 position += size
     except OSError:
-        return False  # whoever opens it says what is wrong
+        return False
     return bool(names) and (position > end or b"moov" not in names)
 
 

@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 from jaxtyping import Float, Int, UInt8
 
 from media.audio import SAMPLE_RATE_HZ, Waveform, read_sound
-from media.containers import claimed_duration_s, is_cut_mp4, open_media, too_long
+from media.containers import claimed_duration_s, is_cut_off, open_media, too_long
 from media.errors import InputError
 from media.files import quoted
 from media.limits import Limits
@@ -86,7 +86,7 @@ def probe(path: Path, limits: Limits = RAW_LIMITS) -> Footage:
         InputError: video_unreadable, video_truncated, video_missing_stream, video_too_large, video_too_long, and what
             `media.files.check_readable` raises.
     """
-    if is_cut_mp4(path):
+    if is_cut_off(path):
         raise _truncated(path, "its last part is missing")
     with open_media(path, "video", limits) as container:
         stream = container.streams.best("video")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from media.cascades import FaceBox, survey_faces, track_face
+from media.cascades import FaceBox, has_eyes, survey_faces, track_face
 from media.faces import Framing, cut_square, resize_square
 
 LOOK_EVERY = 6  # frames
@@ -30,11 +30,15 @@ VIDEO_FRAMING = Framing(center_x=0.498, center_y=0.527, width=0.644)
 
 @dataclass
 class Track:
-    """One face through a scene: the frames in which it was seen, rising, and its box in each."""
+    """One face through a scene: the frames in which it was seen, rising, and its box in each.
+
+    misses: how often it was not seen since. is_sure: its eyes were seen once, so it is no chance likeness.
+    """
 
     frames: list[int] = field(default_factory=list)
     boxes: list[FaceBox] = field(default_factory=list)
     misses: int = 0
+    is_sure: bool = False
 
     def add(self, frame: int, box: FaceBox) -> None:
         """It was seen."""
@@ -54,7 +58,7 @@ class Track:
     def scaled(self, factor: float) -> Track:
         """The same in pictures that are so much larger."""
         boxes = [FaceBox(b.x * factor, b.y * factor, b.width * factor, b.height * factor) for b in self.boxes]
-        return Track(list(self.frames), boxes, self.misses)
+        return Track(list(self.frames), boxes, self.misses, self.is_sure)
 
 
 def looks_of(scene: range) -> range:
@@ -84,6 +88,9 @@ def track_faces(pictures: Iterable[tuple[int, UInt8[np.ndarray, "height width 3"
         for box in found:
             if not any(overlap(box, track.boxes[-1]) > SAME_FACE_IOU for track in live):
                 live.append(Track([frame], [box]))
+        if is_survey:
+            for track in live:
+                track.is_sure = track.is_sure or (track.misses == 0 and has_eyes(picture, track.boxes[-1]))
     return sorted(ended + live, key=lambda track: (track.frames[0], track.boxes[0].x))
 
 

@@ -140,10 +140,8 @@ def _cut(
     for frames in clips:
         row = _row(name, frames, None, thumbnails.get(frames.start, ""))
         looked = [frame for frame in looks if frame in frames]
-        reason, track = choose_track(tracks, frames, looked)
+        reason, track = choose_track(tracks, frames, looked, settings.min_face)
         scores = Scores() if track is None else Scores(face=round(track.width(frames), 1))
-        if reason is None and track is not None and track.width(frames) < settings.min_face:
-            reason = Reason.FACE_TOO_SMALL
         if reason is not None or track is None:
             found.append(replace(row, reason=reason, scores=scores))
             continue
@@ -152,13 +150,16 @@ def _cut(
     return found
 
 
-def choose_track(tracks: list[Track], frames: range, looked: list[int]) -> tuple[Reason | None, Track | None]:
+def choose_track(
+    tracks: list[Track], frames: range, looked: list[int], min_face: int
+) -> tuple[Reason | None, Track | None]:
     """The one face of a clip, or why there is none.
 
     Args:
         tracks: of the scene.
         frames: of the clip.
         looked: those among them in which faces were looked for.
+        min_face: least width in pixels.
     """
     seen = sorted(
         (track for track in tracks if track.share(looked) > 0),
@@ -169,8 +170,10 @@ def choose_track(tracks: list[Track], frames: range, looked: list[int]) -> tuple
     main = seen[0]
     for other in seen[1:]:
         at_once = len(set(main.frames) & set(other.frames) & set(looked)) / len(looked)
-        if at_once >= RIVAL_SEEN and other.width(frames) >= RIVAL_WIDTH * main.width(frames):
+        if other.is_sure and at_once >= RIVAL_SEEN and other.width(frames) >= RIVAL_WIDTH * main.width(frames):
             return Reason.SEVERAL_FACES, main
+    if main.width(frames) < min_face:  # before the next: small faces are lost more easily
+        return Reason.FACE_TOO_SMALL, main
     if main.share(looked) < MIN_SEEN:
         return Reason.FACE_LOST, main
     return None, main
