@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from media.checkpoints import find_checkpoint
 from media.errors import InputError
 from media.files import quoted
 
@@ -113,12 +114,9 @@ def _check_installed() -> None:
 def _sync_checkpoint(given: Path | None) -> Path:
     from corpus.preparing.synchrony import check_sync_checkpoint
 
-    if given is None:
-        from emotivetalk.generation import DEFAULT_CHECKPOINT
-
-        given = DEFAULT_CHECKPOINT
-    check_sync_checkpoint(given)
-    return given
+    checkpoint = given or find_checkpoint(None)
+    check_sync_checkpoint(checkpoint)
+    return checkpoint
 
 
 def _check_precompute(checkpoint: Path) -> None:

@@ -114,7 +114,7 @@ def film(raw: Raw, number: int) -> tuple[list[np.ndarray], np.ndarray | None]:
     """The scenes of a raw video, each 25 frames a second of it, and the sound, 16 kHz."""
     shows, sounds = [], []
     width, height = raw.size
-    for index, person in enumerate(raw.people):
+    for person in raw.people:
         clip, faces = performance(person)
         shows.append(faces)
         sounds.append(clip.waveform)
