@@ -85,8 +85,8 @@ class CorpusFolder:
             shard.unlink()
         held_out = held_out_speakers({row.label.speaker for row in rows if row.num_kept}, settings.held_out)
         with writing(self.folder):
-            shards = write_shards(self._clips(sources, held_out), self.folder, CLIPS_PER_SHARD)
-        _write_json(self._shards_file, {"stamp": stamp, "shards": sorted(shard.name for shard in shards)})
+            shards = tuple(sorted(write_shards(self._clips(sources, held_out), self.folder, CLIPS_PER_SHARD)))
+        _write_json(self._shards_file, {"stamp": stamp, "shards": [shard.name for shard in shards]})
         return shards
 
     def _clips(self, sources: Sequence[Source], held_out: frozenset[str]) -> Iterator[Clip]:

@@ -162,7 +162,7 @@ def choose_track(
         min_face: least width in pixels.
     """
     seen = sorted(
-        (track for track in tracks if track.share(looked) > 0),
+        (track for track in tracks if track.is_sure and track.share(looked) > 0),
         key=lambda track: -track.share(looked) * track.width(frames),
     )
     if not seen:
@@ -170,7 +170,7 @@ def choose_track(
     main = seen[0]
     for other in seen[1:]:
         at_once = len(set(main.frames) & set(other.frames) & set(looked)) / len(looked)
-        if other.is_sure and at_once >= RIVAL_SEEN and other.width(frames) >= RIVAL_WIDTH * main.width(frames):
+        if at_once >= RIVAL_SEEN and other.width(frames) >= RIVAL_WIDTH * main.width(frames):
             return Reason.SEVERAL_FACES, main
     if main.width(frames) < min_face:  # before the next: small faces are lost more easily
         return Reason.FACE_TOO_SMALL, main

@@ -189,7 +189,9 @@ def write_video(
         stream.codec_context.time_base = 1 / rate
         audio = None
         if sound is not None:
-            name = {".webm": "libopus", ".mkv": "libopus", ".avi": "mp3", ".mov": "pcm_s16le"}.get(path.suffix, "aac")
+            name = {".webm": "libopus", ".mkv": "libopus", ".avi": "pcm_s16le", ".mov": "pcm_s16le"}.get(
+                path.suffix, "aac"
+            )
             audio = container.add_stream(name, rate=48_000, layout="mono")
         packets = list(_pictures(frames, rate, duration, stream))
         if audio is not None:
