@@ -140,8 +140,6 @@ def _run(missing: Sequence[Source], launch: Launch, worker: tuple[Any, ...]) -> 
         batch_size=FILES_PER_BLOCK,
         concurrency=num_workers,
         num_cpus=1,
-        max_restarts=-1,
-        max_task_retries=-1,
         runtime_env=environment,
     )
     try:

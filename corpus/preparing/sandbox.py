@@ -106,6 +106,8 @@ class Sandbox:
         self.close()
 
     def _ready(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is not None:
+            self.close()  # it ended while it had nothing to do: the next file is not to blame
         if self._process is None:
             self._complaints.truncate(0)
             self._process = subprocess.Popen(

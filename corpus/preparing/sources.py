@@ -40,7 +40,8 @@ def find_sources(raws: Sequence[str], labels: Mapping[str, Label]) -> tuple[Sour
     """All raw videos, by name.
 
     Args:
-        raws: files (of any ending), folders (all below, by their ending), and URLs that fsspec knows.
+        raws: files (of any ending), folders (all below, by their ending), and URLs that fsspec knows; over HTTP, that
+            of a folder ends with a slash.
         labels: by path or URL (`read_labels`); else the name tells.
 
     Raises:
@@ -88,7 +89,8 @@ def _fingerprint(path: Path) -> str:
 def _of_url(url: str) -> Iterator[tuple[str, str, str]]:
     files, root = _open_url(url)
     try:
-        is_folder = files.isdir(root)
+        # Over HTTP, to ask whether something is a folder is to download it.
+        is_folder = url.endswith("/") or (not url.startswith("http") and files.isdir(root))
         found: Mapping[str, Mapping[str, Any]] = (
             files.find(root, detail=True) if is_folder else {root: files.info(root)}
         )

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import pytest
 
 from actors.preparing.driver import Launch, Preparation, prepare_corpus
 from corpus.preparing.reasons import Reason
-from corpus.preparing.sandbox import Bounds
+from corpus.preparing.results import read_row
+from corpus.preparing.sandbox import Bounds, Sandbox
 from corpus.preparing.settings import Settings, weights_hash
 from corpus.preparing.sources import find_sources
 from corpus.records import read_corpus
@@ -111,20 +113,28 @@ def test_killed_half_way_and_started_again_it_gives_the_same_bytes(undisturbed, 
 
 @pytest.mark.slow
 def test_a_process_that_dies_or_hangs_costs_one_file(raws, tmp_path: Path) -> None:
-    from corpus.preparing.results import read_row
-    from corpus.preparing.sandbox import Sandbox
-
     source = find_sources([str(next(raws[0].glob("000_plain.*")))], {})[0]
     with Sandbox(tmp_path, Settings(), None, Bounds(silence_s=60)) as sandbox:
         sandbox.prepare(source)
         assert read_row(tmp_path, source).num_kept == 1
-        assert sandbox._process is not None
-        sandbox._process.send_signal(signal.SIGKILL)
+        interrupt(sandbox, signal.SIGKILL, after_s=0.3)
         sandbox.prepare(source)
         assert read_row(tmp_path, source).reason is Reason.CRASHED
         sandbox.prepare(source)
         assert read_row(tmp_path, source).num_kept == 1
-        sandbox._process.send_signal(signal.SIGSTOP)
-        sandbox._bounds = Bounds(silence_s=0.5)
+        interrupt(sandbox, signal.SIGKILL, after_s=0).join()  # with nothing to do
+        time.sleep(0.2)
+        sandbox.prepare(source)
+        assert read_row(tmp_path, source).num_kept == 1
+        sandbox._bounds = Bounds(silence_s=3)
+        interrupt(sandbox, signal.SIGSTOP, after_s=0.3)
         sandbox.prepare(source)
         assert read_row(tmp_path, source).reason is Reason.HUNG
+
+
+def interrupt(sandbox: Sandbox, number: signal.Signals, after_s: float) -> threading.Timer:
+    """Send a signal to the process that reads videos, in a while."""
+    assert sandbox._process is not None
+    timer = threading.Timer(after_s, sandbox._process.send_signal, [number])
+    timer.start()
+    return timer
