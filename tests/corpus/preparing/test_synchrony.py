@@ -10,9 +10,9 @@ from corpus.preparing.synchrony import MAX_LAG, agreement_curve, offset_of, slic
 @pytest.mark.parametrize("late", [-15, -8, -1, 0, 1, 8, 14])
 def test_the_lag_of_equal_latents_is_found(late: int) -> None:
     generator = torch.Generator().manual_seed(late + 20)
-    world = torch.randn(120, 32, generator=generator)
-    seen = world[30:94] + 0.5 * torch.randn(64, 32, generator=generator)
-    heard = world[30 - MAX_LAG - late : 94 + MAX_LAG - late]
+    world = torch.randn(160, 32, generator=generator)
+    seen = world[48:112] + 0.5 * torch.randn(64, 32, generator=generator)
+    heard = world[48 - MAX_LAG - late : 112 + MAX_LAG - late]
     offset = offset_of(agreement_curve(seen, heard))
     assert offset.is_sure and offset.frames == pytest.approx(late, abs=0.5)
 
