@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 EMOTIVETALK := $(BIN)/emotivetalk
-DEV := text,train,serve,cluster,dev
+DEV := text,train,serve,cluster,prepare,dev
 VOICES := libespeak-ng1 flite
 DATABASE := postgresql
 COMPILER := g++
@@ -32,7 +32,8 @@ demo: setup-demo  ## one portrait speaks twice, angry and happy: build/demo/*.mp
 serve: setup-serve  ## serve videos over HTTP and gRPC on this machine, until Ctrl-C
 	$(EMOTIVETALK) serve
 
-CLUSTERS := tests/actors/cluster tests/actors/chaos tests/actors/training/test_survival.py tests/actors/training/test_driver.py
+CLUSTERS := tests/actors/cluster tests/actors/chaos tests/actors/preparing \
+    tests/actors/training/test_survival.py tests/actors/training/test_driver.py
 
 test: setup-dev  ## run the tests
 	$(BIN)/python -m pytest $(CLUSTERS:%=--ignore=%) $(ARGS)

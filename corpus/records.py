@@ -1,14 +1,15 @@
 """The record of a clip, shared by the synthetic corpus and real video, and the Parquet shards that hold records.
 
-A corpus is a folder of shards `<split>-<number>.parquet`. A shard's schema carries `SCHEMA_VERSION`; reading another
-version fails by name. Waveforms are stored as 16-bit samples, tracks as float32, everything at 25 frames a second.
+A corpus is a folder of shards `<split>-<number>.parquet`. A shard's schema carries `SCHEMA_VERSION`; reading a
+version that is not among `READABLE_VERSIONS` fails by name. Waveforms are stored as 16-bit samples, tracks as float32,
+everything at 25 frames a second. A clip of real video has its pictures in it and no tracks; version 1 knew none such.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +22,14 @@ from media.errors import InputError
 Split = Literal["train", "held_out", "foreign"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
+READABLE_VERSIONS = ("1", "2")
 FRAMES_PER_S = 25
 SAMPLE_RATE_HZ = 16_000
 SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FRAMES_PER_S
 _VERSION_KEY = b"emotivetalk.corpus.version"
 _CLIPS_PER_ROW_GROUP = 8  # what one random access reads
+_CACHE_BYTES = 400_000_000  # pictures make a clip of real video some ten times as large as a synthetic one
 _FULL_SCALE = 32767
 
 
@@ -53,6 +56,8 @@ SCHEMA = pa.schema(
         pa.field("expression", _track(len(EXPRESSION)), nullable=False),
         pa.field("pose", _track(len(POSE)), nullable=False),
         pa.field("seed", pa.int64(), nullable=False),
+        pa.field("frames", pa.list_(pa.binary())),  # JPEG; null where frames are drawn
+        pa.field("label_source", pa.string(), nullable=False),
     ],
     metadata={_VERSION_KEY: SCHEMA_VERSION},
 )
@@ -64,6 +69,9 @@ class Clip:
 
     Frame i shows the moment (i + 1/2) / 25 s, and is heard in samples 640 i .. 640 (i + 1).
     `emotion` is the one of most frames; `emotion_per_frame` differs from it where the emotion changes inside the clip.
+    Of real video the tracks are unknown, and empty; its pictures are in `frames`, square, one JPEG a frame, framed as
+    `media.faces.DEFAULT_FRAMING` says. `label_source` is "synthetic", the naming scheme or the CSV that the labels are
+    from, or "assumed". `corpus.drawing.draw_clip` gives pictures of either kind.
     """
 
     clip_id: str
@@ -81,19 +89,30 @@ class Clip:
     expression: Float[np.ndarray, "frames 12"]
     pose: Float[np.ndarray, "frames 6"]
     seed: int
+    frames: tuple[bytes, ...] | None = None
+    label_source: str = "synthetic"
 
     def __post_init__(self) -> None:
         tracks = {"lip": self.lip, "expression": self.expression, "pose": self.pose}
-        lengths = {name: len(track) for name, track in tracks.items()} | {
+        lengths: dict[str, float] = {
             "emotion_per_frame": len(self.emotion_per_frame),
             "waveform": len(self.waveform) / SAMPLES_PER_FRAME,
         }
+        if self.frames is None or self.has_truth:
+            lengths |= {name: len(track) for name, track in tracks.items()}
+        if self.frames is not None:
+            lengths["frames"] = len(self.frames)
         if set(lengths.values()) != {self.num_frames}:
             raise ValueError(f"clip {self.clip_id}: tracks differ in length (frames): {lengths}")
 
     @property
     def num_frames(self) -> int:
-        return len(self.lip)
+        return len(self.emotion_per_frame)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether it is known what lips, face and head do."""
+        return len(self.lip) > 0
 
     @property
     def changes_emotion(self) -> bool:
@@ -131,7 +150,7 @@ def write_shards(clips: Iterable[Clip], folder: Path, clips_per_shard: int = 256
         number = sum(path.name.startswith(f"{split}-") for path in paths)
         path = folder / f"{split}-{number:05d}.parquet"
         partial = path.with_suffix(".partial")
-        pq.write_table(_table(waiting.pop(split)), partial, row_group_size=_CLIPS_PER_ROW_GROUP, compression="zstd")
+        write_clips(waiting.pop(split), partial)
         paths.append(partial.rename(path))
 
     for clip in clips:
@@ -143,44 +162,66 @@ def write_shards(clips: Iterable[Clip], folder: Path, clips_per_shard: int = 256
     return tuple(paths)
 
 
+def write_clips(clips: Sequence[Clip], path: Path, notes: Mapping[bytes, bytes] | None = None) -> None:
+    """Write clips as one Parquet file, not atomically; `notes` go into its schema's metadata."""
+    table = _table(clips)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **(notes or {})})
+    pq.write_table(table, path, row_group_size=_CLIPS_PER_ROW_GROUP, compression="zstd")
+
+
+def read_notes(path: Path) -> Mapping[bytes, bytes]:
+    """The metadata of a file that `write_clips` wrote. Raises InputError as `read_corpus` does."""
+    return _open(path).schema_arrow.metadata or {}
+
+
+def read_clips(path: Path) -> Iterator[Clip]:
+    """The clips of one file, a row group at a time. Raises InputError as `read_corpus` does."""
+    file = _open(path)
+    for row_group in range(file.num_row_groups):
+        yield from _clips(_read(file, path, row_group=row_group))
+
+
 def _table(clips: Sequence[Clip]) -> pa.Table:
     columns = {name: [getattr(clip, name, None) for clip in clips] for name in SCHEMA.names}
     columns["sample_rate"] = [SAMPLE_RATE_HZ] * len(clips)
     columns["waveform"] = [to_int16(clip.waveform).astype("<i2").tobytes() for clip in clips]
-    for name in ("lip", "expression", "pose"):
-        columns[name] = _track_array([getattr(clip, name) for clip in clips])
+    for name, names in (("lip", LIP), ("expression", EXPRESSION), ("pose", POSE)):
+        columns[name] = _track_array([getattr(clip, name) for clip in clips], len(names))
     return pa.table(columns, schema=SCHEMA)
 
 
-def _track_array(tracks: Sequence[Float[np.ndarray, "_ dim"]]) -> pa.Array:
+def _track_array(tracks: Sequence[Float[np.ndarray, "_ dim"]], size: int) -> pa.Array:
     offsets = np.cumsum([0, *(len(track) for track in tracks)]).astype(np.int32)
-    values = np.concatenate(tracks).astype(np.float32)
-    rows = pa.FixedSizeListArray.from_arrays(values.ravel(), values.shape[1])
+    values = np.concatenate([np.zeros((0, size)), *tracks]).astype(np.float32)
+    rows = pa.FixedSizeListArray.from_arrays(values.ravel(), size)
     return pa.ListArray.from_arrays(offsets, rows)
 
 
 class Corpus(Sequence[Clip]):
     """The clips of one split, read when they are asked for; the latest read stay in memory. Can be pickled.
 
-    `by_identity` and `by_emotion` take an identity's seed or an emotion's index to positions in this corpus.
+    `by_identity`, `by_speaker` and `by_emotion` take an identity's seed, a speaker's name or an emotion's index to
+    positions in this corpus. Only a synthetic clip has an identity's seed.
     """
 
     def __init__(self, shards: Sequence[Path], num_cached_groups: int = 256) -> None:
         self._shards = tuple(shards)
-        self._num_cached_groups = num_cached_groups
         self._groups: list[tuple[int, int, int]] = []  # shard, row group, position of its first clip
         heads: list[pa.Table] = []
-        position = 0
+        position = largest = 0
         for shard, path in enumerate(self._shards):
             file = _open(path)
             for group in range(file.num_row_groups):
                 self._groups.append((shard, group, position))
                 position += file.metadata.row_group(group).num_rows
-            heads.append(_read(file, path, columns=["identity_seed", "emotion"]))
+                largest = max(largest, file.metadata.row_group(group).total_byte_size)
+            heads.append(_read(file, path, columns=["identity_seed", "speaker", "emotion"]))
         head = pa.concat_tables(heads)
         self._firsts = np.array([first for _, _, first in self._groups])
         self._length = position
+        self._num_cached_groups = max(1, min(num_cached_groups, _CACHE_BYTES // max(1, largest)))
         self.by_identity: Mapping[int, tuple[int, ...]] = _index(head["identity_seed"].to_pylist())
+        self.by_speaker: Mapping[str, tuple[int, ...]] = _index(head["speaker"].to_pylist())
         self.by_emotion: Mapping[int, tuple[int, ...]] = _index(head["emotion"].to_pylist())
 
     def __len__(self) -> int:
@@ -210,7 +251,7 @@ class Corpus(Sequence[Clip]):
 
 
 def read_corpus(folder: Path, split: Split, num_cached_groups: int = 256) -> Corpus:
-    """Open one split of a corpus. Memory: at most `num_cached_groups` x 8 clips (0.2 MB each at 64 frames).
+    """Open one split of a corpus. Memory: at most `num_cached_groups` x 8 clips (0.2 MB each at 64 frames) or 0.4 GB.
 
     Raises InputError: not a corpus, no such split in it, a shard of another schema version, a corrupt shard.
     """
@@ -218,7 +259,7 @@ def read_corpus(folder: Path, split: Split, num_cached_groups: int = 256) -> Cor
         raise InputError(
             code="corpus_missing",
             message=f"{folder} is not a corpus: it holds no Parquet shards",
-            remedy="Write one with `emotivetalk synthesize`, or name the folder that holds the shards",
+            remedy="Write one with `emotivetalk synthesize` or `emotivetalk prepare`, or name the folder that holds the shards",
         )
     shards = sorted(folder.glob(f"{split}-*.parquet"))
     if not shards:
@@ -241,12 +282,12 @@ def _open(path: Path) -> pq.ParquetFile:
         raise InputError(
             code="corpus_missing",
             message=f"{path} is a Parquet file, but no shard of a corpus",
-            remedy="Name a folder that `emotivetalk synthesize` wrote",
+            remedy="Name a folder that `emotivetalk synthesize` or `emotivetalk prepare` wrote",
         )
-    if version.decode() != SCHEMA_VERSION:
+    if version.decode() not in READABLE_VERSIONS:
         raise InputError(
             code="corpus_version",
-            message=f"{path} has schema version {version.decode()}; this program reads version {SCHEMA_VERSION}",
+            message=f"{path} has schema version {version.decode()}; this program reads {' and '.join(READABLE_VERSIONS)}",
             remedy="Write the corpus again with this program",
         )
     return file
@@ -271,6 +312,7 @@ def _clips(table: pa.Table) -> Iterator[Clip]:
     table = table.combine_chunks()
     plain = ("clip_id", "split", "identity_seed", "speaker", "text", "engine", "voice", "emotion", "intensity", "seed")
     values = {name: table[name].to_pylist() for name in plain}
+    has_new = "frames" in table.column_names  # from version 2 on
     for row in range(len(table)):
         yield Clip(
             **{name: values[name][row] for name in plain},
@@ -279,15 +321,24 @@ def _clips(table: pa.Table) -> Iterator[Clip]:
             lip=_frames(table["lip"][row], len(LIP)),
             expression=_frames(table["expression"][row], len(EXPRESSION)),
             pose=_frames(table["pose"][row], len(POSE)),
+            frames=_pictures(table["frames"][row]) if has_new else None,
+            label_source=table["label_source"][row].as_py() if has_new else "synthetic",
         )
+
+
+def _pictures(frames: pa.ListScalar) -> tuple[bytes, ...] | None:
+    return tuple(frames.as_py()) if frames.is_valid else None
 
 
 def _frames(track: pa.ListScalar, size: int) -> Float[np.ndarray, "frames dim"]:
     return track.values.flatten().to_numpy().reshape(-1, size)
 
 
-def _index(keys: Iterable[int | None]) -> dict[int, tuple[int, ...]]:
-    positions: dict[int, list[int]] = {}
+KeyT = TypeVar("KeyT")
+
+
+def _index(keys: Iterable[KeyT | None]) -> dict[KeyT, tuple[int, ...]]:
+    positions: dict[KeyT, list[int]] = {}
     for position, key in enumerate(keys):
         if key is not None:
             positions.setdefault(key, []).append(position)

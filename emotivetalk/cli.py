@@ -19,6 +19,7 @@ from emotivetalk.commands.evaluate import evaluate
 from emotivetalk.commands.export import export
 from emotivetalk.commands.generate import generate
 from emotivetalk.commands.jobs import jobs
+from emotivetalk.commands.prepare import prepare
 from emotivetalk.commands.serve import serve
 from emotivetalk.commands.synthesize import synthesize
 from emotivetalk.commands.train import train
@@ -33,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-for command in (generate, avatar, synthesize, train, export, evaluate, ablate, serve, doctor):
+for command in (generate, avatar, synthesize, prepare, train, export, evaluate, ablate, serve, doctor):
     app.command()(command)
 app.add_typer(jobs)
 
@@ -77,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(str(error), 1, debug)
     except ModuleNotFoundError as error:
         needed = f"this needs the package {error.name}, which is not installed"
-        return _fail(f"{needed}. pip install 'emotivetalk[text,train,serve]'", 1, debug)
+        return _fail(f"{needed}. pip install 'emotivetalk[text,train,serve,prepare]'", 1, debug)
     except Exception as error:  # noqa: BLE001 the edge of the program: whatever it was, say it in one line
         said = " ".join(str(error).split())
         return _fail(f"{type(error).__name__}: {said}. `emotivetalk --debug ...` shows where", 1, debug)

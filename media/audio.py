@@ -61,11 +61,41 @@ def load_speech(path: Path, limits: Limits | None = None) -> Speech:
     return Speech(_check_level(path, waveform), path, duration_s)
 
 
-def _decode(path: Path, container: InputContainer, stream: AudioStream, limits: Limits) -> Waveform:
-    """The whole track, resampled block by block; ends with an error once it exceeds the limit."""
+def read_sound(path: Path, limits: Limits | None = None) -> tuple[Waveform, float]:
+    """Decode a file's (best) sound track as it is: it may be silent, or last no time at all.
+
+    Channels are averaged; what is louder than full scale is clipped.
+
+    Returns:
+        16 kHz mono within -1..1, and when it begins, in seconds on the file's time line.
+
+    Raises:
+        InputError: not a media file, no sound in it, damaged, too long, NaN or infinite.
+    """
+    limits = limits or Limits()
+    with open_media(path, "audio", limits) as container:
+        stream = container.streams.best("audio")
+        if not isinstance(stream, AudioStream):
+            raise _no_audio(path, container)
+        starts: list[float] = []
+        waveform = _decode(path, container, stream, limits, starts)
+    if not np.isfinite(waveform).all():
+        raise InputError(
+            "audio_not_finite", f"audio {quoted(path)} has NaN or infinite samples", "Export it again as 16-bit WAV."
+        )
+    return np.clip(waveform, -1, 1), starts[0] if starts else 0.0
+
+
+def _decode(
+    path: Path, container: InputContainer, stream: AudioStream, limits: Limits, starts: list[float] | None = None
+) -> Waveform:
+    """The whole track, resampled block by block; ends with an error once it exceeds the limit.
+
+    When the first block begins is appended to `starts`.
+    """
     blocks: list[Waveform] = []
     num_samples = 0
-    for block in _resampled(path, container, stream):
+    for block in _resampled(path, container, stream, [] if starts is None else starts):
         blocks.append(block)
         num_samples += len(block)
         if num_samples > limits.audio_s * SAMPLE_RATE_HZ:
@@ -73,9 +103,11 @@ def _decode(path: Path, container: InputContainer, stream: AudioStream, limits: 
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
-def _resampled(path: Path, container: InputContainer, stream: AudioStream) -> Iterator[Waveform]:
+def _resampled(path: Path, container: InputContainer, stream: AudioStream, starts: list[float]) -> Iterator[Waveform]:
     resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE_HZ)
     for frame in chain(container.decode(stream), [None]):  # None lets out what the resampler still holds
+        if frame is not None and not starts:
+            starts.append(frame.time or 0.0)
         try:
             resampled = resampler.resample(frame)
         except ValueError as error:

@@ -52,11 +52,17 @@ class Search:
     side: int
     margin: float
     min_votes: int  # clutter has more hits at a larger scale
+    scale_step: float = SCALE_STEP
 
 
 # Most faces are found by the first; the last is for small ones, and for those that touch the picture's edge.
 FIRST_SEARCH = Search(side=448, margin=0.0, min_votes=45)
 LAST_SEARCH = Search(side=800, margin=0.2, min_votes=120)
+SURVEY = Search(side=320, margin=0.0, min_votes=20, scale_step=1.08)
+TRACK_FACE = 72  # pixels: the width to which a known face is scaled
+TRACK_REACH = 1.7  # of the face's width: the side of the square in which it is looked for again
+TRACK_VOTES = 12
+NEW_VOTES = 45  # as TRACK_VOTES, of a face that was not known before: those seen had 62 and more, chance 41 and less
 MIN_FACE = 32  # pixels, in the scaled picture
 MIN_SIDE = 256  # smaller pictures are scaled up to it
 
@@ -69,6 +75,56 @@ def detect_faces(image: Image) -> list[FaceBox]:
         alone = _box_by_eyes(image)
         found = _elect(image, LAST_SEARCH) if alone is None else [alone]
     return sorted(found, key=lambda box: box.center)
+
+
+def survey_faces(image: Image) -> list[FaceBox]:
+    """Find the faces of a frame of video, left to right, with fewer looks than `detect_faces` has.
+
+    Their boxes are those of `track_face`. Faces narrower than a tenth of the picture's long side are not found.
+    """
+    # Twice, as the first box may be a third too large or too small, which is as far as a close look reaches.
+    nearer = [_close_look(image, box)[0] for box in _elect(image, SURVEY, is_rough=True)]
+    looks = [_close_look(image, box) for box in nearer]
+    return sorted((box for box, votes in looks if votes >= NEW_VOTES), key=lambda box: box.center)
+
+
+def track_face(image: Image, near: FaceBox) -> FaceBox | None:
+    """The face at about the place and of about the size of one seen a moment before; None if it is not to be seen.
+
+    Its box is the votes' alone, without the eyes': some 6 % wider than that of `detect_faces`.
+    """
+    box, votes = _close_look(image, near)
+    return box if votes >= TRACK_VOTES else None
+
+
+def has_eyes(image: Image, box: FaceBox) -> bool:
+    """Whether two eyes are seen in a face's box. What looks like a face by chance has none; some faces hide theirs."""
+    left, top = max(0, round(box.x)), max(0, round(box.y))
+    part = image[top : round(box.y + box.height), left : round(box.x + box.width)]
+    return min(part.shape[:2]) > 0 and _box_by_eyes(part) is not None
+
+
+def _close_look(image: Image, near: FaceBox) -> tuple[FaceBox, int]:
+    """The median of the votes around a known box, and how many there are."""
+    side = TRACK_REACH * near.width
+    left, top = max(0, round(near.center[0] - side / 2)), max(0, round(near.center[1] - side / 2))
+    part = image[top : round(near.center[1] + side / 2), left : round(near.center[0] + side / 2)]
+    if min(part.shape[:2]) < near.width / 2:
+        return near, 0
+    scale = TRACK_FACE / near.width
+    width, height = round(part.shape[1] * scale), round(part.shape[0] * scale)
+    small = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    smallest, largest = (round(0.7 * TRACK_FACE),) * 2, (round(1.4 * TRACK_FACE),) * 2
+    hits = [
+        np.asarray(_cascade(name).detectMultiScale(rendering, SCALE_STEP, 0, minSize=smallest, maxSize=largest))
+        for rendering in _renderings(small)
+        for name in CASCADES
+    ]
+    votes = np.concatenate([hit.reshape(-1, 4) for hit in hits]).astype(np.float64)
+    if len(votes) == 0:
+        return near, 0
+    x, y, face_width, face_height = (np.median(votes, axis=0) / scale).tolist()
+    return FaceBox(x + left, y + top, face_width, face_height), len(votes)
 
 
 @cache
@@ -94,7 +150,7 @@ def _votes(image: Image, search: Search) -> Votes:
     margin = round(search.margin * max(scaled.shape[:2]))
     padded = cv2.copyMakeBorder(scaled, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
     hits = [
-        np.asarray(_cascade(name).detectMultiScale(rendering, SCALE_STEP, 0, minSize=(MIN_FACE, MIN_FACE)))
+        np.asarray(_cascade(name).detectMultiScale(rendering, search.scale_step, 0, minSize=(MIN_FACE, MIN_FACE)))
         for rendering in _renderings(padded)
         for name in CASCADES
     ]
@@ -102,7 +158,7 @@ def _votes(image: Image, search: Search) -> Votes:
     return (votes - [margin, margin, 0, 0]) / scale
 
 
-def _elect(image: Image, search: Search) -> list[FaceBox]:
+def _elect(image: Image, search: Search, is_rough: bool = False) -> list[FaceBox]:
     """Gather the votes to faces, the most voted first; drop the weak, and what lies on a stronger face."""
     votes = _votes(image, search)
     found: list[FaceBox] = []
@@ -117,7 +173,7 @@ def _elect(image: Image, search: Search) -> list[FaceBox]:
         box = FaceBox(*np.median(votes[together], axis=0).tolist())
         votes = votes[~together]
         if not any(_touch(box, stronger) for stronger in found):
-            found.append(_refined_by_eyes(image, box))
+            found.append(box if is_rough else _refined_by_eyes(image, box))
     return found
 
 

@@ -89,6 +89,40 @@ def _wav_claim_s(path: Path) -> float | None:
     return None
 
 
+def is_cut_off(path: Path) -> bool:
+    """Whether a file begins as MP4, QuickTime or AVI do, and is shorter than it says, or lacks an MP4's index.
+
+    FFmpeg calls an MP4 whose index came last "invalid", the same as noise, and takes what is there of an AVI for all.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+            if start[:4] == b"RIFF" and start[8:] == b"AVI ":
+                return os.fstat(file.fileno()).st_size < 8 + struct.unpack_from("<I", start, 4)[0]
+    except OSError:
+        return False  # whoever opens it says what is wrong
+    return _is_cut_mp4(path)
+
+
+def _is_cut_mp4(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            end, position, names = os.fstat(file.fileno()).st_size, 0, []
+            while position + 8 <= end:
+                file.seek(position)
+                size, name = struct.unpack(">I4s", file.read(8))
+                if size == 1 and position + 16 <= end:
+                    (size,) = struct.unpack(">Q", file.read(8))
+                size = end - position if size == 0 else size
+                if (not names and name != b"ftyp") or size < 8:
+                    break
+                names.append(name)
+                position += size
+    except OSError:
+        return False
+    return bool(names) and (position > end or b"moov" not in names)
+
+
 def _has_mp3_header(path: Path) -> bool:
     """Whether the first frame, behind an ID3 tag, is an encoder's table of contents, which counts the frames.
 

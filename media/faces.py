@@ -15,7 +15,16 @@ from media.cascades import FaceBox, Image, detect_faces
 from media.errors import InputError
 from media.limits import Limits
 
-__all__ = ["FaceBox", "Framing", "PortraitCrop", "choose_face", "crop_portrait", "detect_faces"]
+__all__ = [
+    "FaceBox",
+    "Framing",
+    "PortraitCrop",
+    "choose_face",
+    "crop_portrait",
+    "cut_square",
+    "detect_faces",
+    "resize_square",
+]
 
 SNAP_PLACE = 0.12  # of the side: an already framed portrait is not moved by less
 SNAP_SCALE = 0.2  # detection varies so much in size between the expressions of one person
@@ -113,7 +122,7 @@ class PortraitCrop:
         """
         if frame.shape != self.image.shape:
             raise ValueError(f"the frame is {frame.shape}; this crop takes {self.image.shape}.")
-        scaled = _resize(frame, self.side)
+        scaled = resize_square(frame, self.side)
         rows, columns = self._rows, self._columns
         inside = scaled[
             rows.start - self.top : rows.stop - self.top, columns.start - self.left : columns.stop - self.left
@@ -160,17 +169,19 @@ def crop_portrait(image: Image, face: FaceBox, size: int = 256, framing: Framing
         left, top, side = 0, 0, width
     scale = size / side
     placed = FaceBox((face.x - left) * scale, (face.y - top) * scale, face.width * scale, face.height * scale)
-    return PortraitCrop(_resize(_cut(image, left, top, side), size), placed, image, left, top, side)
+    return PortraitCrop(resize_square(cut_square(image, left, top, side), size), placed, image, left, top, side)
 
 
-def _cut(image: Image, left: int, top: int, side: int) -> Square:
+def cut_square(image: Image, left: int, top: int, side: int) -> Square:
+    """The square of a picture whose upper left corner is given; beyond the picture, its edge is repeated."""
     height, width = image.shape[:2]
     inside = image[max(0, top) : min(height, top + side), max(0, left) : min(width, left + side)]
     below, right = max(0, top + side - height), max(0, left + side - width)
     return cv2.copyMakeBorder(inside, max(0, -top), below, max(0, -left), right, cv2.BORDER_REPLICATE)
 
 
-def _resize(image: Image, side: int) -> Square:
+def resize_square(image: Image, side: int) -> Square:
+    """A square picture at another size: averaged down, or interpolated up."""
     if image.shape[0] == side:
         return image.copy()
     interpolation = cv2.INTER_AREA if side < image.shape[0] else cv2.INTER_CUBIC

@@ -1,4 +1,4 @@
-"""The first stage: the small autoencoder, on single frames of avatars rendered as they are asked for."""
+"""The first stage: the small autoencoder, on single frames of avatars rendered as they are asked for, or of a corpus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from corpus.avatar import Identity
+from corpus.drawing import draw_clip
 from corpus.faces import sample_faces
+from corpus.records import Corpus, read_corpus
 from corpus.renderer import Frames, render
 from corpus.synthesize import FIRST_HELD_OUT_IDENTITY
 from media.preview import contact_sheet
@@ -26,8 +28,12 @@ HELD_OUT_SEED = 10**9
 
 
 class AutoencoderConfig(StageConfig):
-    """The `stage:` section of an autoencoder's YAML; weights multiply terms of the loss."""
+    """The `stage:` section of an autoencoder's YAML; weights multiply terms of the loss.
 
+    corpus: take the people of a corpus (of real video, say) rather than to draw new ones.
+    """
+
+    corpus: Path | None = None
     size: int = 256
     latent_channels: int = 16
     block_out_channels: tuple[int, int, int] = (48, 96, 160)
@@ -76,7 +82,7 @@ class AutoencoderLoss(nn.Module):
 
 
 class AutoencoderStage(Stage[AutoencoderBatch]):
-    """Trains `PortraitAutoencoder`; every sample is a new person in two poses and expressions."""
+    """Trains `PortraitAutoencoder`; every sample is a person in two poses and expressions, a new one if there is no corpus."""
 
     name = "autoencoder"
     config_class = AutoencoderConfig
@@ -84,15 +90,21 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config
         self.module = AutoencoderLoss(config)
+        self.corpus = None if config.corpus is None else read_corpus(config.corpus, "train")
         self._held_out: AutoencoderBatch | None = None
 
     def batch(self, seeds: Sequence[int]) -> AutoencoderBatch:
+        return self._batch(seeds, self.corpus)
+
+    def _batch(self, seeds: Sequence[int], corpus: Corpus | None) -> AutoencoderBatch:
         frames, noise, mirrored = [], [], []
         for seed in seeds:
             generator = np.random.default_rng(seed)
-            faces = sample_faces(2, generator)
-            person = Identity.sample(1, int(generator.integers(FIRST_HELD_OUT_IDENTITY)))[[0, 0]]
-            frames.append(render(person, faces.lip, faces.expression, faces.pose, self.config.size))
+            frames.append(
+                _new_person(generator, self.config.size)
+                if corpus is None
+                else _known_person(generator, corpus, self.config.size)
+            )
             cells = self.config.size // self.module.vae.spatial_compression
             noise.append(generator.standard_normal((self.config.latent_channels, cells, cells), np.float32))
             mirrored.append(bool(generator.random() < 0.5))
@@ -142,8 +154,25 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
 
     def _validation(self) -> AutoencoderBatch:
         if self._held_out is None:
-            self._held_out = self.batch(range(HELD_OUT_SEED, HELD_OUT_SEED + self.config.validation_frames))
+            corpus = None if self.config.corpus is None else read_corpus(self.config.corpus, "held_out")
+            seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + self.config.validation_frames)
+            self._held_out = self._batch(seeds, corpus)
         return self._held_out
+
+
+def _new_person(generator: np.random.Generator, size: int) -> Frames:
+    """Two frames of somebody nobody has seen."""
+    faces = sample_faces(2, generator)
+    person = Identity.sample(1, int(generator.integers(FIRST_HELD_OUT_IDENTITY)))[[0, 0]]
+    return render(person, faces.lip, faces.expression, faces.pose, size)
+
+
+def _known_person(generator: np.random.Generator, corpus: Corpus, size: int) -> Frames:
+    """A frame of a clip, and one of any clip of the same speaker."""
+    one = corpus[int(generator.integers(len(corpus)))]
+    other = corpus[int(generator.choice(corpus.by_speaker[one.speaker]))]
+    drawn = [draw_clip(clip, [int(generator.integers(clip.num_frames))], size) for clip in (one, other)]
+    return Frames(*(torch.cat(pair) for pair in zip(*(vars(frames).values() for frames in drawn), strict=True)))
 
 
 def _reconstruct(

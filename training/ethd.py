@@ -32,11 +32,10 @@ from models.diffusion import (
     svd_scheduler,
     v_target,
 )
-from models.encoders import ConvAudioEncoder
 from models.ethd import ETHD, Conditions, lip_windows
 from models.face_mask import FaceRegion
 from models.vaid import VAID
-from training.latents import VideoLatents, video_latents
+from training.latents import VideoLatents, audio_features, video_latents
 from training.stage import Stage, StageConfig, StepLoss
 
 
@@ -235,7 +234,7 @@ class _Windows:
     """A split's cached windows with the lips that the frozen V-AID hears in their clips."""
 
     def __init__(self, config: ETHDConfig, split: Split) -> None:
-        self.config = config
+        self.config, self.split = config, split
         self.corpus = read_corpus(config.corpus, split)
         self.video: VideoLatents = video_latents(
             config.corpus, split, config.checkpoint, config.cache, config.size, config.cached_frames
@@ -245,13 +244,12 @@ class _Windows:
 
     @torch.inference_mode()
     def _hear(self, checkpoint: Path) -> Float[Tensor, "clips frames dim_lip"]:
-        encoder = ConvAudioEncoder.from_pretrained(checkpoint / "audio_encoder").eval()
+        config = self.config
         vaid = VAID.from_pretrained(checkpoint / "vaid").eval()
-        waveforms = torch.stack([torch.from_numpy(clip.waveform) for clip in self.corpus])
-        heard = (encoder(part) for part in waveforms.split(32))
-        if self.config.lips == "audio_features":
-            return torch.cat(list(heard)).clone()
-        return torch.cat([vaid.projector(features) for features in heard]).clone()
+        heard = audio_features(config.corpus, self.split, checkpoint, config.cache)
+        if config.lips == "audio_features":
+            return heard
+        return torch.cat([vaid.projector(features) for features in heard.split(32)]).clone()
 
     def sample(self, generator: np.random.Generator, clip: int | None, num_frames: int) -> ETHDBatch:
         """One window as a batch of one."""
@@ -305,7 +303,7 @@ class _Windows:
 
     def _portrait(self, clip: int, generator: np.random.Generator) -> int:
         record = self.corpus[clip]
-        others = [i for i in self.corpus.by_identity[record.identity_seed] if i != clip]
+        others = [i for i in self.corpus.by_speaker[record.speaker] if i != clip]
         if not others or generator.random() >= self.config.other_clip:
             return clip
         unlike = [i for i in others if self.corpus[i].emotion != record.emotion]

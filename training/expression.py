@@ -26,6 +26,7 @@ from training.augment import jitter_color
 from training.contrast import infonce
 from training.measure import correlations, ridge
 from training.stage import Stage, StageConfig, StepLoss
+from training.truth import require_truth
 
 _MOUTH_ROWS, _MOUTH_COLUMNS = slice(68, 112), slice(40, 88)
 _SAVE_SEED = 77
@@ -91,6 +92,7 @@ class ExpressionStage(Stage[ExpressionBatch]):
         self.config = config
         self.module = ExpressionLoss(config)
         self.corpus = read_corpus(config.corpus, "train")
+        require_truth(self.corpus, self.name, "learns from two people who do exactly the same, who have to be drawn")
         self._held_out: list[tuple[Clip, Tensor]] | None = None
 
     def batch(self, seeds: Sequence[int]) -> ExpressionBatch:

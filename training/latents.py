@@ -1,7 +1,8 @@
 """What the frozen encoders see in the corpus, computed once and kept on disk for the stages that come after them.
 
 `motion_latents` are the lip and expression latents of every frame of every clip; `video_latents` are a short window of
-each clip at full size as the VAE's latents, with the motion latents of the same pictures. A cache belongs to the exact
+each clip at full size as the VAE's latents, with the motion latents of the same pictures; `audio_features` are what
+the audio encoder hears. A cache belongs to the exact
 corpus and encoder weights it was made from, and is made anew when either differs.
 """
 
@@ -25,7 +26,7 @@ from torch import Tensor
 from corpus.drawing import draw_clip
 from corpus.records import Split, read_corpus
 from models.autoencoder import LatentCodec, PortraitAutoencoder
-from models.encoders import MOTION_SIZE, ExpressionEncoder, LipEncoder
+from models.encoders import MOTION_SIZE, ConvAudioEncoder, ExpressionEncoder, LipEncoder
 
 Arrays = dict[str, np.ndarray]
 
@@ -77,6 +78,31 @@ def video_latents(
     arrays = _cached(cache / f"video-{split}", key, encode, len(read_corpus(corpus, split)), num_workers)
     tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}
     return VideoLatents(**{name: t if name == "start" else t.float() for name, t in tensors.items()})
+
+
+def audio_features(
+    corpus: Path, split: Split, checkpoint: Path, cache: Path, num_workers: int = 2
+) -> Float[Tensor, "clips frames dim_audio"]:
+    """What the audio encoder hears in every frame of every clip, in the corpus's order.
+
+    Args:
+        corpus: a corpus of clips of equal length.
+        checkpoint: the folder with `audio_encoder/`.
+        cache: a folder for the results.
+    """
+    encode = partial(_encode_audio, corpus, split, checkpoint)
+    key = _key(corpus, split, checkpoint, ["audio_encoder"], [])
+    arrays = _cached(cache / f"audio-{split}", key, encode, len(read_corpus(corpus, split)), num_workers)
+    return torch.from_numpy(arrays["features"])
+
+
+@torch.inference_mode()
+def _encode_audio(corpus: Path, split: Split, checkpoint: Path, clips: range) -> Arrays:
+    torch.set_num_threads(1)
+    encoder = ConvAudioEncoder.from_pretrained(checkpoint / "audio_encoder").eval()
+    source = read_corpus(corpus, split)
+    waveforms = torch.stack([torch.from_numpy(source[index].waveform) for index in clips])
+    return {"features": encoder(waveforms).float().numpy()}
 
 
 @torch.inference_mode()

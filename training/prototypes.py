@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from corpus.records import Corpus
+from media.errors import InputError
 from models.emotion import EMOTIONS, NUM_LEVELS
 
 
@@ -23,9 +24,19 @@ def emotion_levels(corpus: Corpus) -> dict[tuple[int, int], np.ndarray]:
 def emotion_prototypes(
     corpus: Corpus, expression: Float[Tensor, "clips frames dim"]
 ) -> Float[Tensor, "emotions levels dim"]:
-    """Mean latents by emotion and level, over clips. Neutral has one face, so its levels and every level 0 are that."""
+    """Mean latents by emotion and level, over clips. Neutral has one face, so its levels and every level 0 are that.
+
+    Raises:
+        InputError: the corpus has no neutral clips.
+    """
     levels = emotion_levels(corpus)
     means = expression.mean(1)
+    if not any((0, level) in levels for level in range(1, NUM_LEVELS)):
+        raise InputError(
+            "corpus_without_neutral",
+            "the corpus has no neutral clips, from which all other emotions are told",
+            "Add some, or train on another corpus.",
+        )
     neutral = torch.cat([means[levels[0, level]] for level in range(1, NUM_LEVELS) if (0, level) in levels]).mean(0)
     prototypes = neutral.repeat(len(EMOTIONS), NUM_LEVELS, 1)
     for (emotion, level), positions in levels.items():

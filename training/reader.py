@@ -29,6 +29,7 @@ from training.augment import jitter_color
 from training.measure import correlations
 from training.spoil import spoil
 from training.stage import Stage, StageConfig, StepLoss
+from training.truth import require_truth
 
 NO_EMOTION = -100
 """The emotion of a random face: cross-entropy leaves it out."""
@@ -93,6 +94,7 @@ class ReaderStage(Stage[ReaderBatch]):
         self.config = config
         self.module = ReaderLoss(config)
         self.corpus = read_corpus(config.corpus, "train")
+        require_truth(self.corpus, self.name, "learns the true motion of lips, face and head, which nobody knows there")
         self._held_out: list[tuple[Clip, Tensor]] | None = None
 
     def batch(self, seeds: Sequence[int]) -> ReaderBatch:

@@ -27,7 +27,6 @@ from actors.errors import (
     JobNotFoundError,
     OverloadError,
     QueueFullError,
-    RateLimitedError,
     TooManyJobsError,
     UnauthorizedError,
     VideoCancelledError,
@@ -39,6 +38,7 @@ from actors.serving.artifacts import ArtifactStore
 from actors.serving.jobs import Job, JobPage, JobStatus, JobStore, Segment
 from actors.serving.live import LiveHeader
 from actors.serving.playlist import playlist_text
+from actors.serving.rates import TokenBucket
 from actors.serving.settings import GatewaySettings
 from actors.serving.submissions import (
     Caller,
@@ -77,28 +77,6 @@ class Content:
     path: str
     size: int
     etag: str
-
-
-class TokenBucket:
-    """A rate: full at first, refilled continuously, one taken for each request."""
-
-    def __init__(self, per_minute: int) -> None:
-        self.per_minute = per_minute
-        self._level = float(per_minute)
-        self._at = time.monotonic()
-
-    def take(self) -> None:
-        """Take one.
-
-        Raises:
-            RateLimitedError: there is none; it says when there will be.
-        """
-        now = time.monotonic()
-        self._level = min(self.per_minute, self._level + (now - self._at) * self.per_minute / 60)
-        self._at = now
-        if self._level < 1:
-            raise RateLimitedError(self.per_minute, (1 - self._level) * 60 / self.per_minute)
-        self._level -= 1
 
 
 class VideoService:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 import ray
-import ray.exceptions
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from rich.console import Console
 
+from actors.cluster import joined_cluster
 from actors.training.files import Outcome, RunFiles
 from actors.training.rules import check
 from actors.training.worker import Job, train_worker
@@ -29,7 +25,7 @@ from training.loop import StopRequest, TrainingDivergedError, TrainResult, find_
 from training.stage import Stage
 from training.stages import stage_class
 
-CONNECT_S, FREE_S = 5.0, 10.0
+FREE_S = 10.0
 COLLECTIVE_S = 4 * 3600  # the others wait while the leader validates; Ray sees a dead worker much sooner
 RAY_NOTES = ("checkpoint_manager_snapshot.json",)
 
@@ -91,55 +87,13 @@ def train_on_ray(
         stale.unlink(missing_ok=True)
     loaders = launch.num_loaders // launch.num_workers
     job = Job(config, stage or stage_class(config.name), loaders, Path.cwd())
-    with _cluster(launch.address):
+    with joined_cluster(launch.address):
         _check_resources(config, launch)
         trainer = _trainer(job, launch, files)
         outcome = _run(trainer, files, console if console is not None else Console(stderr=True))
     if outcome.error is not None:
         raise _revive(*outcome.error)
     return TrainResult(outcome.num_done, outcome.is_finished, config.checkpoint_folder, outcome.metrics or {})
-
-
-@contextmanager
-def _cluster(address: str | None) -> Iterator[None]:
-    """Joins the cluster at the address, or starts one here and ends it afterwards; one that is joined already stays."""
-    if ray.is_initialized():
-        yield
-        return
-    if address is not None and address not in ("auto", "local"):
-        _check_reachable(address)
-    try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=None if address else False,
-            logging_level=logging.WARNING,
-            log_to_driver=False,  # the leader's lines come through the run's own log; a failed worker's through Ray Train
-        )
-    except (ConnectionError, ray.exceptions.RaySystemError, RuntimeError, ValueError) as error:
-        raise _unreachable(address or "local", str(error).splitlines()[0]) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    """Ray itself tries for minutes before it gives up."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        raise _unreachable(address, "it is not host:port")
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
-    except OSError as error:
-        raise _unreachable(address, error.strerror or str(error)) from error
-
-
-def _unreachable(address: str, reason: str) -> InputError:
-    return InputError(
-        code="cluster_unreachable",
-        message=f"no Ray cluster answers at {address}: {reason}",
-        remedy="Check the address, or leave --address out to start Ray here.",
-    )
 
 
 def _check_resources(config: TrainConfig, launch: Launch) -> None:

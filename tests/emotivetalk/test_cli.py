@@ -9,7 +9,7 @@ import pytest
 from emotivetalk.cli import run
 from media.errors import EmotiveTalkError
 
-COMMANDS = ("generate", "avatar", "synthesize", "train", "evaluate", "ablate")
+COMMANDS = ("generate", "avatar", "synthesize", "prepare", "train", "evaluate", "ablate")
 HEAVY = ("torch", "diffusers", "transformers", "av", "cv2", "numpy", "pyarrow", "matplotlib")
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from actors.serving.service import TokenBucket, is_loopback
+from actors.serving.rates import TokenBucket
+from actors.serving.service import is_loopback
 from actors.serving.settings import CallerLimits, GatewaySettings, SettingsError, parse_tokens
 
 TOKEN = "a-token-of-some-length"

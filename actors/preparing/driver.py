@@ -1,0 +1,156 @@
+"""The driver: files through Ray Data to parts, parts to a corpus.
+
+Each actor of Ray Data's pool has a process of its own to read files in (`corpus/preparing/sandbox.py`) and writes each
+file's part itself; through Ray go names only. So what is done stays done whoever is killed, and a second run asks for
+what is missing. The folder of the corpus must be one that every node sees.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+import ray.exceptions
+
+from actors.cluster import joined_cluster
+from corpus.preparing.assembly import CorpusFolder
+from corpus.preparing.labels import Label
+from corpus.preparing.report import write_report, write_times
+from corpus.preparing.results import FileRow, Source
+from corpus.preparing.sandbox import Bounds, Sandbox
+from corpus.preparing.settings import Settings
+from media.errors import EmotiveTalkError, OutputError
+
+FILES_PER_BLOCK = 1  # a film and a sentence do not wait for each other
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to run, which changes nothing of the corpus.
+
+    num_workers: processes, each with a CPU; None takes all CPUs of the cluster.
+    address: of a running Ray cluster; None starts one here.
+    """
+
+    num_workers: int | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a run gave.
+
+    rows: of all files, in the order of their names; num_new: how many were done in this run.
+    """
+
+    rows: tuple[FileRow, ...]
+    shards: tuple[Path, ...]
+    report: tuple[Path, ...]
+    num_new: int
+
+
+class PrepareFiles:
+    """An actor of Ray Data's pool: prepares the files of a batch, one after the other."""
+
+    def __init__(self, parts: Path, settings: Settings, sync_checkpoint: Path | None, bounds: Bounds) -> None:
+        self._sandbox = Sandbox(parts, settings, sync_checkpoint, bounds)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """The names of the files that are done, each with the error of writing it, if any."""
+        names, errors = [], []
+        for row in batch["source"]:
+            source = Source(row["uri"], row["name"], row["fingerprint"], Label(**row["label"]))
+            names.append(source.name)
+            try:
+                self._sandbox.prepare(source)
+                errors.append("")
+            except OutputError as error:
+                errors.append(str(error))
+        return {"name": names, "error": errors}
+
+
+def prepare_corpus(
+    sources: Sequence[Source],
+    output: Path,
+    settings: Settings,
+    sync_checkpoint: Path | None,
+    launch: Launch,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    bounds: Bounds | None = None,
+) -> Preparation:
+    """Prepare the files that have no good part yet, then put the corpus and its report together.
+
+    Args:
+        sources: by name (`corpus.preparing.sources.find_sources`).
+        output: the folder of the corpus.
+        settings: what is cut and kept; `settings.sync` goes with `sync_checkpoint`.
+        sync_checkpoint: whose networks measure synchrony; None leaves that out.
+        launch: where, and on how many processes.
+        progress: gets (files done, of how many).
+        bounds: of each process that reads videos.
+
+    Raises:
+        InputError: the folder holds something else; no cluster at the address. OutputError: the disk is full.
+        EmotiveTalkError: Ray gave up.
+    """
+    started, start = datetime.now(UTC), time.monotonic()
+    corpus = CorpusFolder(output)
+    corpus.claim(settings)
+    missing = corpus.missing(sources, settings)
+    done = len(sources) - len(missing)
+    progress(done, len(sources))
+    if missing:
+        with joined_cluster(launch.address):
+            worker = (corpus.parts.absolute(), settings, sync_checkpoint, bounds or Bounds())
+            for row in _run(missing, launch, worker):
+                if row["error"]:
+                    raise OutputError("output_failed", row["error"].rstrip("."), "What is done stays; run it again.")
+                done += 1
+                progress(done, len(sources))
+    rows = tuple(corpus.rows(sources))
+    shards = corpus.assemble(sources, rows, settings)
+    report = write_report(output, rows, settings)
+    times = {"started": started.isoformat(timespec="seconds"), "seconds": round(time.monotonic() - start, 1)}
+    write_times(output, {**times, "files": len(missing)})
+    return Preparation(rows, shards, report, len(missing))
+
+
+def _run(missing: Sequence[Source], launch: Launch, worker: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
+    """Give each file's name once it is done, in whatever order."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # the command has its own
+    context.execution_options.preserve_order = False
+    cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    num_workers = min(launch.num_workers or cpus, len(missing))
+    environment = {"env_vars": {"PYTHONPATH": _python_path(), "OMP_NUM_THREADS": "1"}}
+    rows = [{"source": asdict(source)} for source in missing]
+    files = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // FILES_PER_BLOCK))
+    done = files.map_batches(
+        PrepareFiles,
+        fn_constructor_args=worker,
+        batch_size=FILES_PER_BLOCK,
+        concurrency=num_workers,
+        num_cpus=1,
+        runtime_env=environment,
+    )
+    try:
+        yield from done.iter_rows()
+    except (ray.exceptions.RayError, RuntimeError) as error:
+        raise EmotiveTalkError(
+            "prepare_failed",
+            f"Ray gave up: {str(error).strip().splitlines()[-1]}",
+            "What is done stays; run it again. Ray's logs, in /tmp/ray/session_latest/logs of each node, say more.",
+        ) from error
+
+
+def _python_path() -> str:
+    return os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)

@@ -1,0 +1,158 @@
+"""`emotivetalk prepare`: raw video to a training corpus."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from media.checkpoints import find_checkpoint
+from media.errors import InputError
+from media.files import quoted
+
+if TYPE_CHECKING:
+    from actors.preparing.driver import Preparation
+
+PRECOMPUTED_FRAMES = 16  # what the ethd stage takes of a clip unless its YAML says otherwise
+
+
+def prepare(
+    raw: Annotated[list[str], typer.Argument(metavar="RAW...", help="Videos, folders of videos, or URLs of either.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The folder of the corpus; an unfinished one goes on.")
+    ],
+    labels: Annotated[
+        Path | None, typer.Option(help="A CSV: path,emotion,intensity,speaker,text. Else the files' names tell.")
+    ] = None,
+    labelled_only: Annotated[
+        bool, typer.Option("--labelled-only", help="Drop what has no label, rather than to take it as neutral.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=0.4, max=60, help="How long a clip is.")] = 2.56,
+    size: Annotated[int, typer.Option(min=64, max=1024, help="Side of a clip's pictures in pixels.")] = 256,
+    min_face: Annotated[int, typer.Option(min=16, help="Least width of a face in the raw video, pixels.")] = 64,
+    min_sharpness: Annotated[
+        float, typer.Option(min=0, help="Least variance of the face's Laplacian at 256 x 256.")
+    ] = 15.0,
+    min_speech: Annotated[
+        float, typer.Option(min=0, max=1, help="Least share of a clip in which a voice is heard.")
+    ] = 0.15,
+    max_offset: Annotated[
+        int, typer.Option(min=0, max=14, help="Frames by which sound may be moved to meet the lips.")
+    ] = 10,
+    held_out: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of the speakers that training never sees.")
+    ] = 0.1,
+    sync_checkpoint: Annotated[
+        Path | None, typer.Option(help="Whose encoders measure synchrony; the shipped ones unless given.")
+    ] = None,
+    sync: Annotated[
+        bool, typer.Option("--sync/--no-sync", help="Measure synchrony, and move sound that is off.")
+    ] = True,
+    precompute: Annotated[
+        Path | None,
+        typer.Option(metavar="CHECKPOINT", help="Also fill CORPUS/latents for training: motion, VAE, audio."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; as many as there are CPUs unless given.")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it one is started here.")] = None,
+) -> None:
+    """Prepare raw video for training: cut into scenes, faces found and followed, clips scored, kept or dropped.
+
+    Names of MEAD, HDTF, RAVDESS and CREMA-D are understood. The same command again does only what is missing.
+    CORPUS/report.md says what was kept, what was dropped and why.
+
+    \b
+    Example:
+      emotivetalk prepare ~/MEAD ~/extra --labels extra.csv -o build/corpus/real
+    """
+    _check_installed()
+    from emotivetalk.progress import progress_bar
+
+    checkpoint = _sync_checkpoint(sync_checkpoint) if sync else None
+
+    from actors.preparing.driver import Launch, prepare_corpus
+    from corpus.preparing.labels import read_labels
+    from corpus.preparing.settings import Settings, weights_hash
+    from corpus.preparing.sources import find_sources
+    from corpus.records import FRAMES_PER_S
+
+    settings = Settings(
+        num_frames=round(seconds * FRAMES_PER_S),
+        size=size,
+        min_face=min_face,
+        min_sharpness=min_sharpness,
+        min_speech=min_speech,
+        max_offset=max_offset,
+        held_out=held_out,
+        labelled_only=labelled_only,
+        sync=None if checkpoint is None else weights_hash(checkpoint),
+    )
+    if precompute is not None:
+        _check_precompute(precompute)
+    sources = find_sources(raw, {} if labels is None else read_labels(labels))
+    with progress_bar("files") as bar:
+        made = prepare_corpus(sources, output, settings, checkpoint, Launch(workers, address), bar.at)
+    _say(output, made)
+    if precompute is not None and made.shards:
+        _precompute(output, precompute, size, settings.num_frames)
+
+
+def _check_installed() -> None:
+    from media.raw_video import require_decord
+
+    require_decord()
+    for package in ("ray", "pandas", "pyarrow", "fsspec"):
+        if find_spec(package) is None:
+            raise InputError(
+                "packages_missing",
+                f"preparing raw video needs the package {package}, which is not installed",
+                "Install it with: pip install 'emotivetalk[prepare]'.",
+            )
+
+
+def _sync_checkpoint(given: Path | None) -> Path:
+    from corpus.preparing.synchrony import check_sync_checkpoint
+
+    checkpoint = given or find_checkpoint(None)
+    check_sync_checkpoint(checkpoint)
+    return checkpoint
+
+
+def _check_precompute(checkpoint: Path) -> None:
+    for network in ("vae", "lip_encoder", "expression_encoder", "audio_encoder"):
+        if not (checkpoint / network / "config.json").is_file():
+            raise InputError(
+                "checkpoint_incomplete",
+                f"{quoted(checkpoint)} has no {network}/, whose results --precompute is to keep",
+                "Name a checkpoint that has it.",
+            )
+
+
+def _precompute(output: Path, checkpoint: Path, size: int, num_frames: int) -> None:
+    from corpus.records import SPLITS
+    from training.latents import audio_features, motion_latents, video_latents
+
+    cache = output / "latents"
+    window = min(PRECOMPUTED_FRAMES, num_frames)
+    for split in SPLITS:
+        if not any(output.glob(f"{split}-*.parquet")):
+            continue
+        motion_latents(output, split, checkpoint, cache)
+        video_latents(output, split, checkpoint, cache, size, window)
+        audio_features(output, split, checkpoint, cache)
+        typer.echo(f"{cache}: latents and audio features of {split}")
+
+
+def _say(output: Path, made: "Preparation") -> None:
+    from corpus.preparing.report import KEPT, count_clips, count_files
+
+    files, clips = count_files(made.rows), count_clips(made.rows)
+    typer.echo(
+        f"{output}: {len(made.rows)} files ({made.num_new} new), {files.get(KEPT, 0)} of them used; "
+        f"{clips.get(KEPT, 0)} of {sum(clips.values())} clips kept, in {len(made.shards)} shards"
+    )
+    dropped = {name: count for name, count in [*files.items(), *clips.items()] if name not in (KEPT, "no_clip")}
+    if dropped:
+        typer.echo("dropped: " + ", ".join(f"{count} {name}" for name, count in sorted(dropped.items())))
+    typer.echo(made.report[1])
