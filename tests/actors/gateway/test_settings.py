@@ -70,7 +70,7 @@ def test_a_rate_refills(monkeypatch: pytest.MonkeyPatch) -> None:
     from actors.errors import RateLimitedError
 
     now = [0.0]
-    monkeypatch.setattr("actors.serving.service.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("actors.serving.rates.time.monotonic", lambda: now[0])
     bucket = TokenBucket(60)
     for _ in range(60):
         bucket.take()
