@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import logging
 import os
 import statistics
 import time
@@ -86,7 +87,8 @@ def simulate(replicas: tuple[int, ...], length_s: float) -> None:
     work_s = plan.num_calls * CHUNK_S
     print(f"## {length_s / 60:g} minutes by replicas that wait {CHUNK_S * 1000:g} ms for each chunk and step\n")
     print("| ETHD replicas | wall | ideal | efficiency | chunks a second |\n|---|---|---|---|---|")
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    costs: list[float] = []  # of the director's process, for a chunk and step
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": 18765})
         for number in replicas:
@@ -117,21 +119,37 @@ def simulate(replicas: tuple[int, ...], length_s: float) -> None:
                 from actors.serving.job_records import new_job_id
 
                 job, _ = store.create(new_job_id(), "", asked, attempt + "0" * 32, frames, 256, 256)
-                start = time.perf_counter()
+                start, spent = time.perf_counter(), _director_cpu_s()
                 while not store.get(job.job_id).status.is_terminal:
                     time.sleep(0.02)
-                wall = time.perf_counter() - start
+                wall, spent = time.perf_counter() - start, _director_cpu_s() - spent
                 assert store.get(job.job_id).status == "completed", store.get(job.job_id)
             print(
                 f"| {number} | {wall:.1f} s | {work_s / number:.1f} s | {work_s / number / wall:.0%} "
                 f"| {plan.num_calls / wall:.0f} |",
                 flush=True,
             )
+            costs.append(spent / plan.num_calls)
             serve.delete("simulated")
     finally:
         serve.shutdown()
         ray.shutdown()
-    print()
+    most = 1 / costs[-1]
+    print(
+        f"\nWith {replicas[-1]} replicas a chunk and step took {costs[-1] * 1000:.1f} ms of the director's process, at the grain "
+        f"that it chose: one director drives at most {most:.0f} of them a second, which is {most * CHUNK_S:.0f} replicas. The model "
+        f"for 32 of them, each {32 / CHUNK_S / 32:.0f} a second: {min(1.0, most * CHUNK_S / 32):.0%} by one director, "
+        f"{min(1.0, 2 * most * CHUNK_S / 32):.0%} by two with a video each, before what the ends of a video cost.\n"
+    )
+
+
+def _director_cpu_s() -> float:
+    import psutil
+
+    for process in psutil.process_iter(["cmdline", "cpu_times"]):
+        if (process.info["cmdline"] or [""])[0].startswith("ray::ServeReplica:simulated:director"):
+            return process.info["cpu_times"].user + process.info["cpu_times"].system
+    raise RuntimeError("the director has no process")
 
 
 def compare(length_s: int, threads: int, growing: Sequence[float]) -> None:
