@@ -70,9 +70,9 @@ class ShardedTrainer(Trainer):
             own = self.module.state_dict()
             self.module.load_state_dict({name: self._saved.take(f"module/{name}") for name in own})
         # DeepSpeed sends and flattens weights as they lie in memory, and takes them in plain order only.
-        pictures = [p for p in self.module.parameters() if not p.is_contiguous()]
+        pictures = [p for p in self.module.parameters() if not zero.has_plain_order(p)]
         for parameter in pictures:
-            parameter.data = parameter.data.contiguous()
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
         self.engine = zero.build_engine(self.module, self.optimizers, config, self.num_workers)
         if config.zero:
             zero.create_moments(self.engine, 0)

@@ -63,6 +63,15 @@ class Loss(nn.Module):
         return loss.total, {name: value.detach() for name, value in loss.terms.items()}
 
 
+def has_plain_order(tensor: Tensor) -> bool:
+    """Whether the last axis is the innermost in memory, and so on outwards.
+
+    `is_contiguous` does not tell: it passes over axes of length one, as a 1 x 1 convolution in channels_last has, and
+    DeepSpeed looks at the strides of those too.
+    """
+    return tensor.stride() == torch.empty(tensor.shape, device="meta").stride()
+
+
 def build_engine(
     module: nn.Module, optimizers: Sequence[Optimizer], config: TrainConfig, num_workers: int
 ) -> DeepSpeedEngine:

@@ -148,6 +148,18 @@ def test_a_checkpoint_is_the_plain_loops_in_shares(folder: Path) -> None:
     assert json.loads((folder / "zero_3/training/step_00000020/state.json").read_text())["num_workers"] == 2
 
 
+def test_the_order_of_a_point_convolution_in_memory_is_seen_through() -> None:
+    from actors.training.zero import has_plain_order
+
+    weight = torch.randn(8, 4, 1, 1).contiguous(memory_format=torch.channels_last)
+    assert weight.is_contiguous()
+    assert not has_plain_order(weight)
+    plain = weight.clone(memory_format=torch.contiguous_format)
+    assert has_plain_order(plain)
+    plain.view(torch.uint8)  # so DeepSpeed sends it
+    assert has_plain_order(torch.ones(()))
+
+
 @pytest.mark.parametrize("zero", [0, 1, 3])
 def test_a_step_whose_loss_is_no_number_is_skipped_and_counted(folder: Path, zero: int) -> None:
     run = folder / f"bad_zero_{zero}"
