@@ -195,7 +195,7 @@ class Stage:
             for i, emotion in enumerate(order):
                 performed = self._performances[emotion][k % len(self._performances[emotion])].expression
                 since = torch.arange(spoken.num_frames) - i * key_frames
-                rows = torch.from_numpy(performed)[since.clamp(0, len(performed) - 1)]
+                rows = torch.from_numpy(performed.copy())[since.clamp(0, len(performed) - 1)]
                 expression += weights[:, i, None] * rows
             scenes.append(replace(spoken, emotion=track, wanted=order[-1], expression=expression))
         return scenes
