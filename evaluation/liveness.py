@@ -11,15 +11,18 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float
 
 from corpus.parameters import EXPRESSION, POSE
 from evaluation import metrics
 from evaluation.figures import Figure, MotionRow
 from evaluation.lips import openings
-from evaluation.metrics import Estimate, Tracks
+from evaluation.metrics import FRAMES_PER_S, Estimate, Tracks
 from evaluation.reader import Reading
 from evaluation.takes import Take
+
+Sums = Float[np.ndarray, "clips parameters sums"]
+"""What adds up over clips, of each parameter by itself."""
 
 WITHIN = 0.20
 """How far from the truth's, as a share of it, is called alive."""
@@ -58,50 +61,55 @@ def liveness_figures(takes: Sequence[Take]) -> list[Figure]:
     generator = torch.Generator().manual_seed(0)
     shuffled = [_rows(one, torch.randperm(len(one.expression), generator=generator)) for one in true]
     still = [_rows(one, torch.zeros(len(one.expression), dtype=torch.long)) for one in true]
+    sums = {id(some): _sums(some) for some in (generated, true, shuffled, still)}
     figures = []
     for name, title in _ASPECTS.items():
 
-        def aspect(readings: Sequence[Reading], name: str = name) -> list[float]:
-            return [getattr(metrics.motion(_tracks(readings, column)), name) for column in _MOVING]
+        def aspect(rows: Sums, name: str = name) -> list[float]:
+            return [getattr(metrics.pooled_motion(column), name) for column in rows.sum(0)]
 
-        broken = still if name == "variance" else shuffled
-        figures.append(_figure(name, f"expressions, {title}: off the truth's by", aspect, generated, true, broken))
+        broken = sums[id(still if name == "variance" else shuffled)]
+        title = f"expressions, {title}: off the truth's by"
+        figures.append(_figure(name, title, aspect, sums[id(generated)], sums[id(true)], broken))
 
-    def blinks(readings: Sequence[Reading]) -> list[float]:
-        return [metrics.blink_rate([reading.expression[:, _BLINK].numpy() for reading in readings])]
+    def rate(rows: Sums) -> list[float]:
+        blinks, num_frames = rows.sum((0, 1))
+        return [float(blinks * FRAMES_PER_S / num_frames)]
 
-    rates = f"{blinks(generated)[0]:.2f} against {blinks(true)[0]:.2f}"
-    return [*figures, _figure("blinks", f"blinks a second, {rates}: off by", blinks, generated, true, still)]
+    made, right, none = (_blinks(some) for some in (generated, true, still))
+    title = f"blinks a second, {rate(made)[0]:.2f} against {rate(right)[0]:.2f}: off by"
+    return [*figures, _figure("blinks", title, rate, made, right, none)]
 
 
 def deviation(generated: Sequence[float], true: Sequence[float]) -> float:
     """The mean of |generated / true - 1|."""
-    return float(np.mean([abs(a / max(b, 1e-6) - 1) for a, b in zip(generated, true, strict=True)]))
+    return float(np.mean([abs(a - b) / max(b, 1e-6) for a, b in zip(generated, true, strict=True)]))
 
 
 def _figure(
-    key: str,
-    title: str,
-    aspect: Callable[[Sequence[Reading]], list[float]],
-    generated: Sequence[Reading],
-    true: Sequence[Reading],
-    broken: Sequence[Reading],
+    key: str, title: str, aspect: Callable[[Sums], list[float]], generated: Sums, true: Sums, broken: Sums
 ) -> Figure:
     num, half = len(true), max(1, len(true) // 2)
 
-    def picked(readings: Sequence[Reading], index: Int[np.ndarray, " clips"]) -> list[Reading]:
-        return [readings[i] for i in index]
+    def off(one: Sums) -> Estimate:
+        return metrics.bootstrap(lambda index: deviation(aspect(one[index]), aspect(true[index])), num)
 
-    def off(one: Sequence[Reading]) -> Estimate:
-        return metrics.bootstrap(
-            lambda index: deviation(aspect(picked(one, index)), aspect(picked(true, index))), num, num_resamples=200
-        )
-
-    chance = deviation(aspect(true[:half]), aspect(true[half:] or true))
+    chance = deviation(aspect(true[:half]), aspect(true[half:] if num > 1 else true))
     return Figure(f"motion.{key}", title, off(generated), Estimate(chance, chance, chance), off(broken))
 
 
-def _tracks(readings: Sequence[Reading], name: str, group: str = "expression") -> Tracks:
+def _sums(readings: Sequence[Reading]) -> Sums:
+    columns = [EXPRESSION.index(name) for name in _MOVING]
+    tracks = [reading.expression.numpy() for reading in readings]
+    return np.array([[metrics.motion_sums(track[:, column]) for column in columns] for track in tracks])
+
+
+def _blinks(readings: Sequence[Reading]) -> Sums:
+    lids = [reading.expression[:, _BLINK].numpy() for reading in readings]
+    return np.array([[[metrics.count_blinks(track), len(track)]] for track in lids], float)
+
+
+def _tracks(readings: Sequence[Reading], name: str, group: str) -> Tracks:
     column = _NAMES[group].index(name)
     return [getattr(reading, group)[:, column].numpy() for reading in readings]
 

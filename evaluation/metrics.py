@@ -35,18 +35,12 @@ class Estimate:
     high: float
 
 
-def bootstrap(
-    statistic: Callable[[Int[np.ndarray, " clips"]], float],
-    num_clips: int,
-    seed: int = 0,
-    num_resamples: int = NUM_RESAMPLES,
-) -> Estimate:
-    """A statistic of some clips, and its percentile interval over draws of as many clips with replacement.
+def bootstrap(statistic: Callable[[Int[np.ndarray, " clips"]], float], num_clips: int, seed: int = 0) -> Estimate:
+    """A statistic of some clips, and its percentile interval over 1000 draws of as many clips with replacement.
 
     Args:
         statistic: takes the clips' indices, with repetitions.
         num_clips: how many there are.
-        num_resamples: draws; fewer where the statistic is slow.
 
     Raises:
         ValueError: there are no clips.
@@ -56,7 +50,7 @@ def bootstrap(
     value = statistic(np.arange(num_clips))
     if num_clips == 1:
         return Estimate(value, value, value)
-    draws = np.random.default_rng(seed).integers(num_clips, size=(num_resamples, num_clips))
+    draws = np.random.default_rng(seed).integers(num_clips, size=(NUM_RESAMPLES, num_clips))
     low, high = np.nanpercentile([statistic(index) for index in draws], [2.5, 97.5])
     return Estimate(value, float(low), float(high))
 
@@ -268,26 +262,38 @@ def motion(tracks: Tracks) -> Motion:
     """
     if not len(tracks):
         raise ValueError("there is no track to describe. Give at least one.")
-    centred = [np.asarray(track, np.float64) - np.mean(track) for track in tracks]
-    variance = float(np.mean(np.concatenate(centred) ** 2))
-    steps = np.concatenate([np.abs(np.diff(track)) for track in centred])
-    power = np.zeros(len(_SPECTRUM_EDGES_HZ) - 1)
-    for track in centred:
-        spectrum = np.abs(np.fft.rfft(track)[1:]) ** 2 / len(track)
-        hertz = np.fft.rfftfreq(len(track), 1 / FRAMES_PER_S)[1:]
-        power += np.histogram(hertz, _SPECTRUM_EDGES_HZ, weights=spectrum)[0]
-    low, middle, high = (power / max(float(power.sum()), 1e-12)).tolist()
-    return Motion(float(steps.mean() / max(np.sqrt(variance), 1e-9)), low, middle, high, variance)
+    return pooled_motion(np.sum([motion_sums(track) for track in tracks], axis=0))
+
+
+def motion_sums(track: Float[np.ndarray, " frames"]) -> Float[np.ndarray, "7"]:
+    """What of one track adds up over tracks: steps and squares with their numbers, and the power of each band."""
+    centred = np.asarray(track, np.float64) - np.mean(track)
+    spectrum = np.abs(np.fft.rfft(centred)[1:]) ** 2 / len(track)
+    hertz = np.fft.rfftfreq(len(track), 1 / FRAMES_PER_S)[1:]
+    power = np.histogram(hertz, _SPECTRUM_EDGES_HZ, weights=spectrum)[0]
+    steps = np.abs(np.diff(centred))
+    return np.array([steps.sum(), len(steps), np.square(centred).sum(), len(centred), *power])
+
+
+def pooled_motion(sums: Float[np.ndarray, "7"]) -> Motion:
+    """The motion of tracks whose `motion_sums` were added."""
+    steps, num_steps, squares, num_frames, *power = sums
+    variance = float(squares / num_frames)
+    low, middle, high = (np.array(power) / max(float(np.sum(power)), 1e-12)).tolist()
+    return Motion(float(steps / num_steps / max(np.sqrt(variance), 1e-9)), low, middle, high, variance)
 
 
 def blink_rate(blinks: Tracks) -> float:
     """Blinks a second: lids that close beyond a half, each counted once until they are open again."""
-    count = 0
-    for track in blinks:
-        is_closed = False
-        for value in track:
-            if not is_closed and value > _BLINK_CLOSED:
-                count, is_closed = count + 1, True
-            elif is_closed and value < _BLINK_OPEN:
-                is_closed = False
-    return count * FRAMES_PER_S / max(1, sum(len(track) for track in blinks))
+    return sum(map(count_blinks, blinks)) * FRAMES_PER_S / max(1, sum(len(track) for track in blinks))
+
+
+def count_blinks(track: Float[np.ndarray, " frames"]) -> int:
+    """How many there are in one track; see `blink_rate`."""
+    count, is_closed = 0, False
+    for value in track:
+        if not is_closed and value > _BLINK_CLOSED:
+            count, is_closed = count + 1, True
+        elif is_closed and value < _BLINK_OPEN:
+            is_closed = False
+    return count

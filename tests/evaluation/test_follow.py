@@ -8,7 +8,9 @@ from models.emotion import EmotionKey, EmotionLabel, EmotionTrack
 from tests.evaluation.takes import reading, scene, take
 
 FADE_S = 0.4
-TRACK = EmotionTrack(tuple(EmotionKey(t, EmotionLabel(e)) for t, e in ((0.0, "angry"), (2.0, "happy"), (4.0, "sad"))), FADE_S)
+TRACK = EmotionTrack(
+    tuple(EmotionKey(t, EmotionLabel(e)) for t, e in ((0.0, "angry"), (2.0, "happy"), (4.0, "sad"))), FADE_S
+)
 NUM = 150
 
 
