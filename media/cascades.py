@@ -58,7 +58,7 @@ class Search:
 # Most faces are found by the first; the last is for small ones, and for those that touch the picture's edge.
 FIRST_SEARCH = Search(side=448, margin=0.0, min_votes=45)
 LAST_SEARCH = Search(side=800, margin=0.2, min_votes=120)
-SURVEY = Search(side=320, margin=0.0, min_votes=20, scale_step=1.08)
+SURVEY = Search(side=448, margin=0.0, min_votes=16, scale_step=1.08)
 TRACK_FACE = 72  # pixels: the width to which a known face is scaled
 TRACK_REACH = 1.7  # of the face's width: the side of the square in which it is looked for again
 TRACK_VOTES = 12
@@ -80,7 +80,7 @@ def detect_faces(image: Image) -> list[FaceBox]:
 def survey_faces(image: Image) -> list[FaceBox]:
     """Find the faces of a frame of video, left to right, with fewer looks than `detect_faces` has.
 
-    Their boxes are those of `track_face`. Faces narrower than a tenth of the picture's long side are not found.
+    Their boxes are those of `track_face`. Faces narrower than a fourteenth of the picture's long side are not found.
     """
     # Twice, as the first box may be a third too large or too small, which is as far as a close look reaches.
     nearer = [_close_look(image, box)[0] for box in _elect(image, SURVEY, is_rough=True)]
@@ -97,11 +97,13 @@ def track_face(image: Image, near: FaceBox) -> FaceBox | None:
     return box if votes >= TRACK_VOTES else None
 
 
-def has_eyes(image: Image, box: FaceBox) -> bool:
-    """Whether two eyes are seen in a face's box. What looks like a face by chance has none; some faces hide theirs."""
-    left, top = max(0, round(box.x)), max(0, round(box.y))
-    part = image[top : round(box.y + box.height), left : round(box.x + box.width)]
-    return min(part.shape[:2]) > 0 and _box_by_eyes(part) is not None
+def refine_by_eyes(image: Image, box: FaceBox) -> FaceBox | None:
+    """The box of a face as `detect_faces` has it, the mean of a box of `track_face` and of what the eyes in it tell.
+
+    None if there are no eyes in their places: what looks like a face by chance has none.
+    """
+    by_eyes = _box_told_by_eyes(image, box)
+    return None if by_eyes is None else _mean(box, by_eyes)
 
 
 def _close_look(image: Image, near: FaceBox) -> tuple[FaceBox, int]:
@@ -159,7 +161,11 @@ def _votes(image: Image, search: Search) -> Votes:
 
 
 def _elect(image: Image, search: Search, is_rough: bool = False) -> list[FaceBox]:
-    """Gather the votes to faces, the most voted first; drop the weak, and what lies on a stronger face."""
+    """Gather the votes to faces, the most voted first; drop the weak, and what lies on a stronger face.
+
+    Args:
+        is_rough: leave out what takes long or may miss a face, for somebody looks closer afterwards.
+    """
     votes = _votes(image, search)
     found: list[FaceBox] = []
     needed = float(search.min_votes)
@@ -169,7 +175,8 @@ def _elect(image: Image, search: Search, is_rough: bool = False) -> list[FaceBox
         strength = together.sum()
         if strength < needed:
             break
-        needed = max(needed, MIN_SHARE * strength)
+        if not is_rough:
+            needed = max(needed, MIN_SHARE * strength)
         box = FaceBox(*np.median(votes[together], axis=0).tolist())
         votes = votes[~together]
         if not any(_touch(box, stronger) for stronger in found):
@@ -183,11 +190,18 @@ def _refined_by_eyes(image: Image, box: FaceBox) -> FaceBox:
     The votes vary by a quarter in width over the expressions of one person, the distance of the eyes by a tenth; but
     that differs between people. Hence the mean.
     """
+    by_eyes = _box_told_by_eyes(image, box)
+    return box if by_eyes is None else _mean(box, by_eyes)
+
+
+def _box_told_by_eyes(image: Image, box: FaceBox) -> FaceBox | None:
+    """The box that the eyes within another box tell; None if it is of quite another size."""
     left, top = max(0, round(box.x)), max(0, round(box.y))
-    by_eyes = _box_by_eyes(image[top : round(box.y + box.height), left : round(box.x + box.width)])
+    part = image[top : round(box.y + box.height), left : round(box.x + box.width)]
+    by_eyes = _box_by_eyes(part) if min(part.shape[:2], default=0) > 0 else None
     if by_eyes is None or not 0.7 < by_eyes.width / box.width < 1.4:
-        return box
-    return _mean(box, replace(by_eyes, x=by_eyes.x + left, y=by_eyes.y + top))
+        return None
+    return replace(by_eyes, x=by_eyes.x + left, y=by_eyes.y + top)
 
 
 def _mean(one: FaceBox, two: FaceBox) -> FaceBox:
