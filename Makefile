@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 SLICE := build/corpus/slice
 
-.PHONY: help demo serve test test-cluster evaluate-slice lint format bench bench-serving starter clean setup-demo setup-serve setup-dev
+.PHONY: help demo serve test test-cluster test-chaos evaluate-slice lint format bench bench-serving starter clean setup-demo setup-serve setup-dev
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -32,14 +32,18 @@ demo: setup-demo  ## one portrait speaks twice, angry and happy: build/demo/*.mp
 serve: setup-serve  ## serve videos over HTTP and gRPC on this machine, until Ctrl-C
 	$(EMOTIVETALK) serve
 
-CLUSTERS := tests/actors/cluster tests/actors/chaos tests/actors/preparing \
-    tests/actors/training/test_survival.py tests/actors/training/test_driver.py
+CLUSTERS := tests/actors/cluster tests/actors/preparing tests/actors/training/test_survival.py \
+    tests/actors/training/test_driver.py tests/actors/training/test_starter.py tests/actors/training/test_dataset.py
+CHAOS := tests/actors/chaos
 
 test: setup-dev  ## run the tests
-	$(BIN)/python -m pytest $(CLUSTERS:%=--ignore=%) $(ARGS)
+	$(BIN)/python -m pytest $(CLUSTERS:%=--ignore=%) $(CHAOS:%=--ignore=%) $(ARGS)
 
 test-cluster: setup-dev  ## run the tests on a real Ray cluster: whole videos, killed processes
 	$(BIN)/python -m pytest $(CLUSTERS) $(ARGS)
+
+test-chaos: setup-dev  ## kill processes of a service under load at random, EMOTIVETALK_KILLS of them
+	$(BIN)/python -m pytest $(CHAOS) $(ARGS)
 
 evaluate-slice: setup-dev  ## measure a small slice of the shipped checkpoint; fail if a row fell (KEEP=1: keep the rows)
 	@test -d $(SLICE) || $(EMOTIVETALK) synthesize -o $(SLICE) --identities 1 --clips 1 --held-out 12

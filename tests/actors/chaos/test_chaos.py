@@ -71,6 +71,10 @@ class Load:
         except BaseException as error:  # noqa: BLE001 it is raised where the load ends
             self._error = error
 
+    @property
+    def is_going_on(self) -> bool:
+        return self._error is None
+
     def ask(self, emotion: str) -> str:
         """One video. The key makes repeating harmless: an answer may be lost after the job was made."""
         key, files = str(uuid.uuid4()), {"portrait": PORTRAIT.read_bytes(), "audio": SPEECH.read_bytes()}
@@ -135,7 +139,7 @@ def test_killed_at_random_under_load(served: Served, tmp_path: Path):
 
     killed: Counter[str] = Counter()
     with load:
-        while killed.total() < KILLS:
+        while killed.total() < KILLS and load.is_going_on:
             time.sleep(order.uniform(0.1, 4.0))
             every = killed.total() % 8 == 7
             name = EVERYTHING if every else order.choice(CLASSES)
