@@ -32,9 +32,9 @@ demo: setup-demo  ## one portrait speaks twice, angry and happy: build/demo/*.mp
 serve: setup-serve  ## serve videos over HTTP and gRPC on this machine, until Ctrl-C
 	$(EMOTIVETALK) serve
 
-CLUSTERS := tests/actors/cluster tests/actors/preparing tests/actors/training/test_survival.py \
+CLUSTERS := tests/actors/cluster tests/actors/training/test_survival.py \
     tests/actors/training/test_driver.py tests/actors/training/test_starter.py tests/actors/training/test_dataset.py
-CHAOS := tests/actors/chaos
+CHAOS := tests/actors/chaos tests/actors/preparing
 
 test: setup-dev  ## run the tests
 	$(BIN)/python -m pytest $(CLUSTERS:%=--ignore=%) $(CHAOS:%=--ignore=%) $(ARGS)
@@ -42,7 +42,7 @@ test: setup-dev  ## run the tests
 test-cluster: setup-dev  ## run the tests on a real Ray cluster: whole videos, killed processes
 	$(BIN)/python -m pytest $(CLUSTERS) $(ARGS)
 
-test-chaos: setup-dev  ## kill processes of a service under load at random, EMOTIVETALK_KILLS of them
+test-chaos: setup-dev  ## the longest: kills under load at random (EMOTIVETALK_KILLS of them), raw videos through Ray
 	$(BIN)/python -m pytest $(CHAOS) $(ARGS)
 
 evaluate-slice: setup-dev  ## measure a small slice of the shipped checkpoint; fail if a row fell (KEEP=1: keep the rows)
