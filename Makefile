@@ -32,15 +32,16 @@ demo: setup-demo  ## one portrait speaks twice, angry and happy: build/demo/*.mp
 serve: setup-serve  ## serve videos over HTTP and gRPC on this machine, until Ctrl-C
 	$(EMOTIVETALK) serve
 
-CLUSTERS := tests/actors/cluster tests/actors/training/test_survival.py \
-    tests/actors/training/test_driver.py tests/actors/training/test_starter.py tests/actors/training/test_dataset.py
+SERVING := tests/actors/cluster
+TRAINING := $(patsubst %,tests/actors/training/test_%.py,survival driver starter dataset)
 CHAOS := tests/actors/chaos tests/actors/preparing
 
 test: setup-dev  ## run the tests
-	$(BIN)/python -m pytest $(CLUSTERS:%=--ignore=%) $(CHAOS:%=--ignore=%) $(ARGS)
+	$(BIN)/python -m pytest $(patsubst %,--ignore=%,$(SERVING) $(TRAINING) $(CHAOS)) $(ARGS)
 
 test-cluster: setup-dev  ## run the tests on a real Ray cluster: whole videos, killed processes
-	$(BIN)/python -m pytest $(CLUSTERS) $(ARGS)
+	$(BIN)/python -m pytest $(SERVING) $(ARGS)
+	$(BIN)/python -m pytest $(TRAINING) $(ARGS)
 
 test-chaos: setup-dev  ## the longest: kills under load at random (EMOTIVETALK_KILLS of them), raw videos through Ray
 	$(BIN)/python -m pytest $(CHAOS) $(ARGS)
