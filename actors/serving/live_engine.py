@@ -105,15 +105,15 @@ class LiveRenderer:
         Raises:
             OverloadError: there is none left, or the caller has as many as it may.
         """
+        if self.num_calls >= self.settings.max_calls:
+            raise OverloadError(
+                "live_full", f"all {self.settings.max_calls} places for live video are taken", RETRY_AFTER_S
+            )
         if self.calls_of[caller.name] >= caller.limits.max_live_calls:
             raise OverloadError(
                 "too_many_live_calls",
                 f"you have {caller.limits.max_live_calls} live calls, which is the limit limits.max_live_calls",
                 RETRY_AFTER_S,
-            )
-        if self.num_calls >= self.settings.max_calls:
-            raise OverloadError(
-                "live_full", f"all {self.settings.max_calls} places for live video are taken", RETRY_AFTER_S
             )
         self.calls_of[caller.name] += 1
         self.meters.live_sessions.add(1)
