@@ -7,7 +7,7 @@ VOICES := libespeak-ng1 flite
 DATABASE := postgresql
 COMPILER := g++
 ON_WORKERS := $(if $(WORKERS),--workers $(WORKERS) --set threads=1)
-STAGES := autoencoder lip_sync expression audio_encoder emotion_sources vaid ethd_images ethd
+STAGES := autoencoder lip_sync expression audio_encoder emotion_sources vaid ethd_images ethd autoencoder_detail
 
 export PYTHON
 export OMP_WAIT_POLICY ?= PASSIVE

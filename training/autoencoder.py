@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLTemporalDecoder
 from jaxtyping import Float
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from corpus.avatar import Identity
@@ -21,6 +23,7 @@ from corpus.renderer import Frames, render
 from corpus.synthesize import FIRST_HELD_OUT_IDENTITY
 from media.preview import contact_sheet
 from models.autoencoder import PortraitAutoencoder
+from training.initial import begin_from
 from training.stage import Stage, StageConfig, StepLoss
 
 HELD_OUT_SEED = 10**9
@@ -31,9 +34,14 @@ class AutoencoderConfig(StageConfig):
     """The `stage:` section of an autoencoder's YAML; weights multiply terms of the loss.
 
     corpus: take the people of a corpus (of real video, say) rather than to draw new ones.
+    initial: a checkpoint folder whose autoencoder training begins from, rather than from random weights.
+    train_encoder: false leaves the latents what they are in `initial`, so that an ETHD that was trained on them stays
+        good: only the decoder goes on.
     """
 
     corpus: Path | None = None
+    initial: Path | None = None
+    train_encoder: bool = True
     size: int = 256
     latent_channels: int = 16
     block_out_channels: tuple[int, int, int] = (48, 96, 160)
@@ -44,6 +52,12 @@ class AutoencoderConfig(StageConfig):
     warp_weight: float = 0.1
     kl_weight: float = 2e-5
     validation_frames: int = 64
+
+    @model_validator(mode="after")
+    def _frozen_encoder_is_known(self) -> Self:
+        if not self.train_encoder and self.initial is None:
+            raise ValueError("train_encoder is false: initial must name the checkpoint whose encoder is kept")
+        return self
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,10 @@ class AutoencoderLoss(nn.Module):
         super().__init__()
         self.config = config
         self.vae = PortraitAutoencoder(config.latent_channels, config.block_out_channels, config.num_decoder_blocks)
+        if config.initial is not None:
+            initial = begin_from(self.vae, config.initial / "vae").config
+            self.vae.register_to_config(latents_mean=initial["latents_mean"], latents_std=initial["latents_std"])
+        self.vae.encoder.requires_grad_(config.train_encoder)
         self.vae.to(memory_format=torch.channels_last)
 
     def forward(self, batch: AutoencoderBatch) -> StepLoss:
@@ -143,13 +161,14 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
 
     @torch.no_grad()
     def save(self, module: nn.Module, checkpoint: Path) -> None:
-        """Writes `vae/`, with the latents' mean and standard deviation measured on 256 fresh training frames."""
+        """Writes `vae/`; where the encoder was trained, the latents' mean and deviation are of 256 fresh training frames."""
         vae = module.vae
-        seeds = np.random.default_rng(0).integers(2**62, size=(32, 8))
-        latents = torch.cat([vae.encode(self.batch(row.tolist()).images).mode() for row in seeds])
-        vae.register_to_config(
-            latents_mean=latents.mean((0, 2, 3)).tolist(), latents_std=latents.std((0, 2, 3)).tolist()
-        )
+        if self.config.train_encoder:
+            seeds = np.random.default_rng(0).integers(2**62, size=(32, 8))
+            latents = torch.cat([vae.encode(self.batch(row.tolist()).images).mode() for row in seeds])
+            vae.register_to_config(
+                latents_mean=latents.mean((0, 2, 3)).tolist(), latents_std=latents.std((0, 2, 3)).tolist()
+            )
         vae.to(torch.float32).save_pretrained(checkpoint / "vae")
 
     def _validation(self) -> AutoencoderBatch:

@@ -35,6 +35,7 @@ from models.diffusion import (
 from models.ethd import ETHD, Conditions, lip_windows
 from models.face_mask import FaceRegion
 from models.vaid import VAID
+from training.initial import begin_from
 from training.latents import VideoLatents, audio_features, video_latents
 from training.stage import Stage, StageConfig, StepLoss
 
@@ -153,7 +154,7 @@ class ETHDStage(Stage[ETHDBatch]):
         dim_lip = self.train_clips.lip_audio.shape[-1]
         self.module = ETHDLoss(config, video.latents.shape[2], dim_lip, video.expression.shape[-1])
         if config.initial is not None:
-            self.module.ethd.load_state_dict(ETHD.from_pretrained(config.initial / "ethd").state_dict())
+            begin_from(self.module.ethd, config.initial / "ethd")
 
     def batch(self, seeds: Sequence[int]) -> ETHDBatch:
         rows = [self.train_clips.sample(np.random.default_rng(seed), None, self.config.num_frames) for seed in seeds]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,8 +15,10 @@ from media.errors import InputError
 PROVENANCE_FILE = "provenance.json"
 
 
-def record_training(checkpoint: Path, name: str, settings: dict[str, object], metrics: dict[str, float]) -> None:
+def record_training(checkpoint: Path, name: str, settings: dict[str, Any], metrics: dict[str, float]) -> None:
     """Writes how a stage was trained under `stages.<name>`, and leaves all else in the file as it is.
+
+    Where it began from another checkpoint's networks (`stage.initial`), how those were trained goes along as `initial`.
 
     Args:
         checkpoint: a folder of diffusers' layout.
@@ -26,6 +30,19 @@ def record_training(checkpoint: Path, name: str, settings: dict[str, object], me
         InputError: the file is there, but holds no JSON object.
     """
     file = checkpoint / PROVENANCE_FILE
+    record = _read(file)
+    entry = {"config": settings, "metrics": metrics, "commit": _commit(), "torch": torch.__version__}
+    before = _initial(settings, name)
+    if before is not None:
+        # Where `initial` is this very checkpoint, and this run has been recorded before, its entry is our own.
+        entry["initial"] = before.get("initial") if before["config"] == settings else before
+    record["stages"] = record.get("stages", {}) | {name: entry}
+    temporary = file.with_name(f".{file.name}")
+    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
+def _read(file: Path) -> dict[str, Any]:
     try:
         record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     except ValueError:
@@ -36,11 +53,13 @@ def record_training(checkpoint: Path, name: str, settings: dict[str, object], me
             message=f"{file} holds no JSON object",
             remedy="Restore or delete it, and resume.",
         )
-    entry = {"config": settings, "metrics": metrics, "commit": _commit(), "torch": torch.__version__}
-    record["stages"] = record.get("stages", {}) | {name: entry}
-    temporary = file.with_name(f".{file.name}")
-    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    return record
+
+
+def _initial(settings: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """How the networks that the stage began from were trained, if that is known."""
+    initial = settings.get("stage", {}).get("initial")
+    return None if initial is None else _read(Path(initial) / PROVENANCE_FILE).get("stages", {}).get(name)
 
 
 def _commit() -> str | None:

@@ -21,6 +21,26 @@ def test_stages_are_added_and_the_rest_stays(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["provenance.json"]
 
 
+def test_what_a_stage_began_from_is_told(tmp_path: Path) -> None:
+    pictures, video = tmp_path / "pictures", tmp_path / "video"
+    pictures.mkdir()
+    video.mkdir()
+    record_training(pictures, "ethd", {"steps": 1}, {"error": 0.4})
+    settings = {"steps": 2, "stage": {"initial": str(pictures)}}
+    record_training(video, "ethd", settings, {"error": 0.3})
+    entry = json.loads((video / "provenance.json").read_text())["stages"]["ethd"]
+    assert entry["initial"] == json.loads((pictures / "provenance.json").read_text())["stages"]["ethd"]
+
+    longer = {"steps": 3, "stage": {"initial": str(video)}}
+    for _ in range(2):  # recorded again when a finished run is resumed
+        record_training(video, "ethd", longer, {"error": 0.2})
+        again = json.loads((video / "provenance.json").read_text())["stages"]["ethd"]
+        assert again["config"] == longer
+        assert again["initial"] == entry
+    record_training(video, "ethd", {"stage": {"initial": str(tmp_path)}}, {})
+    assert "initial" not in json.loads((video / "provenance.json").read_text())["stages"]["ethd"]
+
+
 @pytest.mark.parametrize("text", ["[]", "{"])
 def test_a_broken_file_is_not_overwritten(tmp_path: Path, text: str) -> None:
     (tmp_path / "provenance.json").write_text(text, encoding="utf-8")

@@ -125,3 +125,30 @@ def test_activation_checkpointing_changes_no_loss(workplace, tmp_path):
     assert losses("ethd", "gradient_checkpointing=true") == pytest.approx(losses("ethd"), rel=1e-4)
     with pytest.raises(InputError, match=r"no network of the stage autoencoder can do it \(PortraitAutoencoder\)"):
         losses("autoencoder", "gradient_checkpointing=true")
+
+
+def test_the_decoder_can_go_on_alone(workplace, tmp_path):
+    """The latents stay what they were, to the bit, and what standardises them too."""
+    common = ["stage.train_encoder=false", f"stage.initial={workplace / 'checkpoint'}", "steps=3"]
+    config = load_config(
+        CONFIGS / "autoencoder_debug.yaml",
+        [*overrides("autoencoder", workplace, tmp_path), *common],
+    )
+    assert train(config).is_finished
+    before = PortraitAutoencoder.from_pretrained(workplace / "checkpoint" / "vae")
+    after = PortraitAutoencoder.from_pretrained(config.checkpoint_folder / "vae")
+    kept = {name for name, weight in before.state_dict().items() if torch.equal(weight, after.state_dict()[name])}
+    assert {name for name in before.state_dict() if name.startswith("encoder.")} <= kept
+    assert "conv_out.weight" not in kept
+    assert after.config["latents_mean"] == before.config["latents_mean"]
+
+
+def test_another_architecture_is_named(workplace, tmp_path):
+    common = [*overrides("autoencoder", workplace, tmp_path), f"stage.initial={workplace / 'checkpoint'}"]
+    with pytest.raises(InputError, match=r"conv_in\.weight is .* there and .* here") as raised:
+        train(load_config(CONFIGS / "autoencoder_debug.yaml", [*common, "stage.latent_channels=7"]))
+    assert raised.value.code == "initial_differs"
+    with pytest.raises(InputError, match="holds no PortraitAutoencoder"):
+        train(load_config(CONFIGS / "autoencoder_debug.yaml", [*common, f"stage.initial={tmp_path}"]))
+    with pytest.raises(InputError, match="initial must name"):
+        load_config(CONFIGS / "autoencoder_debug.yaml", ["stage.train_encoder=false"])

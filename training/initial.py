@@ -1,0 +1,49 @@
+"""Beginning from trained networks: a checkpoint's weights into a stage's own module, or what differs, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers.models.modeling_utils import ModelMixin
+
+from media.errors import InputError
+
+_NAMED = 3
+
+
+def begin_from(module: ModelMixin, folder: Path) -> ModelMixin:
+    """Put the weights of a network of the same kind into `module`; returns that network, for its configuration.
+
+    Args:
+        folder: of one network of a checkpoint, `build/checkpoints/starter/ethd` say.
+
+    Raises:
+        InputError: there is no such network, or it has another architecture.
+    """
+    try:
+        initial = type(module).from_pretrained(folder, torch_dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            code="initial_unreadable",
+            message=f"{folder} holds no {type(module).__name__} to begin from",
+            remedy="Train it first, or set stage.initial to another checkpoint.",
+        ) from error
+    theirs, ours = initial.state_dict(), module.state_dict()
+    differing = [name for name in sorted(theirs.keys() | ours.keys()) if _shape(theirs, name) != _shape(ours, name)]
+    if differing:
+        named = "; ".join(
+            f"{name} is {_shape(theirs, name)} there and {_shape(ours, name)} here" for name in differing[:_NAMED]
+        )
+        more = f"; and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
+        raise InputError(
+            code="initial_differs",
+            message=f"{folder} has another architecture: {named}{more}",
+            remedy="Give the stage the sizes that it was trained with, or begin from another checkpoint.",
+        )
+    module.load_state_dict(theirs)
+    return initial
+
+
+def _shape(weights: dict[str, torch.Tensor], name: str) -> str:
+    return " x ".join(map(str, weights[name].shape)) or "a scalar" if name in weights else "missing"
