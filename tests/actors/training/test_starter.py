@@ -25,8 +25,10 @@ def command(*arguments: object) -> None:
 
 def test_the_recipe_names_all_stages_in_their_order() -> None:
     line = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("STAGES :="))
-    made = [name for name in line.removeprefix("STAGES :=").split() if name != "ethd_images"]
-    assert made == STAGES
+    made = line.removeprefix("STAGES :=").split()
+    assert all((ROOT / "train_configs" / f"{name}_starter.yaml").is_file() for name in made)
+    again = {"ethd_images", "autoencoder_detail"}  # these train networks of other stages once more
+    assert [name for name in made if name not in again] == STAGES
 
 
 @pytest.mark.slow
