@@ -1,7 +1,7 @@
 """Faces through a scene, and a crop that follows one of them steadily.
 
-Every few frames the faces that are known are looked for where they were; now and then the whole picture is surveyed
-for new ones. The crop has one size for a whole clip and stands still while the head only moves about its place: what
+Every few frames the faces that are known are looked for where they were; at every second look the whole picture is
+surveyed for new ones. The crop has one size for a whole clip and stands still while the head only moves about its place: what
 talks is the head, and a crop that trembles with the detector would teach a network to tremble.
 """
 
@@ -17,8 +17,7 @@ from media.cascades import FaceBox, refine_by_eyes, survey_faces, track_face
 from media.faces import Framing, cut_square, resize_square
 
 LOOK_EVERY = 6  # frames
-SURVEY_EVERY = 8  # looks
-SEARCH_EVERY = 2  # looks, while there is no face
+SURVEY_EVERY = 2  # looks: a second face that is hard to see is seen in one survey of three
 MAX_MISSES = 3  # looks in a row without the face end its track
 SAME_FACE_IOU = 0.25
 STILL = 0.06  # of the crop's side: a face that stays this near to its median place is not followed
@@ -95,8 +94,8 @@ def track_faces(pictures: Iterable[tuple[int, UInt8[np.ndarray, "height width 3"
     ended: list[Track] = []
     live: list[Track] = []
     for look, (frame, picture) in enumerate(pictures):
-        is_survey = look % SURVEY_EVERY == 0 or (not live and look % SEARCH_EVERY == 0)
-        found = survey_faces(picture) if is_survey else []
+        is_survey = look % SURVEY_EVERY == 0
+        found = survey_faces(picture, is_thorough=not live) if is_survey else []
         for track in live:
             box = _take_same(track.boxes[-1], found) or track_face(picture, track.boxes[-1])
             if box is None:
