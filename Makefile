@@ -34,16 +34,18 @@ serve: setup-serve  ## serve videos over HTTP and gRPC on this machine, until Ct
 
 SERVING := tests/actors/cluster
 TRAINING := $(patsubst %,tests/actors/training/test_%.py,survival driver starter dataset)
-CHAOS := tests/actors/chaos tests/actors/preparing
+PREPARING := tests/actors/preparing
+CHAOS := tests/actors/chaos
 
 test: setup-dev  ## run the tests
-	$(BIN)/python -m pytest $(patsubst %,--ignore=%,$(SERVING) $(TRAINING) $(CHAOS)) $(ARGS)
+	$(BIN)/python -m pytest $(patsubst %,--ignore=%,$(SERVING) $(TRAINING) $(PREPARING) $(CHAOS)) $(ARGS)
 
-test-cluster: setup-dev  ## run the tests on a real Ray cluster: whole videos, killed processes
+test-cluster: setup-dev  ## run the tests on a real Ray cluster: whole videos, training, raw videos, killed processes
 	$(BIN)/python -m pytest $(SERVING) $(ARGS)
 	$(BIN)/python -m pytest $(TRAINING) $(ARGS)
+	$(BIN)/python -m pytest $(PREPARING) $(ARGS)
 
-test-chaos: setup-dev  ## the longest: kills under load at random (EMOTIVETALK_KILLS of them), raw videos through Ray
+test-chaos: setup-dev  ## the longest: kills under load at random, EMOTIVETALK_KILLS of them
 	$(BIN)/python -m pytest $(CHAOS) $(ARGS)
 
 evaluate-slice: setup-dev  ## measure a small slice of the shipped checkpoint; fail if a row fell (KEEP=1: keep the rows)
