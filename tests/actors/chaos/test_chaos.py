@@ -103,6 +103,12 @@ class Load:
             for segment in self.jobs.segments(job_id):
                 self.first_path.setdefault((job_id, segment.index), segment.path)
 
+    def wait_for_progress(self, timeout_s: float = 60.0) -> None:
+        """Until another segment is published."""
+        before, end = len(self.first_path), time.monotonic() + timeout_s
+        while len(self.first_path) == before and self.is_going_on and time.monotonic() < end:
+            time.sleep(0.05)
+
     def wait(self, job_id: str, timeout_s: float = 300.0) -> Job:
         end = time.monotonic() + timeout_s
         while not (job := self.jobs.get(job_id)).status.is_terminal:
@@ -140,6 +146,8 @@ def test_killed_at_random_under_load(served: Served, tmp_path: Path):
     killed: Counter[str] = Counter()
     with load:
         while killed.total() < KILLS and load.is_going_on:
+            if order.random() < 0.7:  # else it may fall while what the last one killed is being started
+                load.wait_for_progress()
             time.sleep(order.uniform(0.1, 4.0))
             every = killed.total() % 8 == 7
             name = EVERYTHING if every else order.choice(CLASSES)

@@ -66,8 +66,9 @@ def test_gateway_and_director_never_hold_a_latent(cluster: Cluster, undisturbed)
         assert not {process.pid for process in replicas(name)} & opened
 
 
-def test_the_number_of_replicas_changes_nothing(cluster: Cluster, undisturbed):
-    cluster.scale("ETHD", 3)
+@pytest.mark.parametrize("num_replicas", [4, 2])
+def test_the_number_of_replicas_changes_nothing(cluster: Cluster, undisturbed, num_replicas: int):
+    cluster.scale("ETHD", num_replicas)
     job_id = cluster.create()
     cluster.wait(job_id)
     assert cluster.fragments(job_id) == undisturbed[1]
