@@ -91,6 +91,8 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         scheduler: whose noise levels ETHD is stepped through.
         image_size: side of the square pictures.
         num_steps: ETHD's steps, unless a call says otherwise.
+        noise_scale: standard deviation of ETHD's noise (ours). Less than the 1 that it was trained on is a lower temperature:
+            in few steps it leaves less of the chance detail that flickers.
         chunk_frames, segment_chunks, pinned_frames, shift_stride, fusion, overlap_frames, joint: long video for ETHD (`LongVideoConfig`).
         expression_steps, expression_chunk_frames: Di-CTE's steps and the length of the sequences it was trained on.
     """
@@ -109,6 +111,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         scheduler: EulerDiscreteScheduler,
         image_size: int = 256,
         num_steps: int = 2,
+        noise_scale: float = 1.0,
         chunk_frames: int = 12,
         segment_chunks: int = 10,
         pinned_frames: int = 4,
@@ -133,6 +136,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         self.register_to_config(
             image_size=image_size,
             num_steps=num_steps,
+            noise_scale=noise_scale,
             chunk_frames=chunk_frames,
             segment_chunks=segment_chunks,
             pinned_frames=pinned_frames,
@@ -176,7 +180,8 @@ class EmotiveTalkPipeline(DiffusionPipeline):
     @property
     def renderer(self) -> Renderer:
         """ETHD at work."""
-        return Renderer(self.ethd, self.scheduler, self.long_video, self.config["num_steps"])
+        config = self.config
+        return Renderer(self.ethd, self.scheduler, self.long_video, config["num_steps"], config["noise_scale"])
 
     def __call__(
         self,

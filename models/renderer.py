@@ -45,10 +45,15 @@ class Renderer:
     """ETHD with its noise schedule; see `EmotiveTalkPipeline` for the parameters."""
 
     def __init__(
-        self, ethd: ETHD, scheduler: EulerDiscreteScheduler, long_video: LongVideoConfig, num_steps: int
+        self,
+        ethd: ETHD,
+        scheduler: EulerDiscreteScheduler,
+        long_video: LongVideoConfig,
+        num_steps: int,
+        noise_scale: float = 1.0,
     ) -> None:
         self.ethd, self.scheduler = ethd, scheduler
-        self.long_video, self.num_steps = long_video, num_steps
+        self.long_video, self.num_steps, self.noise_scale = long_video, num_steps, noise_scale
 
     def plan(self, num_frames: int, num_steps: int | None = None) -> LongVideoPlan:
         """The clip's plan in so many steps, or in as many as the checkpoint wants."""
@@ -63,7 +68,8 @@ class Renderer:
         shape = scene.reference_latent.shape
 
         def noise(frames: range) -> Tensor:
-            return frame_noise(seed, frames.start, len(frames), shape, "ethd").to(self.ethd.device)
+            normal = frame_noise(seed, frames.start, len(frames), shape, "ethd")
+            return self.noise_scale * normal.to(self.ethd.device)
 
         return noise
 

@@ -29,7 +29,9 @@ NETWORKS = {
 }
 
 
-def export(checkpoint: Path, output: Path, trained_on: str, image_size: int, chunk_frames: int) -> int:
+def export(
+    checkpoint: Path, output: Path, trained_on: str, image_size: int, chunk_frames: int, noise_scale: float = 1.0
+) -> int:
     """Writes the pipeline of all stages' networks in half precision; returns its bytes.
 
     Args:
@@ -38,6 +40,7 @@ def export(checkpoint: Path, output: Path, trained_on: str, image_size: int, chu
         trained_on: what `provenance.json` says of the data, for whoever generates with it.
         image_size: side of the pictures that the networks were trained on.
         chunk_frames: of the windows that ETHD was trained on.
+        noise_scale: see `EmotiveTalkPipeline`.
 
     Raises:
         InputError: a stage's network is missing.
@@ -52,7 +55,7 @@ def export(checkpoint: Path, output: Path, trained_on: str, image_size: int, chu
     networks = {name: network.from_pretrained(checkpoint / name) for name, network in NETWORKS.items()}
     scheduler = EulerDiscreteScheduler.from_pretrained(checkpoint / "scheduler")
     pipeline = EmotiveTalkPipeline(
-        **networks, scheduler=scheduler, image_size=image_size, chunk_frames=chunk_frames
+        **networks, scheduler=scheduler, image_size=image_size, chunk_frames=chunk_frames, noise_scale=noise_scale
     ).to(torch.float16)
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -12,6 +12,9 @@ def export(
     trained_on: Annotated[str, typer.Option(help="The data, for whoever generates with it.")] = "drawn avatars only",
     image_size: Annotated[int, typer.Option(min=64, help="Side of the pictures it was trained on, pixels.")] = 256,
     chunk_frames: Annotated[int, typer.Option(min=2, help="Frames of ETHD's training windows.")] = 12,
+    noise_scale: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Of the noise that generating begins with.")
+    ] = 0.5,
 ) -> None:
     """Make one checkpoint, in half precision, of the networks that the stages trained.
 
@@ -21,5 +24,5 @@ def export(
     """
     from training.export import export as write
 
-    size = write(checkpoint, output, trained_on, image_size, chunk_frames)
+    size = write(checkpoint, output, trained_on, image_size, chunk_frames, noise_scale)
     typer.echo(f"{output}: {size / 1e6:.1f} MB")

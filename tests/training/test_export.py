@@ -9,6 +9,7 @@ import torch
 
 from media.errors import InputError
 from models.pipeline import EmotiveTalkPipeline, load_pipeline
+from models.renderer import Scene
 from tests.models import debug
 from training.export import export
 
@@ -39,6 +40,17 @@ def test_the_exported_checkpoint_generates_the_same_in_half_the_bytes(trained, t
     before.register_to_config(num_steps=2, expression_steps=16, segment_chunks=10, pinned_frames=4, shift_stride=5)
     before.register_to_config(expression_chunk_frames=64, fusion="overlap", overlap_frames=4, joint="free")
     assert (video(shipped) - video(before)).abs().max() <= 4  # of 255
+
+
+def test_the_noise_scale_goes_along_and_is_the_renderers(trained, tmp_path):
+    export(trained, tmp_path / "shipped", "squares", debug.IMAGE_SIZE, 8, noise_scale=0.5)
+    shipped, full = EmotiveTalkPipeline.from_pretrained(tmp_path / "shipped"), debug.pipeline()
+    assert full.config["noise_scale"] == 1
+    scene = Scene(torch.zeros(4, 8, 8), torch.zeros(16), torch.ones(1, 8, 8))
+    half, whole = (one.renderer.noise(scene, 3)(range(5, 9)) for one in (shipped, full))
+    assert whole.std() > 0.8 and torch.equal(half, whole / 2)
+    half, whole = (video(one) for one in (shipped, full))
+    assert not torch.equal(half, whole)
 
 
 def test_the_fast_precision_is_close(trained, tmp_path):
