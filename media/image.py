@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from media.errors import InputError
 from media.files import atomic_write, check_readable, check_writable, quoted, writing
@@ -28,21 +28,28 @@ def load_image(path: Path, limits: Limits | None = None) -> UInt8[np.ndarray, "h
     limits = limits or Limits()
     check_readable(path, "image", limits.image_bytes)
     name = f"image {quoted(path)}"
+    # Pillow warns from 89 megapixels on (the limit, checked below, is ours), and of damage that we say better.
+    with warnings.catch_warnings(action="ignore"):
+        return _load(path, name, limits)
+
+
+def _load(path: Path, name: str, limits: Limits) -> UInt8[np.ndarray, "height width 3"]:
+    # Of a damaged file, Pillow's plugins raise whatever they meet.
     try:
-        # Pillow warns from 89 megapixels on; the limit, checked below, is ours.
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            picture = Image.open(path, formats=READABLE_FORMATS)
+        picture = Image.open(path, formats=READABLE_FORMATS)
     except Image.DecompressionBombError as error:
         assert Image.MAX_IMAGE_PIXELS is not None
         raise _too_large(name, f"more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f}", limits) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:
         raise InputError("image_unreadable", f"{name} is not an image that can be read", CONVERT) from error
     with picture:
-        _check_header(picture, name, limits)
         try:
+            _check_header(picture, name, limits)
             picture.load()
             return _to_rgb(ImageOps.exif_transpose(picture))
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
+        except InputError:
+            raise
+        except Exception as error:
             raise InputError(
                 "image_truncated", f"{name} is truncated or damaged", "Copy or export it again."
             ) from error

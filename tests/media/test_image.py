@@ -1,5 +1,8 @@
 """Pictures come in as RGB, upright, and go out as they are."""
 
+import random
+import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +74,22 @@ def test_other_endings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.png") as caught:
         save_image(tmp_path / "a.exe", PICTURE)
     assert caught.value.code == "output_format"
+
+
+@pytest.mark.parametrize("form", ["AVIF", "GIF", "JPEG", "JPEG2000", "PNG", "TGA", "TIFF", "WEBP"])
+def test_whatever_is_damaged_in_a_file_the_error_is_ours(tmp_path: Path, form: str) -> None:
+    path, chance, refused = tmp_path / "picture", random.Random(form), 0
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path, form)
+    whole = path.read_bytes()
+    with warnings.catch_warnings(action="error"):  # nor does Pillow's own warning reach the user
+        for _ in range(100):
+            damaged = bytearray(whole)
+            for _ in range(chance.randint(1, 6)):
+                at = chance.randrange(len(damaged)) if chance.random() < 0.5 else chance.randrange(64)
+                damaged[at] ^= 1 << chance.randrange(8)
+            path.write_bytes(damaged if chance.random() < 0.7 else damaged[: chance.randrange(1, len(damaged))])
+            with suppress(InputError):
+                load_image(path)
+                continue
+            refused += 1
+    assert refused > 10
