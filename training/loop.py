@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,6 +22,7 @@ from rich.console import Console
 
 from media.errors import InputError
 from training.checkpoint import Progress, Retention, read_progress, training_checkpoints
+from training.claim import claimed
 from training.config import TrainConfig
 from training.progress import StepProgress
 from training.provenance import record_training
@@ -29,7 +31,16 @@ from training.stage import Stage
 from training.stages import stage_class
 from training.trainer import Trainer, TrainingDivergedError
 
-__all__ = ["TrainResult", "Trainer", "TrainingDivergedError", "find_checkpoint", "run", "train", "train_stage"]
+__all__ = [
+    "TrainResult",
+    "Trainer",
+    "TrainingDivergedError",
+    "claimed_run",
+    "find_checkpoint",
+    "run",
+    "train",
+    "train_stage",
+]
 
 # What may differ between a run and its continuation. `steps` may, to go on longer: the learning rate's end moves too.
 FREE_SETTINGS = {"steps", "threads", "prefetch", "output", "checkpoint", "keep", "keep_best"} | {
@@ -60,21 +71,23 @@ def train(config: TrainConfig, *, resume: bool = False, console: Console | None 
         console: where progress is shown: a bar on a terminal, else lines (default: standard error).
 
     Raises:
-        InputError: there is nothing to resume, the output folder has another run, or the settings differ from its.
+        InputError: there is nothing to resume, the output folder has another run, or the settings differ from its;
+            another process is training there.
         TrainingDivergedError: see `Trainer.step`.
     """
-    last = find_checkpoint(config, resume)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    return _train(stage_class(config.name)(config.stage), config, last, console)
+    with claimed_run(config, resume) as last:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        return _train(stage_class(config.name)(config.stage), config, last, console)
 
 
 def train_stage(
     stage: Stage, config: TrainConfig, *, resume: bool = False, console: Console | None = None
 ) -> TrainResult:
     """`train` with a stage that is built already; its class need not be one of `stage_class`."""
-    return _train(stage, config, find_checkpoint(config, resume), console)
+    with claimed_run(config, resume) as last:
+        return _train(stage, config, last, console)
 
 
 def _train(stage: Stage, config: TrainConfig, last: Path | None, console: Console | None) -> TrainResult:
@@ -85,6 +98,18 @@ def _train(stage: Stage, config: TrainConfig, last: Path | None, console: Consol
             remedy="Give --workers, or set zero=0.",
         )
     return run(Trainer(stage, config), last, console if console is not None else Console(stderr=True))
+
+
+@contextmanager
+def claimed_run(config: TrainConfig, resume: bool) -> Iterator[Path | None]:
+    """Hold the run's folder, and give the training checkpoint to go on from (`find_checkpoint`, whose errors it has).
+
+    Raises:
+        InputError: see `train`, or another process is training there.
+    """
+    find_checkpoint(config, resume)  # what it refuses leaves nothing behind
+    with claimed(config.output):
+        yield find_checkpoint(config, resume)
 
 
 def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:

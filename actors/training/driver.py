@@ -21,7 +21,7 @@ from actors.training.rules import check
 from actors.training.worker import Job, train_worker
 from media.errors import EmotiveTalkError, InputError, OutputError
 from training.config import TrainConfig
-from training.loop import StopRequest, TrainingDivergedError, TrainResult, find_checkpoint
+from training.loop import StopRequest, TrainingDivergedError, TrainResult, claimed_run
 from training.stage import Stage
 from training.stages import stage_class
 
@@ -80,20 +80,20 @@ def train_on_ray(
         WorkersFailedError: workers died too often.
     """
     check(config, launch.num_workers, launch.num_loaders)
-    find_checkpoint(config, resume)
-    files = RunFiles(config.output)
-    files.folder.mkdir(parents=True, exist_ok=True)
-    for stale in (files.stop, files.outcome, *(files.folder / name for name in RAY_NOTES)):
-        stale.unlink(missing_ok=True)
-    loaders = launch.num_loaders // launch.num_workers
-    job = Job(config, stage or stage_class(config.name), loaders, Path.cwd())
-    with joined_cluster(launch.address):
-        _check_resources(config, launch)
-        trainer = _trainer(job, launch, files)
-        outcome = _run(trainer, files, console if console is not None else Console(stderr=True))
-    if outcome.error is not None:
-        raise _revive(*outcome.error)
-    return TrainResult(outcome.num_done, outcome.is_finished, config.checkpoint_folder, outcome.metrics or {})
+    with claimed_run(config, resume):
+        files = RunFiles(config.output)
+        files.folder.mkdir(parents=True, exist_ok=True)
+        for stale in (files.stop, files.outcome, *(files.folder / name for name in RAY_NOTES)):
+            stale.unlink(missing_ok=True)
+        loaders = launch.num_loaders // launch.num_workers
+        job = Job(config, stage or stage_class(config.name), loaders, Path.cwd())
+        with joined_cluster(launch.address):
+            _check_resources(config, launch)
+            trainer = _trainer(job, launch, files)
+            outcome = _run(trainer, files, console if console is not None else Console(stderr=True))
+        if outcome.error is not None:
+            raise _revive(*outcome.error)
+        return TrainResult(outcome.num_done, outcome.is_finished, config.checkpoint_folder, outcome.metrics or {})
 
 
 def _check_resources(config: TrainConfig, launch: Launch) -> None:
