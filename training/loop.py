@@ -75,6 +75,7 @@ def train(config: TrainConfig, *, resume: bool = False, console: Console | None 
             another process is training there.
         TrainingDivergedError: see `Trainer.step`.
     """
+    _check_one_process(config)
     with claimed_run(config, resume) as last:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -86,18 +87,22 @@ def train_stage(
     stage: Stage, config: TrainConfig, *, resume: bool = False, console: Console | None = None
 ) -> TrainResult:
     """`train` with a stage that is built already; its class need not be one of `stage_class`."""
+    _check_one_process(config)
     with claimed_run(config, resume) as last:
         return _train(stage, config, last, console)
 
 
 def _train(stage: Stage, config: TrainConfig, last: Path | None, console: Console | None) -> TrainResult:
+    return run(Trainer(stage, config), last, console if console is not None else Console(stderr=True))
+
+
+def _check_one_process(config: TrainConfig) -> None:
     if config.zero:
         raise InputError(
             code="zero_needs_workers",
             message=f"zero: {config.zero} shares out among workers, and this run is one process",
             remedy="Give --workers, or set zero=0.",
         )
-    return run(Trainer(stage, config), last, console if console is not None else Console(stderr=True))
 
 
 @contextmanager
