@@ -65,30 +65,24 @@ def decoupling_figures(clips: Sequence[ClipLatents]) -> list[Figure]:
     Raises:
         ValueError: all clips are of one person.
     """
+    others_emotions, jaws = _with_others_emotions(clips), _jaws(clips)
     figures = []
     for kind in KINDS:
-        figures.append(
-            _no_more(
-                Figure(
-                    f"decoupling.emotion_in_lips.{kind}",
-                    f"emotion read from lip latents, {kind} probe (ceiling: from true lips)",
-                    emotion_read(kind, clips, lambda clip: clip.lip_audio),
-                    emotion_read(kind, clips, lambda clip: clip.lip),
-                    emotion_read(kind, _with_others_emotions(clips), lambda clip: clip.lip_audio),
-                )
-            )
+        emotion = Figure(
+            f"decoupling.emotion_in_lips.{kind}",
+            f"emotion read from lip latents, {kind} probe (ceiling: from true lips)",
+            emotion_read(kind, clips, lambda clip: clip.lip_audio),
+            emotion_read(kind, clips, lambda clip: clip.lip),
+            emotion_read(kind, others_emotions, lambda clip: clip.lip_audio),
         )
-        figures.append(
-            _no_more(
-                Figure(
-                    f"decoupling.jaw_in_expressions.{kind}",
-                    f"jaw read from expression latents, {kind} probe: r (ceiling: from true expressions)",
-                    jaw_read(kind, clips, lambda clip: clip.expression_audio),
-                    jaw_read(kind, clips, lambda clip: clip.expression),
-                    jaw_read(kind, clips, lambda clip: clip.expression_audio, _jaws(clips)[1:] + _jaws(clips)[:1]),
-                )
-            )
+        jaw = Figure(
+            f"decoupling.jaw_in_expressions.{kind}",
+            f"jaw read from expression latents, {kind} probe: r (ceiling: from true expressions)",
+            jaw_read(kind, clips, lambda clip: clip.expression_audio),
+            jaw_read(kind, clips, lambda clip: clip.expression),
+            jaw_read(kind, clips, lambda clip: clip.expression_audio, jaws[1:] + jaws[:1]),
         )
+        figures += [_no_more(emotion), _no_more(jaw)]
     return figures
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -37,6 +38,7 @@ from models.sentence_encoder import SentenceEncoderError
 ROLES_KEPT = 16
 
 log = logging.getLogger(__name__)
+Call = TypeVar("Call", PerformCall, LivePerformCall)
 
 
 class VAIDWorker:
@@ -138,27 +140,34 @@ class VAIDReplica:
 
     async def perform(self, call: PerformCall, *before: BlockData) -> AsyncGenerator[BlockData | Receipt, None]:
         """Block `call.block`; the block before it goes along but for the first."""
-        start = time.perf_counter()
-        logs.about(call.job_id)
-        with tracing.span("VAID", call.trace, kind=tracing.SpanKind.SERVER, video_id=call.job_id, block=call.block):
-            block = await self._threads.run(self._worker.perform, call, before[0] if before else None)
-        seconds = time.perf_counter() - start
-        log.info("block %d is made: %.2f s for %d frames", call.block, seconds, len(block.lip))
+        block, receipt = await self._timed(self._worker.perform, call, call.job_id, before, logging.INFO)
         yield block
-        yield Receipt(worker_name(), seconds)
+        yield receipt
 
     async def perform_live(
         self, call: LivePerformCall, *before: BlockData
     ) -> AsyncGenerator[BlockData | Receipt, None]:
         """The same of a clip that is being spoken."""
-        start = time.perf_counter()
-        logs.about(call.live_id)
-        with tracing.span("VAID", call.trace, kind=tracing.SpanKind.SERVER, video_id=call.live_id, block=call.block):
-            block = await self._threads.run(self._worker.perform_live, call, before[0] if before else None)
-        seconds = time.perf_counter() - start
-        log.debug("block %d is made: %.2f s for %d frames", call.block, seconds, len(block.lip))
+        block, receipt = await self._timed(self._worker.perform_live, call, call.live_id, before, logging.DEBUG)
         yield block
-        yield Receipt(worker_name(), seconds)
+        yield receipt
+
+    async def _timed(
+        self,
+        work: Callable[[Call, BlockData | None], BlockData],
+        call: Call,
+        video_id: str,
+        before: tuple[BlockData, ...],
+        level: int,
+    ) -> tuple[BlockData, Receipt]:
+        """The block, made in a thread, traced, and logged at this level."""
+        start = time.perf_counter()
+        logs.about(video_id)
+        with tracing.span("VAID", call.trace, kind=tracing.SpanKind.SERVER, video_id=video_id, block=call.block):
+            block = await self._threads.run(work, call, before[0] if before else None)
+        seconds = time.perf_counter() - start
+        log.log(level, "block %d is made: %.2f s for %d frames", call.block, seconds, len(block.lip))
+        return block, Receipt(worker_name(), seconds)
 
     async def check_health(self) -> None:
         """Raises if computing has not come to an end for long."""

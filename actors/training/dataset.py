@@ -113,7 +113,11 @@ def _tensor(array: Any, order: list[int]) -> Tensor:
 
 
 def pack(value: object) -> bytes:
-    """Pickles what may hold tensors on the CPU; `pickle.loads` is the inverse."""
+    """Pickles what may hold tensors on the CPU; `pickle.loads` is the inverse.
+
+    For this run's own processes only: what is packed goes from a loader to its worker through Ray's object store, by whose
+    pickles both already trust each other. Nothing packed is ever written to, or read from, a file or a caller.
+    """
     stream = io.BytesIO()
     _Pickler(stream, protocol=5).dump(value)
     return stream.getvalue()
@@ -187,7 +191,7 @@ class DatasetFeed(Feed[list[Any]]):
             self._stream = self._open(step)
         table = next(self._stream)
         self._next = step + 1
-        made = pickle.loads(table[PAYLOAD][0].as_buffer())
+        made = pickle.loads(table[PAYLOAD][0].as_buffer())  # of our own loader: see `pack`
         if isinstance(made, _Failure):
             raise made.kind(made.code, made.message, made.remedy)
         return made

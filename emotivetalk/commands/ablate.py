@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from emotivetalk.commands.evaluate import check_corpus, find_reader
+from emotivetalk.commands.measuring import DEFAULT_CORPUS, Checkpoint, Corpus, Reader, Seed, Steps
 from media.checkpoints import checkpoint_id, find_checkpoint
 from media.errors import InputError
 from media.files import quoted
@@ -15,24 +16,16 @@ STOPPED = 130
 
 def ablate(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Which one; `--list` names them all.")] = "",
-    checkpoint: Annotated[
-        Path | None, typer.Argument(help="A checkpoint folder; without it, the starter that ships with the project.")
-    ] = None,
+    checkpoint: Checkpoint = None,
     show: Annotated[bool, typer.Option("--list", help="Name the ablations, and do nothing.")] = False,
-    corpus: Annotated[Path, typer.Option(help="A corpus with held-out people, from `emotivetalk synthesize`.")] = Path(
-        "build/corpus/starter"
-    ),
+    corpus: Corpus = DEFAULT_CORPUS,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The report's folder [default: build/ablations/NAME].")
     ] = None,
-    reader: Annotated[
-        Path | None, typer.Option(help="The network that reads the frames; without it, the one that ships.")
-    ] = None,
+    reader: Reader = None,
     part: Annotated[bool, typer.Option("--slice", help="Measure a small part only.")] = False,
-    steps: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Denoising steps [default: the checkpoint's].")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the noise.")] = 0,
+    steps: Steps = None,
+    seed: Seed = 0,
     size: Annotated[str, typer.Option(help="Of the training YAMLs: train_configs/<stage>_<size>.yaml.")] = "starter",
     settings: Annotated[
         list[str] | None,

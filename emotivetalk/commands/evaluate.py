@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from emotivetalk.commands.measuring import DEFAULT_CORPUS, Checkpoint, Corpus, Reader, Seed, Steps
 from media.checkpoints import checkpoint_id, find_checkpoint
 from media.errors import InputError
 from media.files import quoted
@@ -13,22 +14,13 @@ FAILED = 1
 
 
 def evaluate(
-    checkpoint: Annotated[
-        Path | None,
-        typer.Argument(help="A checkpoint folder; without it, the starter that ships with the project."),
-    ] = None,
-    corpus: Annotated[Path, typer.Option(help="A corpus with held-out people, from `emotivetalk synthesize`.")] = Path(
-        "build/corpus/starter"
-    ),
+    checkpoint: Checkpoint = None,
+    corpus: Corpus = DEFAULT_CORPUS,
     output: Annotated[Path, typer.Option("-o", "--output", help="The report's folder.")] = Path("build/evaluation"),
-    reader: Annotated[
-        Path | None, typer.Option(help="The network that reads the frames; without it, the one that ships.")
-    ] = None,
+    reader: Reader = None,
     part: Annotated[bool, typer.Option("--slice", help="A small part, in about a minute.")] = False,
-    steps: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Denoising steps [default: the checkpoint's].")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the noise.")] = 0,
+    steps: Steps = None,
+    seed: Seed = 0,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail with exit status 1 if a figure misses what must hold.")
     ] = False,

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from evaluation.evaluate import evaluate
-from evaluation.figures import Settings
 from evaluation.report import write_report
 from evaluation.steadiness import borders
 from evaluation.targets import MUST_HOLD
@@ -14,26 +13,10 @@ from models.long_video_plan import LongVideoConfig
 from tests.evaluation.conftest import SETTINGS, TruthTalker, scenes_of
 from tests.models import debug as debug_models
 
-SMALL = Settings(
-    clip_frames=12,
-    audio_clips=2,
-    foreign_clips=0,
-    label_clips=2,
-    edi_clips=2,
-    image_clips=0,
-    text_clips=0,
-    video_clips=0,
-    speech_clips=0,
-    level_clips=0,
-    track_clips=1,
-    track_keys=2,
-    track_key_frames=16,
-    driven_clips=1,
-    latent_clips=2,
-    still_frames=2,
-    long_s=2,
-    sample_clips=0,
+NO_SOURCES = dict.fromkeys(
+    ("image_clips", "text_clips", "video_clips", "speech_clips", "level_clips", "sample_clips"), 0
 )
+SMALL = SETTINGS.model_copy(update={**NO_SOURCES, "label_clips": 2, "track_clips": 1, "driven_clips": 1})
 
 
 @pytest.fixture(scope="module")
