@@ -71,7 +71,7 @@ bench-serving: setup-dev  ## measure what serving costs over one process, and ho
 
 starter: setup-dev  ## train the shipped checkpoint again, into build/checkpoints/starter (hours); goes on where it was; WORKERS=2: on Ray
 	@test -d build/corpus/starter || $(EMOTIVETALK) synthesize -o build/corpus/starter \
-	    --identities 240 --clips 6 --held-out 32
+	    --identities 720 --clips 4 --held-out 32
 	@for stage in $(STAGES); do \
 	    resume=; \
 	    if compgen -G "build/train/$${stage}_starter/training/step_*" >/dev/null; then resume=--resume; fi; \

@@ -1,12 +1,13 @@
 """What training on workers costs and gains on this machine: `python -m benchmarks.training`.
 
-The same steps of one debug stage in the plain loop, on one worker and on two, with and without loaders, one after the other in
-one run: samples per second, and the efficiency against the plain loop. Compare rows of one run only; the plain loop runs
-once more at the end, to show how still the machine was. The first steps are not counted.
+The same steps of the starter's ETHD, on a few synthetic clips, in the plain loop, on one worker and on two, in turns, round after
+round: samples per second of each run's median step, and the median over the rounds of its ratio to the plain loop of
+the same round. Rounds of one run can be compared; a busy machine shows in their spread. The first steps are not counted.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -16,24 +17,73 @@ from io import StringIO
 from pathlib import Path
 
 OUTPUT = Path("build/bench/training")
-CONFIG = Path("train_configs/autoencoder_debug.yaml")
-WARM_UP = 5
+CONFIG = Path("train_configs/ethd_starter.yaml")
+WARM_UP = 3
 SETTINGS = (
-    "steps=60",
-    "batch_size=8",
-    "stage.size=128",
-    "optimizer.name=adamw",
+    "optimizer.name=adamw",  # the one that every ZeRO stage has
+    "optimizer.warmup_steps=1",
     "checkpoint_every=null",
     "validate_every=null",
+    "preview_every=null",
     "threads=1",
+    "stage.checkpoint=checkpoints/starter",
+    "stage.initial=null",
+    f"stage.corpus={OUTPUT}/corpus",
+    f"stage.cache={OUTPUT}/latents",
+)
+RUNS = (
+    # name, workers, loaders, ZeRO stage
+    ("plain loop", 0, 0, 0),
+    ("1 worker", 1, 0, 0),
+    ("2 workers, ZeRO 0", 2, 0, 0),
+    ("2 workers, ZeRO 2", 2, 0, 2),
+    ("2 workers, ZeRO 3", 2, 0, 3),
+    ("2 workers, 2 loaders", 2, 2, 0),
 )
 
 
 def main() -> None:
     """Print the table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=20)
+    arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default workers step back for others, the plain loop doesn't
     import ray
+    import torch
+
+    from corpus.synthesize import synthesize
+
+    settings = [*SETTINGS, f"steps={arguments.steps}"]
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, PyTorch {torch.__version__}")
+    print(f"{CONFIG}, {', '.join(settings)}\n")
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    synthesize(OUTPUT / "corpus", 8, 2, num_held_out=1)
+    # Workers and loaders together have a CPU each, as far as Ray counts; they share the cores that there are.
+    ray.init(num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False)
+    rates: dict[str, list[float]] = {name: [] for name, *_ in RUNS}
+    waits: dict[str, list[float]] = {name: [] for name, *_ in RUNS}
+    for number in range(arguments.rounds):
+        for name, workers, loaders, zero in RUNS:
+            rate, waited = _run(settings, workers, loaders, zero)
+            rates[name].append(rate)
+            waits[name].append(waited)
+            print(f"round {number + 1}, {name}: {rate:.2f} samples/s", flush=True)
+    print(
+        "\n| run | samples/s | data wait, s | against the plain loop | efficiency of each worker |\n|---|---|---|---|---|"
+    )
+    for name, workers, *_ in RUNS:
+        ratios = [rate / plain for rate, plain in zip(rates[name], rates["plain loop"], strict=True)]
+        middle = statistics.median(ratios)
+        print(
+            f"| {name} | {statistics.median(rates[name]):.2f} | {statistics.median(waits[name]):.3f} | "
+            f"**{middle:.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) | {100 * middle / max(workers, 1):.0f} % |"
+        )
+
+
+def _run(settings: list[str], workers: int, loaders: int, zero: int) -> tuple[float, float]:
+    """Samples per second and the wait for data of the median step."""
     import torch
     from rich.console import Console
 
@@ -41,43 +91,18 @@ def main() -> None:
     from training.config import load_config
     from training.loop import train
 
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, PyTorch {torch.__version__}")
-    print(f"{CONFIG}, {', '.join(SETTINGS)}\n")
-    shutil.rmtree(OUTPUT, ignore_errors=True)
-    # Workers and loaders together have a CPU each, as far as Ray counts; they share the cores that there are.
-    ray.init(num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False)
+    folder = OUTPUT / "run"
+    shutil.rmtree(folder, ignore_errors=True)
+    config = load_config(CONFIG, [*settings, f"zero={zero}", f"output={folder}", f"checkpoint={folder}/checkpoint"])
     console = Console(file=StringIO())
-    print(
-        "| run | samples/s | seconds per step | data wait | against the plain loop | per worker |\n|---|---|---|---|---|---|"
-    )
-    plain = None
-    for name, workers, loaders, zero in (
-        ("plain loop", 0, 0, 0),
-        ("1 worker", 1, 0, 0),
-        ("1 worker, 1 loader", 1, 1, 0),
-        ("2 workers, ZeRO 0", 2, 0, 0),
-        ("2 workers, 2 loaders", 2, 2, 0),
-        ("2 workers, ZeRO 2", 2, 0, 2),
-        ("2 workers, ZeRO 3", 2, 0, 3),
-        ("plain loop again", 0, 0, 0),
-    ):
-        folder = OUTPUT / name.replace(" ", "_").replace(",", "")
-        config = load_config(CONFIG, [*SETTINGS, f"zero={zero}", f"output={folder}", f"checkpoint={folder}/checkpoint"])
-        if workers:
-            train_on_ray(config, Launch(workers, num_loaders=loaders), console=console)
-        else:
-            torch.set_num_threads(1)
-            train(config, console=console)
-        steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()][WARM_UP:]
-        seconds = statistics.mean(step["seconds"] for step in steps)
-        waited = statistics.mean(step["wait_seconds"] for step in steps)
-        rate = config.batch_size / seconds
-        plain = plain or rate
-        print(
-            f"| {name} | {rate:.1f} | {seconds:.3f} | {waited:.3f} | {rate / plain:.2f} x | "
-            f"{100 * rate / plain / max(workers, 1):.0f} % |",
-            flush=True,
-        )
+    if workers:
+        train_on_ray(config, Launch(workers, num_loaders=loaders), console=console)
+    else:
+        torch.set_num_threads(1)
+        train(config, console=console)
+    steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()][WARM_UP:]
+    seconds = statistics.median(step["seconds"] for step in steps)
+    return config.batch_size / seconds, statistics.median(step["wait_seconds"] for step in steps)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import typer
 
 from emotivetalk import __version__
 from emotivetalk.commands.ablate import ablate
+from emotivetalk.commands.adopt import adopt
 from emotivetalk.commands.avatar import avatar
 from emotivetalk.commands.doctor import doctor
 from emotivetalk.commands.evaluate import evaluate
@@ -34,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-for command in (generate, avatar, synthesize, prepare, train, export, evaluate, ablate, serve, doctor):
+for command in (generate, avatar, synthesize, prepare, adopt, train, export, evaluate, ablate, serve, doctor):
     app.command()(command)
 app.add_typer(jobs)
 

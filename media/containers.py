@@ -155,5 +155,6 @@ def too_long(path: Path, kind: str, duration_s: float, limit_s: float) -> InputE
     return InputError(
         f"{kind}_too_long",
         f"{kind} {quoted(path)} is {say_duration(duration_s)} long; the limit is {say_duration(limit_s)}",
-        f"Split it, or raise limits.{kind}_s.",
+        f"Split it, or raise limits.{kind}_s"
+        + (" (--max-minutes of emotivetalk generate)." if kind == "audio" else "."),
     )

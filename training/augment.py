@@ -1,4 +1,4 @@
-"""Augmentations that keep the labels: of log-mel spectrograms (other voices, rooms, microphones) and of pictures."""
+"""Augmentations that keep the labels: of speech (other voices, rooms, microphones) and of pictures."""
 
 from __future__ import annotations
 
@@ -45,6 +45,13 @@ def augment_mel(mel: Float[Tensor, "steps bands"], generator: np.random.Generato
         mel = mel.clone()
         mel[:, start : start + int(generator.integers(1, 9))] = mel.mean()
     return mel.clamp(min=-2)
+
+
+def augment_waveform(waveform: Float[Tensor, " samples"], generator: np.random.Generator) -> Float[Tensor, " samples"]:
+    """Another loudness and microphone noise, for encoders that read the waveform itself; -1..1 stays in it."""
+    gain = 10 ** generator.uniform(-0.5, 0.2)
+    noise = 10 ** generator.uniform(-4.5, -2) * generator.standard_normal(len(waveform))
+    return (gain * waveform + torch.from_numpy(noise.astype(np.float32))).clamp(-1, 1)
 
 
 def jitter_color(

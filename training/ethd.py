@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from corpus.drawing import draw_clip
 from corpus.records import Split, read_corpus
 from media.preview import contact_sheet, save_animation
-from models.autoencoder import LatentCodec, PortraitAutoencoder
+from models.autoencoder import LatentCodec
 from models.diffusion import (
     denoising_loss,
     noisy,
@@ -34,8 +34,8 @@ from models.diffusion import (
 )
 from models.ethd import ETHD, Conditions, lip_windows
 from models.face_mask import FaceRegion
-from models.vaid import VAID
-from training.initial import begin_from
+from models.networks import load_network
+from training.initial import begin_ethd
 from training.latents import VideoLatents, audio_features, video_latents
 from training.stage import Stage, StageConfig, StepLoss
 
@@ -43,7 +43,8 @@ from training.stage import Stage, StageConfig, StepLoss
 class ETHDConfig(StageConfig):
     """The `stage:` section. checkpoint: the folder with everything that is frozen; the rest is `models.ethd.ETHD`'s.
 
-    initial: a checkpoint folder whose ETHD training begins from, rather than from random weights.
+    initial: a checkpoint folder whose ETHD, or Stable Video Diffusion's folder whose U-Net, training begins from,
+        rather than from random weights.
     cached_frames: of each clip, encoded once; num_frames: of a sample, a window of those. With one frame, samples are
         pictures and the layers over time are left out: common practice is images first, then video. A window of
         twelve frames shows hardly more than one expression, so twelve pictures teach what expressions look like
@@ -154,7 +155,7 @@ class ETHDStage(Stage[ETHDBatch]):
         dim_lip = self.train_clips.lip_audio.shape[-1]
         self.module = ETHDLoss(config, video.latents.shape[2], dim_lip, video.expression.shape[-1])
         if config.initial is not None:
-            begin_from(self.module.ethd, config.initial / "ethd")
+            begin_ethd(self.module.ethd, config.initial)
 
     def batch(self, seeds: Sequence[int]) -> ETHDBatch:
         rows = [self.train_clips.sample(np.random.default_rng(seed), None, self.config.num_frames) for seed in seeds]
@@ -190,7 +191,7 @@ class ETHDStage(Stage[ETHDBatch]):
         """A sheet of four held-out clips, the truth's latents decoded above ETHD's, and the same as a moving picture."""
         batch = self._validation()
         sampled = self._sample(module, batch, 4)
-        codec = LatentCodec(PortraitAutoencoder.from_pretrained(self.config.checkpoint / "vae").eval())
+        codec = LatentCodec(load_network(self.config.checkpoint, "vae"))
         rows, labels = [], []
         for i in range(0, len(batch.latents), max(1, len(batch.latents) // 4)):
             portrait = codec.portrait(self._held_out_clips().portrait(batch, i))
@@ -246,7 +247,7 @@ class _Windows:
     @torch.inference_mode()
     def _hear(self, checkpoint: Path) -> Float[Tensor, "clips frames dim_lip"]:
         config = self.config
-        vaid = VAID.from_pretrained(checkpoint / "vaid").eval()
+        vaid = load_network(checkpoint, "vaid")
         heard = audio_features(config.corpus, self.split, checkpoint, config.cache)
         if config.lips == "audio_features":
             return heard
@@ -261,17 +262,17 @@ class _Windows:
         window = slice(offset, offset + num_frames)
         first = int(video.start[clip]) + offset
         portrait, frame = self._portrait(clip, generator), int(generator.integers(config.cached_frames))
-        latents = video.latents[clip, window]
+        latents = video.latents[clip, window].float()
 
         def gauss(shape: Sequence[int]) -> Tensor:
             return torch.from_numpy(generator.standard_normal(tuple(shape), np.float32))
 
         lip = self.lip_audio[clip]
         lip = lip_windows(lip + config.lip_noise * gauss(lip.shape), config.lip_window)[first : first + num_frames]
-        driving = video.expression[clip, window]
+        driving = video.expression[clip, window].float()
         driving = driving + config.expression_noise * generator.random() * gauss(driving.shape)
         if config.lips == "audio_features":
-            driving = video.expression[portrait, frame].expand_as(driving)
+            driving = video.expression[portrait, frame].float().expand_as(driving)
         height, width = latents.shape[-2:]
         region = FaceRegion(
             0.5 + 0.02 * generator.standard_normal(),
@@ -280,14 +281,14 @@ class _Windows:
             0.46 * (1 + 0.05 * generator.standard_normal()),
         )
         sigma = float(np.exp(config.sigma_mean + config.sigma_std * generator.standard_normal()))
-        eyes_and_brows = F.max_pool2d(video.eyes[clip, window], 3, stride=1, padding=1)
-        heavy = config.mouth_weight * video.mouth[clip, window] + config.eye_weight * eyes_and_brows
+        eyes_and_brows = F.max_pool2d(video.eyes[clip, window].float(), 3, stride=1, padding=1)
+        heavy = config.mouth_weight * video.mouth[clip, window].float() + config.eye_weight * eyes_and_brows
         row = ETHDBatch(
             latents=latents,
-            reference_latent=video.latents[portrait, frame],
+            reference_latent=video.latents[portrait, frame].float(),
             lip=lip,
             expression_driving=driving,
-            expression_reference=video.expression[portrait, frame],
+            expression_reference=video.expression[portrait, frame].float(),
             face_mask=region.mask(height, width),
             weight=1 + heavy,
             sigma=torch.tensor(sigma),
@@ -297,7 +298,7 @@ class _Windows:
 
     def portrait(self, batch: ETHDBatch, index: int) -> Float[Tensor, "1 3 size size"]:
         """The picture of a batch's portrait, found again by its latent."""
-        match = (self.video.latents - batch.reference_latent[index]).abs().flatten(2).amax(2)
+        match = (self.video.latents.float() - batch.reference_latent[index]).abs().flatten(2).amax(2)
         clip, frame = divmod(int(match.argmin()), match.shape[1])
         picture = draw_clip(self.corpus[clip], [int(self.video.start[clip]) + frame], self.config.size).images
         return picture * 2 - 1

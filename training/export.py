@@ -10,23 +10,9 @@ import torch
 from diffusers import EulerDiscreteScheduler
 
 from media.errors import InputError
-from models.autoencoder import PortraitAutoencoder
-from models.emotion import EmotionMapping
-from models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder
-from models.ethd import ETHD
+from models.networks import NETWORKS, load_network
 from models.pipeline import EmotiveTalkPipeline
-from models.vaid import VAID
 from training.provenance import PROVENANCE_FILE
-
-NETWORKS = {
-    "vae": PortraitAutoencoder,
-    "audio_encoder": ConvAudioEncoder,
-    "lip_encoder": LipEncoder,
-    "expression_encoder": ExpressionEncoder,
-    "emotion_mapping": EmotionMapping,
-    "vaid": VAID,
-    "ethd": ETHD,
-}
 
 
 def export(
@@ -52,7 +38,7 @@ def export(
             message=f"{checkpoint} has no {', '.join(missing)}",
             remedy="Train the stages that make them first; train_configs/README.md has their order.",
         )
-    networks = {name: network.from_pretrained(checkpoint / name) for name, network in NETWORKS.items()}
+    networks = {name: load_network(checkpoint, name) for name in NETWORKS}
     scheduler = EulerDiscreteScheduler.from_pretrained(checkpoint / "scheduler")
     pipeline = EmotiveTalkPipeline(
         **networks, scheduler=scheduler, image_size=image_size, chunk_frames=chunk_frames, noise_scale=noise_scale

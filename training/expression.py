@@ -1,7 +1,9 @@
 """Stage 0, second half: the expression encoder, by emotion labels and by pairs of faces.
 
 A pair shows the same expression and head pose on two people whose lips do different things. What its two pictures have
-in common is what the latents keep: not who it is, and not what the lips say.
+in common is what the latents keep: not who it is, and not what the lips say. Telling pairs apart needs no more than the
+conspicuous: without being asked for, nods and the distance to the camera are not learned. So the parameters that the
+faces were drawn with are read from the latents, linearly, too (ours).
 """
 
 from __future__ import annotations
@@ -18,24 +20,33 @@ from torch import Tensor, nn
 
 from corpus.drawing import draw_clip
 from corpus.faces import sample_faces
+from corpus.parameters import EXPRESSION, POSE
 from corpus.records import Clip, read_corpus
 from corpus.synthesize import FIRST_HELD_OUT_IDENTITY
 from models.emotion import EMOTIONS
 from models.encoders import MOTION_SIZE, ExpressionEncoder
 from training.augment import jitter_color
 from training.contrast import infonce
+from training.initial import begin_from
 from training.measure import correlations, ridge
 from training.stage import Stage, StageConfig, StepLoss
 from training.truth import require_truth
 
 _MOUTH_ROWS, _MOUTH_COLUMNS = slice(68, 112), slice(40, 88)
 _SAVE_SEED = 77
+_STATISTICS_CLIPS = 256  # that the parameters' mean and deviation are taken from
 
 
 class ExpressionConfig(StageConfig):
-    """The `stage:` section. frames_per_sample: of a clip, each with its pair."""
+    """The `stage:` section.
+
+    initial: a checkpoint folder whose encoder training begins from, rather than from random weights.
+    frames_per_sample: of a clip, each with its pair.
+    truth_weight: of the error, in standard deviations, with which the parameters of expression and pose are read.
+    """
 
     corpus: Path
+    initial: Path | None = None
     dim_expression: int = 20
     hidden_dim: int = 32
     channels: tuple[int, int, int] = (48, 72, 96)
@@ -43,21 +54,23 @@ class ExpressionConfig(StageConfig):
     mouth_hidden_share: float = 0.3
     intensity_weight: float = 2.0
     match_weight: float = 0.5
+    truth_weight: float = 3.0
     validation_clips: int = 48
 
 
 @dataclass(frozen=True)
 class ExpressionBatch:
-    """Pairs of faces: `one[i]` and `other[i]` share expression and pose."""
+    """Pairs of faces: `one[i]` and `other[i]` share expression and pose, whose parameters `truth` has, standardised."""
 
     one: Float[Tensor, "batch frames 3 size size"]
     other: Float[Tensor, "batch frames 3 size size"]
     emotion: Int[Tensor, "batch frames"]
     intensity: Float[Tensor, " batch"]
+    truth: Float[Tensor, "batch frames parameters"]
 
 
 class ExpressionLoss(nn.Module):
-    """The encoder, two heads that only training needs, and the loss."""
+    """The encoder, three heads that only training needs, and the loss."""
 
     def __init__(self, config: ExpressionConfig) -> None:
         super().__init__()
@@ -66,6 +79,7 @@ class ExpressionLoss(nn.Module):
         self.encoder.to(memory_format=torch.channels_last)
         self.emotion = nn.Linear(config.hidden_dim, len(EMOTIONS))
         self.intensity = nn.Linear(config.hidden_dim, 1)
+        self.truth = nn.Linear(config.hidden_dim, len(EXPRESSION) + len(POSE))
 
     def forward(self, batch: ExpressionBatch) -> StepLoss:
         images = torch.cat([batch.one, batch.other]).flatten(0, 1)
@@ -78,8 +92,10 @@ class ExpressionLoss(nn.Module):
         strength = F.mse_loss(self.intensity(latents)[:, 0].float(), intensity)
         one, other = latents.float().chunk(2)
         pair, match = infonce(one, other), F.mse_loss(one, other)
+        truth = F.mse_loss(self.truth(latents).float(), batch.truth.flatten(0, 1).repeat(2, 1))
         total = label + self.config.intensity_weight * strength + pair + self.config.match_weight * match
-        return StepLoss(total, {"emotion": label, "intensity": strength, "pair": pair, "match": match})
+        total = total + self.config.truth_weight * truth
+        return StepLoss(total, {"emotion": label, "intensity": strength, "pair": pair, "match": match, "truth": truth})
 
 
 class ExpressionStage(Stage[ExpressionBatch]):
@@ -91,15 +107,20 @@ class ExpressionStage(Stage[ExpressionBatch]):
     def __init__(self, config: ExpressionConfig) -> None:
         self.config = config
         self.module = ExpressionLoss(config)
+        if config.initial is not None:
+            begin_from(self.module.encoder, config.initial / "expression_encoder")
         self.corpus = read_corpus(config.corpus, "train")
         require_truth(self.corpus, self.name, "learns from two people who do exactly the same, who have to be drawn")
+        some = np.random.default_rng(0).permutation(len(self.corpus))[:_STATISTICS_CLIPS]
+        some = np.concatenate([_parameters(self.corpus[int(clip)]) for clip in some])
+        self._mean, self._std = some.mean(0), some.std(0) + 1e-6
         self._held_out: list[tuple[Clip, Tensor]] | None = None
 
     def batch(self, seeds: Sequence[int]) -> ExpressionBatch:
         rows = [self._sample(np.random.default_rng(seed)) for seed in seeds]
         return ExpressionBatch(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
-    def _sample(self, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _sample(self, generator: np.random.Generator) -> tuple[Tensor, ...]:
         clip = self.corpus[int(generator.integers(len(self.corpus)))]
         index = generator.choice(clip.num_frames, self.config.frames_per_sample, replace=False)
         one = draw_clip(clip, index.tolist(), MOTION_SIZE).images * 2 - 1
@@ -107,7 +128,9 @@ class ExpressionStage(Stage[ExpressionBatch]):
         somebody = int(generator.integers(FIRST_HELD_OUT_IDENTITY))
         other = draw_clip(clip, index.tolist(), MOTION_SIZE, somebody, lip).images * 2 - 1
         emotion = torch.from_numpy(clip.emotion_per_frame[index].astype(np.int64))
-        return self._augment(one, generator), self._augment(other, generator), emotion, torch.tensor(clip.intensity)
+        truth = torch.from_numpy(((_parameters(clip)[index] - self._mean) / self._std).astype(np.float32))
+        one, other = self._augment(one, generator), self._augment(other, generator)
+        return one, other, emotion, torch.tensor(clip.intensity), truth
 
     def _augment(self, images: Tensor, generator: np.random.Generator) -> Tensor:
         images = jitter_color(images, generator)
@@ -150,6 +173,9 @@ class ExpressionStage(Stage[ExpressionBatch]):
             "gaze_x": face[10],
             "roll": pose[2],
             "yaw": pose[4],
+            "pitch": pose[5],
+            "up": pose[1],
+            "scale": pose[3],
             "jaw_leak": lip[0],
         }
 
@@ -167,3 +193,8 @@ class ExpressionStage(Stage[ExpressionBatch]):
             others.append(module.encoder.hidden(batch.other.flatten(0, 1)))
         module.encoder.keep(torch.cat(ones), torch.cat(others))
         module.encoder.save_pretrained(checkpoint / "expression_encoder")
+
+
+def _parameters(clip: Clip) -> Float[np.ndarray, "frames 18"]:
+    """Of a drawn clip: expression, then pose."""
+    return np.concatenate([clip.expression, clip.pose], 1)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.models.modeling_utils import ModelMixin
 
 from media.errors import InputError
+from models.ethd import ETHD
+from models.weights import import_unet
 
 _NAMED = 3
 
@@ -43,6 +46,36 @@ def begin_from(module: ModelMixin, folder: Path) -> ModelMixin:
         )
     module.load_state_dict(theirs)
     return initial
+
+
+def begin_ethd(ethd: ETHD, checkpoint: Path) -> None:
+    """Put into `ethd` the weights of a checkpoint's own ETHD, or of Stable Video Diffusion's U-Net.
+
+    Args:
+        checkpoint: of this project, with `ethd/`; or Stable Video Diffusion's, with `unet/` (`models.weights.import_unet`).
+
+    Raises:
+        InputError: there is neither, or it has another architecture.
+    """
+    if (checkpoint / "ethd").is_dir() or not (checkpoint / "unet" / "config.json").is_file():
+        begin_from(ethd, checkpoint / "ethd")
+        return
+    try:
+        unet = UNetSpatioTemporalConditionModel.from_pretrained(checkpoint / "unet", torch_dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            code="initial_unreadable",
+            message=f"{checkpoint / 'unet'} holds no U-Net of Stable Video Diffusion to begin from",
+            remedy="Name its folder as it was downloaded, with unet/config.json and the weights.",
+        ) from error
+    try:
+        import_unet(unet, ethd)
+    except ValueError as error:
+        raise InputError(
+            code="initial_differs",
+            message=f"{checkpoint / 'unet'} has another architecture: {error}",
+            remedy="Give the stage its widths, levels and heads; train_configs/ethd_full.yaml has the released model's.",
+        ) from error
 
 
 def _shape(weights: dict[str, torch.Tensor], name: str) -> str:

@@ -21,12 +21,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from corpus.drawing import draw_clip
 from corpus.records import Split, read_corpus
-from models.autoencoder import LatentCodec, PortraitAutoencoder
-from models.encoders import MOTION_SIZE, ConvAudioEncoder, ExpressionEncoder, LipEncoder
+from models.autoencoder import LatentCodec
+from models.encoders import MOTION_SIZE, ExpressionEncoder, LipEncoder
+from models.networks import load_network
 
 Arrays = dict[str, np.ndarray]
 
@@ -41,7 +43,10 @@ class MotionLatents:
 
 @dataclass(frozen=True)
 class VideoLatents:
-    """A window of each clip. mouth, eyes: how much of each latent cell they cover, 0..1."""
+    """A window of each clip, in half precision, on the disk until it is read.
+
+    mouth, eyes: how much of each latent cell they cover, 0..1.
+    """
 
     start: Int[Tensor, " clips"]
     latents: Float[Tensor, "clips frames channels h w"]
@@ -76,8 +81,7 @@ def video_latents(
     encode = partial(_encode_video, corpus, split, checkpoint, size, num_frames)
     key = _key(corpus, split, checkpoint, ["vae", "lip_encoder", "expression_encoder"], [size, num_frames])
     arrays = _cached(cache / f"video-{split}", key, encode, len(read_corpus(corpus, split)), num_workers)
-    tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}
-    return VideoLatents(**{name: t if name == "start" else t.float() for name, t in tensors.items()})
+    return VideoLatents(**{name: torch.from_numpy(a) for name, a in arrays.items()})
 
 
 def audio_features(
@@ -99,10 +103,11 @@ def audio_features(
 @torch.inference_mode()
 def _encode_audio(corpus: Path, split: Split, checkpoint: Path, clips: range) -> Arrays:
     torch.set_num_threads(1)
-    encoder = ConvAudioEncoder.from_pretrained(checkpoint / "audio_encoder").eval()
+    device = _device()
+    encoder = load_network(checkpoint, "audio_encoder").to(device)
     source = read_corpus(corpus, split)
     waveforms = torch.stack([torch.from_numpy(source[index].waveform) for index in clips])
-    return {"features": encoder(waveforms).float().numpy()}
+    return {"features": encoder(waveforms.to(device)).float().cpu().numpy()}
 
 
 @torch.inference_mode()
@@ -113,7 +118,7 @@ def _encode_motion(corpus: Path, split: Split, checkpoint: Path, clips: range) -
     rows: list[tuple[np.ndarray, np.ndarray]] = []
     for index in clips:
         images = draw_clip(source[index], size=MOTION_SIZE).images * 2 - 1
-        rows.append(_read_motion(lips, expressions, images))
+        rows.append(_read_motion(lips, expressions, images.to(_device())))
     lip, expression = (np.stack(column) for column in zip(*rows, strict=True))
     return {"lip": lip, "expression": expression}
 
@@ -122,7 +127,10 @@ def _encode_motion(corpus: Path, split: Split, checkpoint: Path, clips: range) -
 def _encode_video(corpus: Path, split: Split, checkpoint: Path, size: int, num_frames: int, clips: range) -> Arrays:
     torch.set_num_threads(1)
     lips, expressions = _motion_encoders(checkpoint)
-    vae = PortraitAutoencoder.from_pretrained(checkpoint / "vae").eval().to(memory_format=torch.channels_last)
+    vae = load_network(checkpoint, "vae").to(_device())
+    vae.encoder.to(
+        memory_format=torch.channels_last
+    )  # the decoder's may be convolutions over time, which have no such order
     codec = LatentCodec(vae)
     source = read_corpus(corpus, split)
     columns: dict[str, list[np.ndarray]] = {k: [] for k in ("start", "latents", "lip", "expression", "mouth", "eyes")}
@@ -130,9 +138,9 @@ def _encode_video(corpus: Path, split: Split, checkpoint: Path, size: int, num_f
         clip = source[index]
         start = int(np.random.default_rng(clip.seed + index).integers(clip.num_frames - num_frames + 1))
         frames = draw_clip(clip, range(start, start + num_frames), size)
-        images = (frames.images * 2 - 1).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
-            latents = codec.encode(images).float()
+        images = (frames.images * 2 - 1).to(_device(), memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16):
+            latents = codec.encode(images).float().cpu()
         lip, expression = _read_motion(lips, expressions, images)
         cell = size // latents.shape[-1]
         row = {
@@ -149,31 +157,55 @@ def _encode_video(corpus: Path, split: Split, checkpoint: Path, size: int, num_f
 
 
 def _motion_encoders(checkpoint: Path) -> tuple[LipEncoder, ExpressionEncoder]:
-    lips = LipEncoder.from_pretrained(checkpoint / "lip_encoder").eval()
-    expressions = ExpressionEncoder.from_pretrained(checkpoint / "expression_encoder").eval()
-    return lips.to(memory_format=torch.channels_last), expressions.to(memory_format=torch.channels_last)
+    networks = (load_network(checkpoint, name) for name in ("lip_encoder", "expression_encoder"))
+    lips, expressions = (network.to(_device(), memory_format=torch.channels_last) for network in networks)
+    return lips, expressions
+
+
+def _device() -> torch.device:
+    """Where the frozen encoders run: on a GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _read_motion(lips: LipEncoder, expressions: ExpressionEncoder, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(images.device.type, torch.bfloat16):
         lip = lips(images).float()
         hidden = expressions.hidden(images).float()
     expression = (hidden - expressions.center) @ expressions.directions
-    return lip.numpy().astype(np.float16), expression.numpy().astype(np.float16)
+    return lip.cpu().numpy().astype(np.float16), expression.cpu().numpy().astype(np.float16)
 
 
 def _cached(folder: Path, key: str, encode: Callable[[range], Arrays], num_clips: int, num_workers: int) -> Arrays:
-    """The arrays kept in `folder`, made in processes of one thread each if they are not there or not of this `key`."""
+    """The arrays kept in `folder`, mapped into memory rather than read.
+
+    What is missing, or was made with another `key`, is made first: in processes of one thread each, written part by
+    part, so that memory stays flat and who stops on the way goes on there.
+    """
     stamp = folder / "key.json"
-    if not (stamp.exists() and json.loads(stamp.read_text())["key"] == key):
+    kept = json.loads(stamp.read_text()) if stamp.exists() else {}
+    num_done = kept.get("clips", 0) if kept.get("key") == key else 0
+    if num_done < num_clips:
         folder.mkdir(parents=True, exist_ok=True)
-        parts = [range(start, min(start + 16, num_clips)) for start in range(0, num_clips, 16)]
+        parts = [range(start, min(start + 16, num_clips)) for start in range(num_done, num_clips, 16)]
         with ProcessPoolExecutor(num_workers, multiprocessing.get_context("forkserver")) as workers:
-            made = list(workers.map(encode, parts))
-        for name in made[0]:
-            np.save(folder / f"{name}.npy", np.concatenate([part[name] for part in made]))
-        stamp.write_text(json.dumps({"key": key}))
-    return {path.stem: np.load(path) for path in sorted(folder.glob("*.npy"))}
+            for part, made in zip(parts, workers.map(encode, parts), strict=True):
+                for name, rows in made.items():
+                    _write_rows(folder / f"{name}.npy", rows, part.start, num_clips)
+                _write_stamp(stamp, key, part.stop)
+    return {path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))}
+
+
+def _write_rows(path: Path, rows: np.ndarray, start: int, num_clips: int) -> None:
+    shape = (num_clips, *rows.shape[1:])
+    array = open_memmap(path, "r+") if start else open_memmap(path, "w+", rows.dtype, shape)
+    array[start : start + len(rows)] = rows
+    array.flush()
+
+
+def _write_stamp(stamp: Path, key: str, num_clips: int) -> None:
+    temporary = stamp.with_name(f".{stamp.name}")
+    temporary.write_text(json.dumps({"key": key, "clips": num_clips}))
+    temporary.replace(stamp)
 
 
 def _key(corpus: Path, split: Split, checkpoint: Path, networks: Sequence[str], settings: Sequence[int]) -> str:

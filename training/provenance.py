@@ -29,13 +29,26 @@ def record_training(checkpoint: Path, name: str, settings: dict[str, Any], metri
     Raises:
         InputError: the file is there, but holds no JSON object.
     """
-    file = checkpoint / PROVENANCE_FILE
-    record = _read(file)
     entry = {"config": settings, "metrics": metrics, "commit": _commit(), "torch": torch.__version__}
     before = _initial(settings, name)
     if before is not None:
         # Where `initial` is this very checkpoint, and this run has been recorded before, its entry is our own.
-        entry["initial"] = before.get("initial") if before["config"] == settings else before
+        entry["initial"] = before.get("initial") if before.get("config") == settings else before
+    _record(checkpoint, name, entry)
+
+
+def record_adoption(checkpoint: Path, name: str, source: str, sha256: str) -> None:
+    """Writes under `stages.<name>` that a network was trained by others: where it came from, and its weights' digest.
+
+    Raises:
+        InputError: the file is there, but holds no JSON object.
+    """
+    _record(checkpoint, name, {"adopted": source, "sha256": sha256})
+
+
+def _record(checkpoint: Path, name: str, entry: dict[str, Any]) -> None:
+    file = checkpoint / PROVENANCE_FILE
+    record = _read(file)
     record["stages"] = record.get("stages", {}) | {name: entry}
     temporary = file.with_name(f".{file.name}")
     temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -32,8 +32,9 @@ from models.diffusion import (
 )
 from models.emotion import EMOTIONS, EmotionMapping
 from models.encoders import MOTION_SIZE, ConvAudioEncoder
+from models.networks import load_network
 from models.vaid import VAID
-from training.augment import augment_mel
+from training.augment import augment_mel, augment_waveform
 from training.contrast import infonce_within_clips, push
 from training.latents import MotionLatents, motion_latents
 from training.measure import correlations, retrieval, ridge
@@ -122,8 +123,8 @@ class VAIDStage(Stage[VAIDBatch]):
 
     def __init__(self, config: VAIDConfig) -> None:
         self.config = config
-        self.audio_encoder = ConvAudioEncoder.from_pretrained(config.checkpoint / "audio_encoder").eval()
-        self.mapping = EmotionMapping.from_pretrained(config.checkpoint / "emotion_mapping").eval()
+        self.audio_encoder = load_network(config.checkpoint, "audio_encoder")
+        self.mapping = load_network(config.checkpoint, "emotion_mapping")
         self.train_clips = _Clips(config, "train", self.mapping)
         self._held_out: _Clips | None = None
         dims = self.train_clips.motion
@@ -134,15 +135,25 @@ class VAIDStage(Stage[VAIDBatch]):
 
     @torch.no_grad()
     def _batch(self, clips: _Clips, generators: list[np.random.Generator], index: list[int] | None) -> VAIDBatch:
-        mels, rows = [], []
+        heard, rows = [], []
         for position, generator in enumerate(generators):
             clip = int(generator.integers(len(clips.corpus))) if index is None else index[position]
-            waveform = torch.from_numpy(clips.corpus[clip].waveform)[None]
-            mel = self.audio_encoder.log_mel(waveform)[0]
-            mels.append(augment_mel(mel, generator) if index is None else mel)
+            waveform = torch.from_numpy(clips.corpus[clip].waveform)
+            heard.append(self._prepared(waveform, generator if index is None else None))
             rows.append(self._sample(clips, clip, generator))
         columns = [torch.stack(column) for column in zip(*rows, strict=True)]
-        return VAIDBatch(self.audio_encoder.features(torch.stack(mels)), *columns)
+        return VAIDBatch(self._features(torch.stack(heard)), *columns)
+
+    def _prepared(self, waveform: Float[Tensor, " samples"], augmented_by: np.random.Generator | None) -> Tensor:
+        """What the audio encoder begins with, and where an augmentation has its place: a spectrogram or the waveform."""
+        if not isinstance(self.audio_encoder, ConvAudioEncoder):
+            return waveform if augmented_by is None else augment_waveform(waveform, augmented_by)
+        mel = self.audio_encoder.log_mel(waveform[None])[0]
+        return mel if augmented_by is None else augment_mel(mel, augmented_by)
+
+    def _features(self, prepared: Tensor) -> Float[Tensor, "batch frames dim_audio"]:
+        encoder = self.audio_encoder
+        return encoder.features(prepared) if isinstance(encoder, ConvAudioEncoder) else encoder(prepared)
 
     def _sample(self, clips: _Clips, clip: int, generator: np.random.Generator) -> tuple[Tensor, ...]:
         config, motion = self.config, clips.motion

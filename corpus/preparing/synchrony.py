@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import ModelMixin
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -23,8 +22,7 @@ from corpus.preparing.settings import SYNC_NETWORKS
 from corpus.records import SAMPLES_PER_FRAME
 from media.errors import InputError
 from media.files import quoted
-from models.encoders import ConvAudioEncoder, LipEncoder
-from models.vaid import VAID
+from models.networks import load_network
 
 MAX_LAG = 15  # frames
 PEAK_HALF_WIDTH = 3  # frames around the peak that belong to it
@@ -68,12 +66,9 @@ class SyncMeter:
     """
 
     def __init__(self, checkpoint: Path) -> None:
-        def load(kind: type[ModelMixin], name: str) -> ModelMixin:
-            return kind.from_pretrained(checkpoint / name).eval()
-
-        self._lip_encoder = load(LipEncoder, "lip_encoder")
-        self._audio_encoder = load(ConvAudioEncoder, "audio_encoder")
-        self._projector = load(VAID, "vaid").projector
+        self._lip_encoder = load_network(checkpoint, "lip_encoder")
+        self._audio_encoder = load_network(checkpoint, "audio_encoder")
+        self._projector = load_network(checkpoint, "vaid").projector
 
     @torch.inference_mode()
     def see(self, pictures: Sequence[UInt8[np.ndarray, "size size 3"]]) -> Float[Tensor, "frames dim"]:

@@ -42,6 +42,9 @@ def generate(
         int | None, typer.Option(min=1, help="Which face, counted from the left, where the portrait shows several.")
     ] = None,
     paste_back: Annotated[bool, typer.Option("--paste-back", help="Put the face back into the whole picture.")] = False,
+    max_minutes: Annotated[
+        float, typer.Option(min=0.01, max=600, help="Refuse speech that is longer: a minute of video takes about one.")
+    ] = 30,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")] = False,
 ) -> None:
     """Make a portrait speak with the emotion that you choose.
@@ -51,7 +54,7 @@ def generate(
       emotivetalk generate --portrait me.png --audio hello.wav --emotion happy:0.8 -o hello.mp4
       emotivetalk generate --portrait me.png --audio hello.wav --emotion-text "Speak seriously" -o hello.mp4
     """
-    limits = Limits()
+    limits = Limits(audio_s=60 * max_minutes)
     check_output(output, (".mp4",), overwrite)
     check_readable(portrait, "image", limits.image_bytes)
     check_readable(audio, "audio", limits.media_bytes)

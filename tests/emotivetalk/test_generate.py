@@ -1,7 +1,9 @@
 """What `emotivetalk generate` refuses before it loads anything: exit status 2, one line, and no file left behind."""
 
+import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emotivetalk.cli import run
@@ -62,3 +64,24 @@ def test_emotions_that_conflict(files: Path, capsys: pytest.CaptureFixture[str])
 def test_numbers_out_of_range(steps: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["generate", "--portrait", "p.png", "--audio", "a.wav", "-o", "o.mp4", "--steps", steps]
     assert "--steps" in refused(arguments, capsys)
+
+
+def test_speech_of_an_hour(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody who gives an hour by mistake shall wait for it; who wants it says so."""
+    write_wav(files / "speech.wav", seconds=3600, rate_hz=8000)
+    arguments = ["generate", "--audio", str(files / "speech.wav"), "--portrait", str(files / "portrait.png")]
+    arguments += ["-o", str(files / "out.mp4")]
+    assert run(arguments) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: ") and "speech.wav' is 60 min long; the limit is 30 min" in said
+    assert "--max-minutes" in said
+    assert run([*arguments, "--max-minutes", "61"]) == 2
+    assert "portrait.png" in capsys.readouterr().err.splitlines()[-1]  # the speech is taken now
+
+
+def write_wav(path: Path, seconds: int, rate_hz: int) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes(np.random.default_rng(0).integers(-9000, 9000, seconds * rate_hz, np.int16).tobytes())

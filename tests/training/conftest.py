@@ -1,4 +1,4 @@
-"""Golden losses: the first losses of a debug config, as committed in tests/training/golden, hold within 0.1 %."""
+"""A corpus and a checkpoint of debug size for all stages; and golden losses: the first of a debug config hold within 0.1 %."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.training import debug
 from training.config import load_config
 from training.loop import Trainer
 from training.stages import stage_class
@@ -23,6 +24,14 @@ def golden_losses(config_path: Path, steps: int, overrides: Sequence[str] = ()) 
     torch.manual_seed(config.seed)
     trainer = Trainer(stage_class(config.name)(config.stage), config)
     return [trainer.step(step).loss for step in range(steps)]
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("debug")
+    debug.write_corpus(folder / "corpus")
+    debug.write_checkpoint(folder / "checkpoint")
+    return folder
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from corpus.synthesize import FIRST_HELD_OUT_IDENTITY
 from models.emotion import EMOTIONS
 from tests.models import debug
 
+CONFIGS = Path(__file__).resolve().parents[2] / "train_configs"
 NUM_FRAMES = 32
 
 
@@ -64,3 +65,14 @@ def write_checkpoint(folder: Path) -> None:
     """A pipeline with random weights, for stages whose frozen networks come from earlier ones."""
     torch.manual_seed(0)
     debug.pipeline().save_pretrained(folder)
+
+
+def overrides(name: str, workplace: Path, output: Path) -> list[str]:
+    """The config's paths, put into the test's folder."""
+    changes = [f"output={output}", f"checkpoint={output / 'checkpoint'}"]
+    if name != "autoencoder":
+        changes.append(f"stage.corpus={workplace / 'corpus'}")
+    if name in ("audio_encoder", "vaid", "ethd", "emotion_sources"):
+        frozen = "encoders" if name == "emotion_sources" else "checkpoint"
+        changes += [f"stage.{frozen}={workplace / 'checkpoint'}", f"stage.cache={workplace / 'cache'}"]
+    return changes

@@ -17,7 +17,6 @@ from training.loop import train
 from training.muon import OptimizerConfig, build_optimizers
 from training.stages import stage_class
 
-CONFIGS = Path(__file__).resolve().parents[2] / "train_configs"
 STAGES = ["autoencoder", "lip_sync", "expression", "audio_encoder", "emotion_sources", "vaid", "ethd"]
 FALLS_TO = {
     "autoencoder": 0.5,
@@ -31,32 +30,13 @@ FALLS_TO = {
 """Of the first loss, after 50 steps on one batch."""
 
 
-@pytest.fixture(scope="session")
-def workplace(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("debug")
-    debug.write_corpus(folder / "corpus")
-    debug.write_checkpoint(folder / "checkpoint")
-    return folder
-
-
-def overrides(name: str, workplace: Path, output: Path) -> list[str]:
-    """The config's paths, put into the test's folder."""
-    changes = [f"output={output}", f"checkpoint={output / 'checkpoint'}"]
-    if name != "autoencoder":
-        changes.append(f"stage.corpus={workplace / 'corpus'}")
-    if name in ("audio_encoder", "vaid", "ethd", "emotion_sources"):
-        frozen = "encoders" if name == "emotion_sources" else "checkpoint"
-        changes += [f"stage.{frozen}={workplace / 'checkpoint'}", f"stage.cache={workplace / 'cache'}"]
-    return changes
-
-
 def config_of(name: str, workplace: Path, output: Path) -> TrainConfig:
-    return load_config(CONFIGS / f"{name}_debug.yaml", overrides(name, workplace, output))
+    return load_config(debug.CONFIGS / f"{name}_debug.yaml", debug.overrides(name, workplace, output))
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_losses_are_the_golden_ones(name, workplace, tmp_path, check_golden):
-    check_golden(CONFIGS / f"{name}_debug.yaml", 6, overrides(name, workplace, tmp_path))
+    check_golden(debug.CONFIGS / f"{name}_debug.yaml", 6, debug.overrides(name, workplace, tmp_path))
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -97,12 +77,12 @@ def test_the_stages_together_make_a_checkpoint_that_generates(workplace, tmp_pat
     checkpoint = tmp_path / "checkpoint"
     shutil.copytree(workplace / "checkpoint", checkpoint)
     for name in ("autoencoder", "vaid", "ethd"):
-        changes = [c for c in overrides(name, workplace, tmp_path / name) if not c.startswith("checkpoint=")]
+        changes = [c for c in debug.overrides(name, workplace, tmp_path / name) if not c.startswith("checkpoint=")]
         changes = [c for c in changes if not c.startswith(("stage.checkpoint", "stage.cache"))]
         changes += ["steps=3", "validate_every=3", "preview_every=3", f"checkpoint={checkpoint}"]
         if name != "autoencoder":
             changes += [f"stage.checkpoint={checkpoint}", f"stage.cache={tmp_path / 'cache'}"]
-        result = train(load_config(CONFIGS / f"{name}_debug.yaml", changes))
+        result = train(load_config(debug.CONFIGS / f"{name}_debug.yaml", changes))
         assert result.is_finished
         assert result.metrics
     vae = PortraitAutoencoder.from_pretrained(checkpoint / "vae")
@@ -118,7 +98,9 @@ def test_the_stages_together_make_a_checkpoint_that_generates(workplace, tmp_pat
 def test_activation_checkpointing_changes_no_loss(workplace, tmp_path):
     def losses(name: str, *more: str) -> list[float]:
         folder = tmp_path / "-".join((name, *more))
-        config = load_config(CONFIGS / f"{name}_debug.yaml", [*overrides(name, workplace, folder), "steps=4", *more])
+        config = load_config(
+            debug.CONFIGS / f"{name}_debug.yaml", [*debug.overrides(name, workplace, folder), "steps=4", *more]
+        )
         train(config)
         return [json.loads(line)["loss"] for line in (folder / "steps.jsonl").read_text().splitlines()]
 
@@ -131,8 +113,8 @@ def test_the_decoder_can_go_on_alone(workplace, tmp_path):
     """The latents stay what they were, to the bit, and what standardises them too."""
     common = ["stage.train_encoder=false", f"stage.initial={workplace / 'checkpoint'}", "steps=3"]
     config = load_config(
-        CONFIGS / "autoencoder_debug.yaml",
-        [*overrides("autoencoder", workplace, tmp_path), *common],
+        debug.CONFIGS / "autoencoder_debug.yaml",
+        [*debug.overrides("autoencoder", workplace, tmp_path), *common],
     )
     assert train(config).is_finished
     before = PortraitAutoencoder.from_pretrained(workplace / "checkpoint" / "vae")
@@ -144,11 +126,11 @@ def test_the_decoder_can_go_on_alone(workplace, tmp_path):
 
 
 def test_another_architecture_is_named(workplace, tmp_path):
-    common = [*overrides("autoencoder", workplace, tmp_path), f"stage.initial={workplace / 'checkpoint'}"]
+    common = [*debug.overrides("autoencoder", workplace, tmp_path), f"stage.initial={workplace / 'checkpoint'}"]
     with pytest.raises(InputError, match=r"conv_in\.weight is .* there and .* here") as raised:
-        train(load_config(CONFIGS / "autoencoder_debug.yaml", [*common, "stage.latent_channels=7"]))
+        train(load_config(debug.CONFIGS / "autoencoder_debug.yaml", [*common, "stage.latent_channels=7"]))
     assert raised.value.code == "initial_differs"
     with pytest.raises(InputError, match="holds no PortraitAutoencoder"):
-        train(load_config(CONFIGS / "autoencoder_debug.yaml", [*common, f"stage.initial={tmp_path}"]))
+        train(load_config(debug.CONFIGS / "autoencoder_debug.yaml", [*common, f"stage.initial={tmp_path}"]))
     with pytest.raises(InputError, match="initial must name"):
-        load_config(CONFIGS / "autoencoder_debug.yaml", ["stage.train_encoder=false"])
+        load_config(debug.CONFIGS / "autoencoder_debug.yaml", ["stage.train_encoder=false"])

@@ -1,0 +1,42 @@
+"""The expression encoder is asked for every parameter that a face is drawn with, pose included."""
+
+import numpy as np
+import torch
+
+from tests.training.debug import CONFIGS, overrides
+from training.config import load_config
+from training.expression import ExpressionLoss, ExpressionStage
+
+
+def stage(workplace, tmp_path, *changes: str) -> ExpressionStage:
+    config = load_config(CONFIGS / "expression_debug.yaml", [*overrides("expression", workplace, tmp_path), *changes])
+    return ExpressionStage(config.stage)
+
+
+def test_the_truth_is_the_drawn_faces_own(workplace, tmp_path):
+    made = stage(workplace, tmp_path)
+    batch = made.batch(range(64))
+    truth = batch.truth.flatten(0, 1)
+    assert truth.shape == (128, 18)
+    moves = truth.std(0) > 1e-3
+    assert moves[[0, 6, 16]].all()  # the brow, the smile, the yaw
+    assert (truth[:, moves].mean(0).abs() < 0.5).all() and ((truth[:, moves].std(0) - 1).abs() < 0.5).all()
+
+
+def test_its_error_is_part_of_the_loss(workplace, tmp_path):
+    made = stage(workplace, tmp_path, "stage.truth_weight=2")
+    batch = made.batch(range(2))
+    with_it, terms = (lambda loss: (loss.total, loss.terms))(made.module.eval()(batch))
+    without = ExpressionLoss(made.config.model_copy(update={"truth_weight": 0.0})).eval()
+    without.load_state_dict(made.module.state_dict())
+    torch.testing.assert_close(with_it - without(batch).total, 2 * terms["truth"])
+
+
+def test_pairs_share_it(workplace, tmp_path):
+    """Both pictures of a pair are read against the same truth: swapping them changes no error."""
+    made = stage(workplace, tmp_path)
+    batch = made.batch(range(2))
+    swapped = type(batch)(batch.other, batch.one, *(vars(batch)[name] for name in ("emotion", "intensity", "truth")))
+    module = made.module.eval()
+    errors = [module(one).terms["truth"].item() for one in (batch, swapped)]
+    assert np.isclose(*errors, rtol=1e-5)
