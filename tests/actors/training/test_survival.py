@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,9 +77,9 @@ def test_a_driver_that_is_killed_or_stopped_goes_on_with_another_number_of_worke
         return [sys.executable, "-m", "emotivetalk", "train", path, *overrides, f"--set=output={output}",
                 f"--set=checkpoint={output}/checkpoint", *more]  # fmt: skip
 
-    def wait_for(step: int, process: subprocess.Popen) -> None:
+    def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
         end = time.monotonic() + 300
-        while not (run / "steps.jsonl").exists() or len(lines(run)) < step:
+        while not condition():
             assert process.poll() is None, process.returncode
             assert time.monotonic() < end
             time.sleep(0.02)
@@ -91,12 +92,15 @@ def test_a_driver_that_is_killed_or_stopped_goes_on_with_another_number_of_worke
     )  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
     killed = subprocess.Popen(command(run, "--workers", "2", "--zero", "2"), cwd=ROOT, env=environment)
-    wait_for(6, killed)
+    wait_for(lambda: (run / "steps.jsonl").exists() and len(lines(run)) >= 6, killed)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert training_checkpoints(run / "training")
-    stopped = subprocess.Popen(command(run, "--workers", "1", "--resume"), cwd=ROOT, env=environment)
-    wait_for(14, stopped)
+    said = tmp_path / "said.txt"  # not the steps: the workers of a driver that was killed go on for a second or two
+    with said.open("w") as stderr:
+        resuming = command(run, "--workers", "1", "--resume")
+        stopped = subprocess.Popen(resuming, cwd=ROOT, env=environment, stderr=stderr)
+    wait_for(lambda: "going on after step" in said.read_text(), stopped)
     stopped.send_signal(signal.SIGTERM)
     assert stopped.wait(120) == 130
     subprocess.run(command(run, "--resume"), cwd=ROOT, env=environment, check=True, timeout=300)
