@@ -9,6 +9,7 @@ faces that share everything but who it is and what the lips do. Each is made bli
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -110,7 +111,7 @@ class Wav2Vec2AudioEncoder(ModelMixin, ConfigMixin):
         self.dim = settings.hidden_size
 
     @classmethod
-    def from_wav2vec2(cls, source: str) -> Wav2Vec2AudioEncoder:
+    def from_wav2vec2(cls, source: str | Path) -> Wav2Vec2AudioEncoder:
         """Takes the weights of a local folder or hub id."""
         from transformers import Wav2Vec2Model
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from diffusers import AutoencoderKLTemporalDecoder
+from diffusers.models.modeling_utils import ModelMixin
 
-from media.errors import InputError
 from models.encoders import Wav2Vec2AudioEncoder
+from training.frozen import read_network
 from training.provenance import record_adoption
+
+_WANTED = {"vae": "VAE of Stable Video Diffusion", "audio_encoder": "wav2vec 2.0"}
 
 
 def adopt_vae(stable_video_diffusion: Path, checkpoint: Path) -> Path:
@@ -21,15 +25,8 @@ def adopt_vae(stable_video_diffusion: Path, checkpoint: Path) -> Path:
     Raises:
         InputError: it has no such VAE.
     """
-    source, target = stable_video_diffusion / "vae", checkpoint / "vae"
-    _require_folder(source, "VAE of Stable Video Diffusion")
-    try:
-        vae = AutoencoderKLTemporalDecoder.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise _unreadable(source, "VAE of Stable Video Diffusion") from error
-    vae.save_pretrained(target)
-    record_adoption(checkpoint, "vae", stable_video_diffusion.name, _sha256(target))
-    return target
+    name = stable_video_diffusion.name
+    return _adopt(stable_video_diffusion / "vae", name, AutoencoderKLTemporalDecoder.from_pretrained, checkpoint, "vae")
 
 
 def adopt_audio_encoder(wav2vec2: Path, checkpoint: Path) -> Path:
@@ -38,29 +35,20 @@ def adopt_audio_encoder(wav2vec2: Path, checkpoint: Path) -> Path:
     Raises:
         InputError: the folder holds no wav2vec 2.0.
     """
-    target = checkpoint / "audio_encoder"
-    _require_folder(wav2vec2, "wav2vec 2.0")
-    try:
-        encoder = Wav2Vec2AudioEncoder.from_wav2vec2(str(wav2vec2))
-    except (OSError, ValueError) as error:
-        raise _unreadable(wav2vec2, "wav2vec 2.0") from error
-    encoder.save_pretrained(target)
-    record_adoption(checkpoint, "audio_encoder", wav2vec2.name, _sha256(target))
-    return target
+    return _adopt(wav2vec2, wav2vec2.name, Wav2Vec2AudioEncoder.from_wav2vec2, checkpoint, "audio_encoder")
 
 
-def _require_folder(folder: Path, wanted: str) -> None:
-    """What is no folder, the libraries would take for the name of one on the hub."""
-    if not (folder / "config.json").is_file():
-        raise _unreadable(folder, wanted)
-
-
-def _unreadable(folder: Path, wanted: str) -> InputError:
-    return InputError(
+def _adopt(source: Path, origin: str, load: Callable[[Path], ModelMixin], checkpoint: Path, name: str) -> Path:
+    network = read_network(
+        source,
+        f"{_WANTED[name]} that can be read",
+        load,
         code="weights_unreadable",
-        message=f"{folder} holds no {wanted}",
         remedy="Name the folder as it was downloaded, with config.json and the weights.",
     )
+    network.save_pretrained(checkpoint / name)
+    record_adoption(checkpoint, name, origin, _sha256(checkpoint / name))
+    return checkpoint / name
 
 
 def _sha256(folder: Path) -> str:

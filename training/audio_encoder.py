@@ -21,6 +21,7 @@ from models.encoders import ConvAudioEncoder
 from models.log_mel import LogMel
 from training.augment import augment_mel
 from training.contrast import infonce_within_clips
+from training.frozen import read_network
 from training.latents import motion_latents
 from training.measure import correlations, retrieval, ridge
 from training.stage import Stage, StageConfig, StepLoss
@@ -51,7 +52,13 @@ class AudioEncoderLoss(nn.Module):
     def __init__(self, config: AudioEncoderConfig, dim_lip: int) -> None:
         super().__init__()
         self.match_weight = config.match_weight
-        self.audio_encoder = ConvAudioEncoder.from_pretrained(config.checkpoint / "audio_encoder")
+        self.audio_encoder = read_network(
+            config.checkpoint / "audio_encoder",
+            "ConvAudioEncoder to go on with",
+            ConvAudioEncoder.from_pretrained,
+            code="checkpoint_incomplete",
+            remedy="Train stage lip_sync first; wav2vec 2.0 is not trained.",
+        )
         self.to_lip = nn.Linear(self.audio_encoder.dim, dim_lip)
 
     def forward(self, batch: AudioEncoderBatch) -> StepLoss:

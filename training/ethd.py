@@ -34,7 +34,7 @@ from models.diffusion import (
 )
 from models.ethd import ETHD, Conditions, lip_windows
 from models.face_mask import FaceRegion
-from models.networks import load_network
+from training.frozen import frozen
 from training.initial import begin_ethd
 from training.latents import VideoLatents, audio_features, video_latents
 from training.stage import Stage, StageConfig, StepLoss
@@ -191,7 +191,7 @@ class ETHDStage(Stage[ETHDBatch]):
         """A sheet of four held-out clips, the truth's latents decoded above ETHD's, and the same as a moving picture."""
         batch = self._validation()
         sampled = self._sample(module, batch, 4)
-        codec = LatentCodec(load_network(self.config.checkpoint, "vae"))
+        codec = LatentCodec(frozen(self.config.checkpoint, "vae"))
         rows, labels = [], []
         for i in range(0, len(batch.latents), max(1, len(batch.latents) // 4)):
             portrait = codec.portrait(self._held_out_clips().portrait(batch, i))
@@ -247,7 +247,7 @@ class _Windows:
     @torch.inference_mode()
     def _hear(self, checkpoint: Path) -> Float[Tensor, "clips frames dim_lip"]:
         config = self.config
-        vaid = load_network(checkpoint, "vaid")
+        vaid = frozen(checkpoint, "vaid")
         heard = audio_features(config.corpus, self.split, checkpoint, config.cache)
         if config.lips == "audio_features":
             return heard
@@ -298,10 +298,13 @@ class _Windows:
 
     def portrait(self, batch: ETHDBatch, index: int) -> Float[Tensor, "1 3 size size"]:
         """The picture of a batch's portrait, found again by its latent."""
-        match = (self.video.latents.float() - batch.reference_latent[index]).abs().flatten(2).amax(2)
-        clip, frame = divmod(int(match.argmin()), match.shape[1])
-        picture = draw_clip(self.corpus[clip], [int(self.video.start[clip]) + frame], self.config.size).images
-        return picture * 2 - 1
+        wanted = batch.reference_latent[index].to(self.video.latents.dtype)
+        for clip, window in enumerate(self.video.latents):  # one at a time: all of them may be larger than memory
+            frames = (window == wanted).flatten(1).all(1).nonzero()
+            if len(frames):
+                found = int(self.video.start[clip]) + int(frames[0])
+                return draw_clip(self.corpus[clip], [found], self.config.size).images * 2 - 1
+        raise ValueError("the batch's portrait is of another split")
 
     def _portrait(self, clip: int, generator: np.random.Generator) -> int:
         record = self.corpus[clip]

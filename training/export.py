@@ -10,8 +10,9 @@ import torch
 from diffusers import EulerDiscreteScheduler
 
 from media.errors import InputError
-from models.networks import NETWORKS, load_network
+from models.networks import NETWORKS
 from models.pipeline import EmotiveTalkPipeline
+from training.frozen import frozen
 from training.provenance import PROVENANCE_FILE
 
 
@@ -38,7 +39,7 @@ def export(
             message=f"{checkpoint} has no {', '.join(missing)}",
             remedy="Train the stages that make them first; train_configs/README.md has their order.",
         )
-    networks = {name: load_network(checkpoint, name) for name in NETWORKS}
+    networks = {name: frozen(checkpoint, name) for name in NETWORKS}
     scheduler = EulerDiscreteScheduler.from_pretrained(checkpoint / "scheduler")
     pipeline = EmotiveTalkPipeline(
         **networks, scheduler=scheduler, image_size=image_size, chunk_frames=chunk_frames, noise_scale=noise_scale

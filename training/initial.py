@@ -11,6 +11,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from media.errors import InputError
 from models.ethd import ETHD
 from models.weights import import_unet
+from training.frozen import read_network
 
 _NAMED = 3
 
@@ -24,14 +25,7 @@ def begin_from(module: ModelMixin, folder: Path) -> ModelMixin:
     Raises:
         InputError: there is no such network, or it has another architecture.
     """
-    try:
-        initial = type(module).from_pretrained(folder, torch_dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            code="initial_unreadable",
-            message=f"{folder} holds no {type(module).__name__} to begin from",
-            remedy="Train it first, or set stage.initial to another checkpoint.",
-        ) from error
+    initial = _initial(type(module), folder)
     theirs, ours = initial.state_dict(), module.state_dict()
     differing = [name for name in sorted(theirs.keys() | ours.keys()) if _shape(theirs, name) != _shape(ours, name)]
     if differing:
@@ -60,14 +54,7 @@ def begin_ethd(ethd: ETHD, checkpoint: Path) -> None:
     if (checkpoint / "ethd").is_dir() or not (checkpoint / "unet" / "config.json").is_file():
         begin_from(ethd, checkpoint / "ethd")
         return
-    try:
-        unet = UNetSpatioTemporalConditionModel.from_pretrained(checkpoint / "unet", torch_dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            code="initial_unreadable",
-            message=f"{checkpoint / 'unet'} holds no U-Net of Stable Video Diffusion to begin from",
-            remedy="Name its folder as it was downloaded, with unet/config.json and the weights.",
-        ) from error
+    unet = _initial(UNetSpatioTemporalConditionModel, checkpoint / "unet")
     try:
         import_unet(unet, ethd)
     except ValueError as error:
@@ -76,6 +63,16 @@ def begin_ethd(ethd: ETHD, checkpoint: Path) -> None:
             message=f"{checkpoint / 'unet'} has another architecture: {error}",
             remedy="Give the stage its widths, levels and heads; train_configs/ethd_full.yaml has the released model's.",
         ) from error
+
+
+def _initial(network: type[ModelMixin], folder: Path) -> ModelMixin:
+    return read_network(
+        folder,
+        f"{network.__name__} to begin from",
+        lambda found: network.from_pretrained(found, torch_dtype=torch.float32),
+        code="initial_unreadable",
+        remedy="Train it first, or set stage.initial to another checkpoint.",
+    )
 
 
 def _shape(weights: dict[str, torch.Tensor], name: str) -> str:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,14 +23,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from numpy.lib.format import open_memmap
+from numpy.lib import format as npy
 from torch import Tensor
 
 from corpus.drawing import draw_clip
 from corpus.records import Split, read_corpus
+from media.errors import OutputError
 from models.autoencoder import LatentCodec
 from models.encoders import MOTION_SIZE, ExpressionEncoder, LipEncoder
-from models.networks import load_network
+from training.frozen import frozen
 
 Arrays = dict[str, np.ndarray]
 
@@ -104,7 +107,7 @@ def audio_features(
 def _encode_audio(corpus: Path, split: Split, checkpoint: Path, clips: range) -> Arrays:
     torch.set_num_threads(1)
     device = _device()
-    encoder = load_network(checkpoint, "audio_encoder").to(device)
+    encoder = frozen(checkpoint, "audio_encoder").to(device)
     source = read_corpus(corpus, split)
     waveforms = torch.stack([torch.from_numpy(source[index].waveform) for index in clips])
     return {"features": encoder(waveforms.to(device)).float().cpu().numpy()}
@@ -127,10 +130,8 @@ def _encode_motion(corpus: Path, split: Split, checkpoint: Path, clips: range) -
 def _encode_video(corpus: Path, split: Split, checkpoint: Path, size: int, num_frames: int, clips: range) -> Arrays:
     torch.set_num_threads(1)
     lips, expressions = _motion_encoders(checkpoint)
-    vae = load_network(checkpoint, "vae").to(_device())
-    vae.encoder.to(
-        memory_format=torch.channels_last
-    )  # the decoder's may be convolutions over time, which have no such order
+    vae = frozen(checkpoint, "vae").to(_device())
+    vae.encoder.to(memory_format=torch.channels_last)  # a decoder over time has no such order
     codec = LatentCodec(vae)
     source = read_corpus(corpus, split)
     columns: dict[str, list[np.ndarray]] = {k: [] for k in ("start", "latents", "lip", "expression", "mouth", "eyes")}
@@ -157,7 +158,7 @@ def _encode_video(corpus: Path, split: Split, checkpoint: Path, size: int, num_f
 
 
 def _motion_encoders(checkpoint: Path) -> tuple[LipEncoder, ExpressionEncoder]:
-    networks = (load_network(checkpoint, name) for name in ("lip_encoder", "expression_encoder"))
+    networks = (frozen(checkpoint, name) for name in ("lip_encoder", "expression_encoder"))
     lips, expressions = (network.to(_device(), memory_format=torch.channels_last) for network in networks)
     return lips, expressions
 
@@ -185,21 +186,45 @@ def _cached(folder: Path, key: str, encode: Callable[[range], Arrays], num_clips
     kept = json.loads(stamp.read_text()) if stamp.exists() else {}
     num_done = kept.get("clips", 0) if kept.get("key") == key else 0
     if num_done < num_clips:
-        folder.mkdir(parents=True, exist_ok=True)
+        with _telling(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_stamp(stamp, key, num_done)  # from here on what is there is no other key's
         parts = [range(start, min(start + 16, num_clips)) for start in range(num_done, num_clips, 16)]
         with ProcessPoolExecutor(num_workers, multiprocessing.get_context("forkserver")) as workers:
             for part, made in zip(parts, workers.map(encode, parts), strict=True):
-                for name, rows in made.items():
-                    _write_rows(folder / f"{name}.npy", rows, part.start, num_clips)
-                _write_stamp(stamp, key, part.stop)
+                with _telling(folder):
+                    for name, rows in made.items():
+                        _write_rows(folder / f"{name}.npy", rows, part.start, num_clips)
+                    _write_stamp(stamp, key, part.stop)
     return {path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))}
 
 
+@contextmanager
+def _telling(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            "latents_unwritable",
+            f"the latents in {folder} cannot be written: {error.strerror or error}",
+            "Make space or give another cache; what is there stays, and the next run goes on with it.",
+        ) from error
+
+
 def _write_rows(path: Path, rows: np.ndarray, start: int, num_clips: int) -> None:
-    shape = (num_clips, *rows.shape[1:])
-    array = open_memmap(path, "r+") if start else open_memmap(path, "w+", rows.dtype, shape)
-    array[start : start + len(rows)] = rows
-    array.flush()
+    """Into an .npy of `num_clips` rows, by plain writing: a full disk is an error there, and in a mapped file a signal."""
+    if start == 0:
+        with path.open("wb") as file:
+            shape = (num_clips, *rows.shape[1:])
+            header = {"descr": npy.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": shape}
+            npy.write_array_header_1_0(file, header)
+            file.write(rows.tobytes())
+        return
+    with path.open("r+b") as file:
+        npy.read_magic(file)
+        npy.read_array_header_1_0(file)
+        file.seek(start * rows.nbytes // len(rows), os.SEEK_CUR)
+        file.write(rows.tobytes())
 
 
 def _write_stamp(stamp: Path, key: str, num_clips: int) -> None:

@@ -32,10 +32,10 @@ from models.diffusion import (
 )
 from models.emotion import EMOTIONS, EmotionMapping
 from models.encoders import MOTION_SIZE, ConvAudioEncoder
-from models.networks import load_network
 from models.vaid import VAID
 from training.augment import augment_mel, augment_waveform
 from training.contrast import infonce_within_clips, push
+from training.frozen import frozen
 from training.latents import MotionLatents, motion_latents
 from training.measure import correlations, retrieval, ridge
 from training.prototypes import emotion_levels
@@ -123,8 +123,8 @@ class VAIDStage(Stage[VAIDBatch]):
 
     def __init__(self, config: VAIDConfig) -> None:
         self.config = config
-        self.audio_encoder = load_network(config.checkpoint, "audio_encoder")
-        self.mapping = load_network(config.checkpoint, "emotion_mapping")
+        self.audio_encoder = frozen(config.checkpoint, "audio_encoder")
+        self.mapping = frozen(config.checkpoint, "emotion_mapping")
         self.train_clips = _Clips(config, "train", self.mapping)
         self._held_out: _Clips | None = None
         dims = self.train_clips.motion

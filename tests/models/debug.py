@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor
 
 from models.autoencoder import PortraitAutoencoder
@@ -41,6 +42,24 @@ def ethd(**changes: object) -> ETHD:
         "context_dim": 16,
     }
     return stir(ETHD(**settings | changes))
+
+
+def unet() -> UNetSpatioTemporalConditionModel:
+    """Stable Video Diffusion's U-Net with two levels; ETHD's settings of it are `models.weights.ethd_settings`."""
+    torch.manual_seed(0)
+    net = UNetSpatioTemporalConditionModel(
+        in_channels=8,
+        out_channels=4,
+        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
+        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=24,
+        layers_per_block=2,
+        cross_attention_dim=16,
+        num_attention_heads=(1, 2),
+    )
+    return stir(net, 0.02)  # so that no bias is zero and no mix is even
 
 
 def conditions(batch: int = 2, frames: int = 4, side: int = 8, seed: int = 0) -> Conditions:

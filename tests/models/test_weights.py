@@ -6,28 +6,14 @@ from diffusers import UNetSpatioTemporalConditionModel
 
 from models.ethd import ETHD, Conditions
 from models.weights import ethd_settings, import_unet
+from tests.models import debug
 
 DIM_LIP, DIM_EXPRESSION = 8, 6
 
 
 @pytest.fixture(scope="module")
 def unet() -> UNetSpatioTemporalConditionModel:
-    torch.manual_seed(0)
-    net = UNetSpatioTemporalConditionModel(
-        in_channels=8,
-        out_channels=4,
-        block_out_channels=(32, 64),
-        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
-        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=24,
-        layers_per_block=2,
-        cross_attention_dim=16,
-        num_attention_heads=(1, 2),
-    ).eval()
-    for parameter in net.parameters():  # so that no bias is zero and no mix is even
-        parameter.data += 0.02 * torch.randn_like(parameter)
-    return net
+    return debug.unet()
 
 
 def ethd_like(unet: UNetSpatioTemporalConditionModel) -> ETHD:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionModel
+from diffusers import AutoencoderKLTemporalDecoder
 from safetensors.torch import load_file
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
@@ -15,6 +15,7 @@ from models.autoencoder import LatentCodec
 from models.encoders import Wav2Vec2AudioEncoder
 from models.networks import load_network
 from models.pipeline import load_pipeline
+from tests.models import debug
 from tests.training.debug import CONFIGS, overrides
 from training.adopt import adopt_audio_encoder, adopt_vae
 from training.config import load_config
@@ -22,25 +23,14 @@ from training.export import export
 from training.loop import train
 
 SIZE = 64
+LIKE_THE_U_NET = ("stage.attention_levels=[true, false]", "stage.layers_per_block=2", "stage.feed_forward_mult=4")
 
 
 @pytest.fixture(scope="module")
 def downloaded(tmp_path_factory) -> Path:
     """Folders as they are downloaded, with random weights."""
     folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(0)
-    UNetSpatioTemporalConditionModel(
-        in_channels=8,
-        out_channels=4,
-        block_out_channels=(32, 64),
-        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
-        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=24,
-        layers_per_block=1,
-        cross_attention_dim=16,
-        num_attention_heads=(1, 2),
-    ).save_pretrained(folder / "svd" / "unet")
+    debug.unet().save_pretrained(folder / "svd" / "unet")
     AutoencoderKLTemporalDecoder(
         block_out_channels=(32, 32), down_block_types=("DownEncoderBlock2D",) * 2, layers_per_block=1
     ).save_pretrained(folder / "svd" / "vae")
@@ -71,11 +61,7 @@ def test_from_others_weights_to_a_video(downloaded, workplace, tmp_path):
         ("vaid", []),
         (
             "ethd",
-            [
-                f"stage.initial={downloaded / 'svd'}",
-                "stage.attention_levels=[true, false]",
-                "stage.feed_forward_mult=4",
-            ],
+            [f"stage.initial={downloaded / 'svd'}", *LIKE_THE_U_NET],
         ),
     ):
         settings = [*overrides(stage, workplace, tmp_path / stage), *common, *changes, "steps=2", "precision=bf16"]
@@ -106,7 +92,7 @@ def test_the_vae_stays_the_one_that_was_downloaded(downloaded, tmp_path):
 def test_training_begins_with_the_u_nets_weights(downloaded, workplace, tmp_path):
     settings = [*overrides("ethd", workplace, tmp_path), f"stage.checkpoint={workplace / 'checkpoint'}", "steps=1"]
     settings += [f"checkpoint={tmp_path / 'out'}", f"stage.initial={downloaded / 'svd'}", "ema_decay=null"]
-    settings += ["stage.attention_levels=[true, false]", "stage.feed_forward_mult=4", "optimizer.learning_rate=1.0e-9"]
+    settings += [*LIKE_THE_U_NET, "optimizer.learning_rate=1.0e-9"]
     train(load_config(CONFIGS / "ethd_debug.yaml", settings))
     unet = load_file(downloaded / "svd" / "unet" / "diffusion_pytorch_model.safetensors")
     ethd = load_network(tmp_path / "out", "ethd").state_dict()
@@ -121,6 +107,22 @@ def test_a_u_net_of_other_widths_is_refused_by_name(downloaded, workplace, tmp_p
     with pytest.raises(InputError, match=r"unet has another architecture: .* has shape") as raised:
         train(load_config(CONFIGS / "ethd_debug.yaml", [*settings, f"stage.initial={downloaded / 'svd'}"]))
     assert raised.value.code == "initial_differs"
+
+
+@pytest.mark.parametrize("stage", ["audio_encoder", "vaid", "ethd"])
+def test_a_frozen_network_of_another_kind_is_refused(stage, workplace, tmp_path):
+    """As one that is not there: by its folder and the kinds that it may have, before any work."""
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(workplace / "checkpoint", checkpoint)
+    name = {"audio_encoder": "audio_encoder", "vaid": "audio_encoder", "ethd": "lip_encoder"}[stage]
+    shutil.copy(checkpoint / "ethd" / "config.json", checkpoint / name / "config.json")
+    settings = [*overrides(stage, workplace, tmp_path), f"stage.checkpoint={checkpoint}"]
+    settings.append(f"stage.cache={tmp_path / 'cache'}")
+    for _ in ("another kind", "not there"):
+        with pytest.raises(InputError, match=f"{name} holds no (ConvAudioEncoder|LipEncoder)") as raised:
+            train(load_config(CONFIGS / f"{stage}_debug.yaml", settings))
+        assert raised.value.code == "checkpoint_incomplete"
+        shutil.rmtree(checkpoint / name, ignore_errors=True)
 
 
 def test_what_is_no_such_folder_is_refused(tmp_path):

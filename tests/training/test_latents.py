@@ -1,11 +1,13 @@
 """The caches of what frozen encoders see: made once, gone on with where they stopped, made anew for other networks."""
 
+import resource
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from media.errors import OutputError
 from training.latents import _cached
 
 NUM_CLIPS = 40  # in parts of 16
@@ -53,3 +55,27 @@ def test_another_key_makes_all_anew(tmp_path):
     asked(tmp_path)
     made(tmp_path, "b")
     assert len(asked(tmp_path)) == 3
+
+
+def test_another_key_that_stopped_leaves_nothing_of_the_first(tmp_path):
+    made(tmp_path, "a")
+    with pytest.raises(OSError, match="the disk is gone"):
+        made(tmp_path, "b", breaks_at=16)
+    asked(tmp_path)
+    assert made(tmp_path, "a")["square"][:, 0].tolist() == [clip**2 for clip in range(NUM_CLIPS)]
+    assert len(asked(tmp_path)) == 3
+
+
+def test_a_full_disk_is_one_line_and_what_was_made_stays(tmp_path):
+    """A limit on the size of a file is as near to a full disk as a test comes."""
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (128 + 20 * 8, allowed[1]))  # a header and twenty of 64-bit rows
+    try:
+        with pytest.raises(OutputError, match="cannot be written: File too large") as raised:
+            made(tmp_path, "a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
+    assert raised.value.code == "latents_unwritable"
+    asked(tmp_path)
+    assert made(tmp_path, "a")["start"].tolist() == list(range(NUM_CLIPS))
+    assert "asked_0" not in asked(tmp_path)
