@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from media.errors import InputError, OutputError
 
@@ -13,8 +15,11 @@ LOCK_FILE = ".lock"
 
 
 @contextmanager
-def claimed(output: Path) -> Iterator[None]:
+def claimed(output: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Hold a run's folder, which is made if need be. However the process ends, the kernel lets it go.
+
+    Args:
+        wait_s: how long to wait for a process that holds it, in seconds.
 
     Raises:
         InputError: another process holds it: one that is still saving after Ctrl-C, say.
@@ -28,12 +33,21 @@ def claimed(output: Path) -> Iterator[None]:
             "run_unwritable", f"{output} cannot be written: {error.strerror}", "Set another output."
         ) from error
     with opened as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                code="run_in_use",
-                message=f"another process is training in {output}",
-                remedy="Wait until it has ended, or set another output.",
-            ) from error
+        end = time.monotonic() + wait_s
+        while not _locked(lock):
+            if time.monotonic() > end:
+                raise InputError(
+                    code="run_in_use",
+                    message=f"another process is training in {output}",
+                    remedy="Wait until it has ended, or set another output.",
+                )
+            time.sleep(0.1)
         yield
+
+
+def _locked(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

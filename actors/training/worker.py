@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +18,13 @@ from rich.console import Console
 from actors.training.agreement import AgreedError, agree, agreed
 from actors.training.files import Outcome, RunFiles
 from training.checkpoint import Progress, training_checkpoints
+from training.claim import claimed
 from training.config import TrainConfig
 from training.loop import TrainResult, run
 from training.stage import Stage
+
+ORPHANS_S = 60.0
+"""How long the workers of a driver that was killed may go on before those of the next give up, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,21 @@ def train_worker(arguments: dict[str, Job]) -> None:
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     files = RunFiles(job.config.output)
     try:
-        outcome = Outcome.of(_train(job, files))
-    except AgreedError as agreed:
-        outcome = Outcome.failure(agreed.error)
+        with _alone(files):
+            outcome = Outcome.of(_train(job, files))
+    except AgreedError as failed:
+        outcome = Outcome.failure(failed.error)
     if get_context().get_world_rank() == 0:
         files.write_outcome(outcome)
+
+
+@contextmanager
+def _alone(files: RunFiles) -> Iterator[None]:
+    """Waits for the workers of a driver that was killed: they train on, and write, until Ray notices."""
+    with ExitStack() as held:
+        is_leader = get_context().get_world_rank() == 0
+        agreed(lambda: held.enter_context(claimed(files.folder, ORPHANS_S)) if is_leader else None)
+        yield
 
 
 def _train(job: Job, files: RunFiles) -> TrainResult:

@@ -21,6 +21,7 @@ from actors.training.driver import Launch, WorkersFailedError, train_on_ray
 from tests.actors.training.runs import assert_equal_runs, lines, quiet, toy_config, train_plain
 from tests.actors.training.toys import Mishap, ToyConfig, ToyStage
 from training.checkpoint import training_checkpoints
+from training.claim import claimed
 from training.config import load_config
 from training.loop import TrainingDivergedError
 from training.loop import train as plain_train
@@ -108,6 +109,25 @@ def test_a_driver_that_is_killed_or_stopped_goes_on_with_another_number_of_worke
     assert ours[:20] == pytest.approx(theirs[:20], rel=1e-4)
     assert ours == pytest.approx(theirs, rel=0.02)  # what two workers round otherwise has grown by then
     assert (run / "checkpoint" / "vae" / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_workers_wait_for_those_of_a_driver_that_was_killed(cluster, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    is_held, begun = threading.Event(), []
+
+    def orphan() -> None:
+        with claimed(run / "training"):
+            is_held.set()
+            time.sleep(25)
+            begun.append(any(path.name.startswith("step_") for path in (run / "training").iterdir()))
+
+    thread = threading.Thread(target=orphan, daemon=True)
+    thread.start()
+    assert is_held.wait(10)
+    result = train_on_ray(toy_config(run, steps=4, checkpoint_every=2), Launch(1), stage=ToyStage, console=quiet())
+    assert result.is_finished
+    assert begun == [False]
 
 
 @pytest.mark.slow
