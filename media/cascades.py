@@ -58,11 +58,12 @@ class Search:
 # Most faces are found by the first; the last is for small ones, and for those that touch the picture's edge.
 FIRST_SEARCH = Search(side=448, margin=0.0, min_votes=45)
 LAST_SEARCH = Search(side=800, margin=0.2, min_votes=120)
-SURVEY = Search(side=448, margin=0.0, min_votes=16, scale_step=1.08)
+SURVEY = Search(side=448, margin=0.0, min_votes=8, scale_step=1.08)  # what it finds is looked at closely
 TRACK_FACE = 72  # pixels: the width to which a known face is scaled
 TRACK_REACH = 1.7  # of the face's width: the side of the square in which it is looked for again
 TRACK_VOTES = 12
 NEW_VOTES = 45  # as TRACK_VOTES, of a face that was not known before: those seen had 62 and more, chance 41 and less
+NEW_VOTES_WITH_EYES = 20  # the same where both eyes are seen too
 MIN_FACE = 32  # pixels, in the scaled picture
 MIN_SIDE = 256  # smaller pictures are scaled up to it
 
@@ -88,7 +89,7 @@ def survey_faces(image: Image, is_thorough: bool = False) -> list[FaceBox]:
     # Twice, as the first box may be a third too large or too small, which is as far as a close look reaches.
     nearer = [_close_look(image, box)[0] for box in _elect(image, SURVEY, is_rough=True)]
     looks = [_close_look(image, box) for box in nearer]
-    found = [box for box, votes in looks if votes >= NEW_VOTES]
+    found = [box for box, votes in looks if votes >= NEW_VOTES or _is_told_by_eyes(image, box, votes)]
     if is_thorough and not found:
         found = [_close_look(image, box)[0] for box in detect_faces(image)]
     return sorted(found, key=lambda box: box.center)
@@ -97,10 +98,13 @@ def survey_faces(image: Image, is_thorough: bool = False) -> list[FaceBox]:
 def track_face(image: Image, near: FaceBox) -> FaceBox | None:
     """The face at about the place and of about the size of one seen a moment before; None if it is not to be seen.
 
-    Its box is the votes' alone, without the eyes': some 6 % wider than that of `detect_faces`.
+    Its box is the votes' alone, without the eyes': some 6 % wider than that of `detect_faces`. With too few votes it has
+    not moved, if both eyes are seen in it.
     """
     box, votes = _close_look(image, near)
-    return box if votes >= TRACK_VOTES else None
+    if votes >= TRACK_VOTES:
+        return box
+    return near if _box_told_by_eyes(image, near) is not None else None
 
 
 def refine_by_eyes(image: Image, box: FaceBox) -> FaceBox | None:
@@ -110,6 +114,11 @@ def refine_by_eyes(image: Image, box: FaceBox) -> FaceBox | None:
     """
     by_eyes = _box_told_by_eyes(image, box)
     return None if by_eyes is None else _mean(box, by_eyes)
+
+
+def _is_told_by_eyes(image: Image, box: FaceBox, votes: int) -> bool:
+    """Whether its eyes tell that a likeness with few votes is a face."""
+    return votes >= NEW_VOTES_WITH_EYES and _box_told_by_eyes(image, box) is not None
 
 
 def _close_look(image: Image, near: FaceBox) -> tuple[FaceBox, int]:
@@ -125,7 +134,7 @@ def _close_look(image: Image, near: FaceBox) -> tuple[FaceBox, int]:
     smallest, largest = (round(0.7 * TRACK_FACE),) * 2, (round(1.4 * TRACK_FACE),) * 2
     hits = [
         np.asarray(_cascade(name).detectMultiScale(rendering, SCALE_STEP, 0, minSize=smallest, maxSize=largest))
-        for rendering in _renderings(small)
+        for rendering in (*_renderings(small), _negative(small))
         for name in CASCADES
     ]
     votes = np.concatenate([hit.reshape(-1, 4) for hit in hits]).astype(np.float64)
@@ -150,16 +159,22 @@ def _renderings(image: Image) -> Iterator[UInt8[np.ndarray, "height width"]]:
     yield cv2.createCLAHE(clipLimit=6, tileGridSize=(8, 8)).apply(red)
 
 
-def _votes(image: Image, search: Search) -> Votes:
+def _negative(image: Image) -> UInt8[np.ndarray, "height width"]:
+    """Luma, inverted: in dark skin eyes and teeth are bright, which the cascades know the other way round."""
+    return 255 - cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def _votes(image: Image, search: Search, with_negative: bool) -> Votes:
     """Every hit of every cascade in every rendering, in the picture's own pixels."""
     long_side = max(image.shape[:2])
     scale = min(search.side, max(MIN_SIDE, long_side)) / long_side
     scaled = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale != 1 else image
     margin = round(search.margin * max(scaled.shape[:2]))
     padded = cv2.copyMakeBorder(scaled, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
+    renderings = [*_renderings(padded), *([_negative(padded)] if with_negative else [])]
     hits = [
         np.asarray(_cascade(name).detectMultiScale(rendering, search.scale_step, 0, minSize=(MIN_FACE, MIN_FACE)))
-        for rendering in _renderings(padded)
+        for rendering in renderings
         for name in CASCADES
     ]
     votes = np.concatenate([hit.reshape(-1, 4) for hit in hits]).astype(np.float64)
@@ -172,7 +187,7 @@ def _elect(image: Image, search: Search, is_rough: bool = False) -> list[FaceBox
     Args:
         is_rough: leave out what takes long or may miss a face, for somebody looks closer afterwards.
     """
-    votes = _votes(image, search)
+    votes = _votes(image, search, with_negative=is_rough)
     found: list[FaceBox] = []
     needed = float(search.min_votes)
     while len(votes) >= needed:

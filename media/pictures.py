@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from media.errors import InputError
 
 JPEG_QUALITY = 95
+NOISE_PIXELS = 1.2  # standard deviation of the Gaussian that takes away what a codec adds
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
@@ -54,7 +55,12 @@ def scaled(picture: Picture, width: int, height: int) -> Picture:
 
 
 def sharpness(face: UInt8[np.ndarray, "side side 3"]) -> float:
-    """Variance of the Laplacian of a framed face, without the corners around it, in grey levels squared."""
+    """Variance of the Laplacian of a framed face, without the corners around it, in grey levels squared.
+
+    The face is smoothed a little first: a codec's blocks and noise are no sharpness. Measured on faces of 256 pixels: sharp
+    ones have 17 and more, ones blurred by 5 pixels at most 1.8; without the smoothing it would be 89 and 30.
+    """
     height, width = face.shape[:2]
-    inner = face[height // 5 : height * 9 // 10, width // 5 : width * 4 // 5]
-    return float(cv2.Laplacian(cv2.cvtColor(inner, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
+    inner = cv2.cvtColor(face[height // 5 : height * 9 // 10, width // 5 : width * 4 // 5], cv2.COLOR_RGB2GRAY)
+    smoothed = cv2.GaussianBlur(inner.astype(np.float64), (0, 0), NOISE_PIXELS)
+    return float(cv2.Laplacian(smoothed, cv2.CV_64F).var())

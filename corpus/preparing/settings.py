@@ -9,7 +9,7 @@ from pathlib import Path
 
 from corpus.records import SCHEMA_VERSION
 
-WORK_VERSION = 2
+WORK_VERSION = 3
 """Raised whenever the same video would give other clips."""
 SYNC_NETWORKS = ("lip_encoder", "audio_encoder", "vaid")
 
@@ -22,7 +22,7 @@ class Settings:
         num_frames: of a clip, at 25 a second.
         size: side of its pictures in pixels.
         min_face: least width of a face in the raw picture, pixels.
-        min_sharpness: least variance of the Laplacian of the face at 256 x 256, grey levels squared.
+        min_sharpness: least variance of the smoothed face's Laplacian at 256 x 256, grey levels squared.
         min_speech: least share of a clip's frames in which a voice is heard.
         max_offset: frames by which sound may be moved to meet the lips.
         held_out: share of the speakers that training never sees.
@@ -33,7 +33,7 @@ class Settings:
     num_frames: int = 64
     size: int = 256
     min_face: int = 64
-    min_sharpness: float = 15.0
+    min_sharpness: float = 5.0
     min_speech: float = 0.15
     max_offset: int = 10
     held_out: float = 0.1

@@ -31,8 +31,8 @@ def prepare(
     size: Annotated[int, typer.Option(min=64, max=1024, help="Side of a clip's pictures in pixels.")] = 256,
     min_face: Annotated[int, typer.Option(min=16, help="Least width of a face in the raw video, pixels.")] = 64,
     min_sharpness: Annotated[
-        float, typer.Option(min=0, help="Least variance of the face's Laplacian at 256 x 256.")
-    ] = 15.0,
+        float, typer.Option(min=0, help="Least variance of the smoothed face's Laplacian at 256 x 256.")
+    ] = 5.0,
     min_speech: Annotated[
         float, typer.Option(min=0, max=1, help="Least share of a clip in which a voice is heard.")
     ] = 0.15,
