@@ -1,7 +1,8 @@
 """Stage 0, the audio encoder's own part: it goes on alone, against the finished lip latents.
 
 In `lip_sync` each moment of speech costs a picture of a mouth. Once the lip encoder is done its latents are computed
-once (`training/latents.py`), and speech alone is cheap: the encoder sees every clip many times, in many voices.
+once (`training/latents.py`), and speech alone is cheap: the encoder sees every clip many times, in many voices. Where
+latents are modelled (`training/modelled.py`) not even that many pictures are needed, and there can be far more voices.
 """
 
 from __future__ import annotations
@@ -9,32 +10,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
+from corpus.parameters import LIP
 from corpus.records import Clip, read_corpus
 from models.encoders import ConvAudioEncoder
 from models.log_mel import LogMel
 from training.augment import augment_mel
-from training.contrast import infonce_within_clips
+from training.contrast import infonce_within_clips, windows
 from training.frozen import read_network
 from training.latents import motion_latents
 from training.measure import correlations, retrieval, ridge
+from training.modelled import modelled_latents
 from training.stage import Stage, StageConfig, StepLoss
-from training.truth import has_truth
+from training.truth import has_truth, require_truth
+
+_STATISTICS_CLIPS = 256  # that the parameters' mean and deviation are taken from
 
 
 class AudioEncoderConfig(StageConfig):
-    """The `stage:` section. checkpoint: the folder with the encoders that `lip_sync` and `expression` made."""
+    """The `stage:` section. checkpoint: the folder with the encoders that `lip_sync` and `expression` made.
+
+    motion: the lip latents that are seen in every frame, or those that are modelled from a few (`training/modelled.py`).
+    window: of InfoNCE, in frames: so many neighbours have to be told from others together.
+    truth_weight: of the error, in standard deviations, with which the true lip parameters are read from the features.
+    """
 
     corpus: Path
     checkpoint: Path
     cache: Path
+    motion: Literal["seen", "modelled"] = "seen"
     match_weight: float = 4.0
+    window: int = Field(default=1, ge=1)
+    truth_weight: float = Field(default=0.0, ge=0)
     validation_clips: int = 96
 
 
@@ -44,14 +59,16 @@ class AudioEncoderBatch:
 
     mel: Float[Tensor, "batch steps 80"]
     lip_visual: Float[Tensor, "batch frames dim_lip"]
+    truth: Float[Tensor, "batch frames 6"]
+    """Lip parameters, standardised; zeros where nobody asks for them."""
 
 
 class AudioEncoderLoss(nn.Module):
-    """The encoder with a linear way to the lips, and its loss: InfoNCE within clips and the mean square."""
+    """The encoder with linear ways to the lips, and its loss: InfoNCE within clips, the mean square, and the truth."""
 
     def __init__(self, config: AudioEncoderConfig, dim_lip: int) -> None:
         super().__init__()
-        self.match_weight = config.match_weight
+        self.config = config
         self.audio_encoder = read_network(
             config.checkpoint / "audio_encoder",
             "ConvAudioEncoder to go on with",
@@ -60,12 +77,19 @@ class AudioEncoderLoss(nn.Module):
             remedy="Train stage lip_sync first; wav2vec 2.0 is not trained.",
         )
         self.to_lip = nn.Linear(self.audio_encoder.dim, dim_lip)
+        self.to_truth = nn.Linear(self.audio_encoder.dim, len(LIP)) if config.truth_weight else None
 
     def forward(self, batch: AudioEncoderBatch) -> StepLoss:
-        heard = self.to_lip(self.audio_encoder.features(batch.mel)).float()
-        contrast = infonce_within_clips(heard, batch.lip_visual)
+        features = self.audio_encoder.features(batch.mel)
+        heard = self.to_lip(features).float()
+        window = self.config.window
+        contrast = infonce_within_clips(windows(heard, window), windows(batch.lip_visual, window))
         match = F.mse_loss(heard, batch.lip_visual)
-        return StepLoss(contrast + self.match_weight * match, {"infonce": contrast, "match": match})
+        total, terms = contrast + self.config.match_weight * match, {"infonce": contrast, "match": match}
+        if self.to_truth is not None:
+            terms["truth"] = F.mse_loss(self.to_truth(features).float(), batch.truth)
+            total = total + self.config.truth_weight * terms["truth"]
+        return StepLoss(total, terms)
 
 
 class AudioEncoderStage(Stage[AudioEncoderBatch]):
@@ -77,17 +101,30 @@ class AudioEncoderStage(Stage[AudioEncoderBatch]):
     def __init__(self, config: AudioEncoderConfig) -> None:
         self.config = config
         self.corpus = read_corpus(config.corpus, "train")
-        self.lip_visual = motion_latents(config.corpus, "train", config.checkpoint, config.cache).lip
+        latents = motion_latents if config.motion == "seen" else modelled_latents
+        self.lip_visual = latents(config.corpus, "train", config.checkpoint, config.cache).lip
+        if config.truth_weight:
+            require_truth(self.corpus, self.name, "reads the true lip parameters (truth_weight)")
+            some = np.random.default_rng(0).permutation(len(self.corpus))[:_STATISTICS_CLIPS]
+            lips = np.concatenate([self.corpus[int(clip)].lip for clip in some])
+            self._mean, self._std = lips.mean(0), lips.std(0) + 1e-6
         self.module = AudioEncoderLoss(config, self.lip_visual.shape[-1])
         self._log_mel = LogMel()  # the module's may be on a GPU, under the loss; batches are made on the CPU
 
     def batch(self, seeds: Sequence[int]) -> AudioEncoderBatch:
-        mels, index = [], []
+        mels, index, truth = [], [], []
         for seed in seeds:
             generator = np.random.default_rng(seed)
             index.append(int(generator.integers(len(self.corpus))))
-            mels.append(augment_mel(self._mel(self.corpus[index[-1]]), generator))
-        return AudioEncoderBatch(torch.stack(mels), self.lip_visual[index])
+            clip = self.corpus[index[-1]]
+            mels.append(augment_mel(self._mel(clip), generator))
+            truth.append(torch.from_numpy(self._truth(clip)))
+        return AudioEncoderBatch(torch.stack(mels), self.lip_visual[index], torch.stack(truth))
+
+    def _truth(self, clip: Clip) -> Float[np.ndarray, "frames 6"]:
+        if self.config.truth_weight == 0:
+            return np.zeros((clip.num_frames, len(LIP)), np.float32)
+        return ((clip.lip - self._mean) / self._std).astype(np.float32)
 
     def _mel(self, clip: Clip) -> Float[Tensor, "steps 80"]:
         return self._log_mel(torch.from_numpy(clip.waveform)[None])[0]

@@ -31,6 +31,11 @@ def infonce_within_clips(
     return (forward + F.cross_entropy(scores.transpose(1, 2).flatten(0, 1), target)) / 2
 
 
+def windows(latents: Float[Tensor, "batch frames dim"], num_frames: int) -> Float[Tensor, "batch windows wide"]:
+    """Every stretch of `num_frames` latents as one vector, `frames - num_frames + 1` of them."""
+    return latents.unfold(1, num_frames, 1).flatten(2)
+
+
 def infonce(
     one: Float[Tensor, "num dim"], other: Float[Tensor, "num dim"], temperature: float = 0.2
 ) -> Float[Tensor, ""]:

@@ -68,8 +68,8 @@ def motion_latents(corpus: Path, split: Split, checkpoint: Path, cache: Path, nu
         cache: a folder for the results.
     """
     encode = partial(_encode_motion, corpus, split, checkpoint)
-    key = _key(corpus, split, checkpoint, ["lip_encoder", "expression_encoder"], [])
-    arrays = _cached(cache / f"motion-{split}", key, encode, len(read_corpus(corpus, split)), num_workers)
+    key = key_of(corpus, split, checkpoint, ["lip_encoder", "expression_encoder"], [])
+    arrays = cached(cache / f"motion-{split}", key, encode, len(read_corpus(corpus, split)), num_workers)
     return MotionLatents(**{name: torch.from_numpy(a).float() for name, a in arrays.items()})
 
 
@@ -82,8 +82,8 @@ def video_latents(
         checkpoint: the folder with `vae/`, `lip_encoder/` and `expression_encoder/`.
     """
     encode = partial(_encode_video, corpus, split, checkpoint, size, num_frames)
-    key = _key(corpus, split, checkpoint, ["vae", "lip_encoder", "expression_encoder"], [size, num_frames])
-    arrays = _cached(cache / f"video-{split}", key, encode, len(read_corpus(corpus, split)), num_workers)
+    key = key_of(corpus, split, checkpoint, ["vae", "lip_encoder", "expression_encoder"], [size, num_frames])
+    arrays = cached(cache / f"video-{split}", key, encode, len(read_corpus(corpus, split)), num_workers)
     return VideoLatents(**{name: torch.from_numpy(a) for name, a in arrays.items()})
 
 
@@ -98,15 +98,15 @@ def audio_features(
         cache: a folder for the results.
     """
     encode = partial(_encode_audio, corpus, split, checkpoint)
-    key = _key(corpus, split, checkpoint, ["audio_encoder"], [])
-    arrays = _cached(cache / f"audio-{split}", key, encode, len(read_corpus(corpus, split)), num_workers)
+    key = key_of(corpus, split, checkpoint, ["audio_encoder"], [])
+    arrays = cached(cache / f"audio-{split}", key, encode, len(read_corpus(corpus, split)), num_workers)
     return torch.from_numpy(arrays["features"])
 
 
 @torch.inference_mode()
 def _encode_audio(corpus: Path, split: Split, checkpoint: Path, clips: range) -> Arrays:
     torch.set_num_threads(1)
-    device = _device()
+    device = seeing_device()
     encoder = frozen(checkpoint, "audio_encoder").to(device)
     source = read_corpus(corpus, split)
     waveforms = torch.stack([torch.from_numpy(source[index].waveform) for index in clips])
@@ -116,12 +116,12 @@ def _encode_audio(corpus: Path, split: Split, checkpoint: Path, clips: range) ->
 @torch.inference_mode()
 def _encode_motion(corpus: Path, split: Split, checkpoint: Path, clips: range) -> Arrays:
     torch.set_num_threads(1)
-    lips, expressions = _motion_encoders(checkpoint)
+    lips, expressions = motion_encoders(checkpoint)
     source = read_corpus(corpus, split)
     rows: list[tuple[np.ndarray, np.ndarray]] = []
     for index in clips:
         images = draw_clip(source[index], size=MOTION_SIZE).images * 2 - 1
-        rows.append(_read_motion(lips, expressions, images.to(_device())))
+        rows.append(read_motion(lips, expressions, images.to(seeing_device())))
     lip, expression = (np.stack(column) for column in zip(*rows, strict=True))
     return {"lip": lip, "expression": expression}
 
@@ -129,8 +129,8 @@ def _encode_motion(corpus: Path, split: Split, checkpoint: Path, clips: range) -
 @torch.inference_mode()
 def _encode_video(corpus: Path, split: Split, checkpoint: Path, size: int, num_frames: int, clips: range) -> Arrays:
     torch.set_num_threads(1)
-    lips, expressions = _motion_encoders(checkpoint)
-    vae = frozen(checkpoint, "vae").to(_device())
+    lips, expressions = motion_encoders(checkpoint)
+    vae = frozen(checkpoint, "vae").to(seeing_device())
     vae.encoder.to(memory_format=torch.channels_last)  # a decoder over time has no such order
     codec = LatentCodec(vae)
     source = read_corpus(corpus, split)
@@ -139,10 +139,10 @@ def _encode_video(corpus: Path, split: Split, checkpoint: Path, size: int, num_f
         clip = source[index]
         start = int(np.random.default_rng(clip.seed + index).integers(clip.num_frames - num_frames + 1))
         frames = draw_clip(clip, range(start, start + num_frames), size)
-        images = (frames.images * 2 - 1).to(_device(), memory_format=torch.channels_last)
+        images = (frames.images * 2 - 1).to(seeing_device(), memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16):
             latents = codec.encode(images).float().cpu()
-        lip, expression = _read_motion(lips, expressions, images)
+        lip, expression = read_motion(lips, expressions, images)
         cell = size // latents.shape[-1]
         row = {
             "start": np.int64(start),
@@ -157,18 +157,20 @@ def _encode_video(corpus: Path, split: Split, checkpoint: Path, size: int, num_f
     return {name: np.stack(values) for name, values in columns.items()}
 
 
-def _motion_encoders(checkpoint: Path) -> tuple[LipEncoder, ExpressionEncoder]:
+def motion_encoders(checkpoint: Path) -> tuple[LipEncoder, ExpressionEncoder]:
+    """A checkpoint's lip and expression encoder, ready to see."""
     networks = (frozen(checkpoint, name) for name in ("lip_encoder", "expression_encoder"))
-    lips, expressions = (network.to(_device(), memory_format=torch.channels_last) for network in networks)
+    lips, expressions = (network.to(seeing_device(), memory_format=torch.channels_last) for network in networks)
     return lips, expressions
 
 
-def _device() -> torch.device:
+def seeing_device() -> torch.device:
     """Where the frozen encoders run: on a GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _read_motion(lips: LipEncoder, expressions: ExpressionEncoder, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def read_motion(lips: LipEncoder, expressions: ExpressionEncoder, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Lip and expression latents of pictures in -1..1, in half precision."""
     with torch.autocast(images.device.type, torch.bfloat16):
         lip = lips(images).float()
         hidden = expressions.hidden(images).float()
@@ -176,7 +178,7 @@ def _read_motion(lips: LipEncoder, expressions: ExpressionEncoder, images: Tenso
     return lip.cpu().numpy().astype(np.float16), expression.cpu().numpy().astype(np.float16)
 
 
-def _cached(folder: Path, key: str, encode: Callable[[range], Arrays], num_clips: int, num_workers: int) -> Arrays:
+def cached(folder: Path, key: str, encode: Callable[[range], Arrays], num_clips: int, num_workers: int) -> Arrays:
     """The arrays kept in `folder`, mapped into memory rather than read.
 
     What is missing, or was made with another `key`, is made first: in processes of one thread each, written part by
@@ -233,7 +235,8 @@ def _write_stamp(stamp: Path, key: str, num_clips: int) -> None:
     temporary.replace(stamp)
 
 
-def _key(corpus: Path, split: Split, checkpoint: Path, networks: Sequence[str], settings: Sequence[int]) -> str:
+def key_of(corpus: Path, split: Split, checkpoint: Path, networks: Sequence[str], settings: Sequence[int]) -> str:
+    """What a cache belongs to: the corpus's shards, the encoders' weights, and settings."""
     digest = hashlib.sha256(json.dumps([split, *settings]).encode())
     for path in sorted(corpus.glob(f"{split}-*.parquet")):
         digest.update(f"{path.name} {path.stat().st_size}".encode())

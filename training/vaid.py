@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from corpus.drawing import draw_clip
@@ -34,10 +36,11 @@ from models.emotion import EMOTIONS, EmotionMapping
 from models.encoders import MOTION_SIZE, ConvAudioEncoder
 from models.vaid import VAID
 from training.augment import augment_mel, augment_waveform
-from training.contrast import infonce_within_clips, push
+from training.contrast import infonce_within_clips, push, windows
 from training.frozen import frozen
 from training.latents import MotionLatents, motion_latents
 from training.measure import correlations, retrieval, ridge
+from training.modelled import modelled_latents
 from training.prototypes import emotion_levels
 from training.stage import Stage, StageConfig, StepLoss
 from training.truth import has_truth
@@ -47,6 +50,8 @@ class VAIDConfig(StageConfig):
     """The `stage:` section.
 
     checkpoint: the folder with the frozen audio, lip and expression encoders.
+    motion: what is seen in every frame of the training clips, or what is modelled from a few (`training/modelled.py`).
+    window: of the lips' InfoNCE, in frames. feature_dropout: of the audio features that the projector is given.
     own, prototype, somebody: shares of samples whose condition is the portrait's own expression (the switch off), a
         class prototype, one frame of somebody else; the rest take the mean of another clip.
     """
@@ -59,6 +64,9 @@ class VAIDConfig(StageConfig):
     num_heads: int = 4
     sigma_mean: float = -0.3
     sigma_std: float = 1.2
+    motion: Literal["seen", "modelled"] = "seen"
+    window: int = Field(default=1, ge=1)
+    feature_dropout: float = Field(default=0.0, ge=0, lt=1)
     match_weight: float = 4.0
     push_weight: float = 0.1
     own: float = 0.25
@@ -92,8 +100,10 @@ class VAIDLoss(nn.Module):
         self.vaid = VAID(dim_audio, dim_lip, dim_expression, config.dim, config.num_blocks, config.num_heads)
 
     def forward(self, batch: VAIDBatch) -> StepLoss:
-        lip_audio = self.vaid.projector(batch.audio_features).float()
-        contrast = infonce_within_clips(lip_audio, batch.lip_visual)
+        heard = F.dropout(batch.audio_features, self.config.feature_dropout, self.training)
+        lip_audio = self.vaid.projector(heard).float()
+        window = self.config.window
+        contrast = infonce_within_clips(windows(lip_audio, window), windows(batch.lip_visual, window))
         match = F.mse_loss(lip_audio, batch.lip_visual)
 
         target = batch.expression_visual
@@ -242,7 +252,8 @@ class _Clips:
 
     def __init__(self, config: VAIDConfig, split: str, mapping: EmotionMapping) -> None:
         self.corpus: Corpus = read_corpus(config.corpus, split)
-        self.motion: MotionLatents = motion_latents(config.corpus, split, config.checkpoint, config.cache)
+        latents = modelled_latents if config.motion == "modelled" and split == "train" else motion_latents
+        self.motion: MotionLatents = latents(config.corpus, split, config.checkpoint, config.cache)
         self.mapping = mapping
         self.levels = emotion_levels(self.corpus)
 

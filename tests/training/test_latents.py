@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from media.errors import OutputError
-from training.latents import _cached
+from training.latents import cached
 
 NUM_CLIPS = 40  # in parts of 16
 
@@ -22,7 +22,7 @@ def encode(folder: Path, breaks_at: int, clips: range) -> dict[str, np.ndarray]:
 
 
 def made(folder: Path, key: str, breaks_at: int = -1) -> dict[str, np.ndarray]:
-    return _cached(folder / "cache", key, partial(encode, folder, breaks_at), NUM_CLIPS, num_workers=1)
+    return cached(folder / "cache", key, partial(encode, folder, breaks_at), NUM_CLIPS, num_workers=1)
 
 
 def asked(folder: Path) -> set[str]:

@@ -65,3 +65,9 @@ def test_stages_without_need_of_truth_train_on_real_video(name: str, workplace: 
 def test_stages_that_need_truth_say_so(name: str, workplace: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"the stage {name} cannot be trained on real video: it learns"):
         make(name, workplace, tmp_path)
+
+
+def test_latents_of_real_video_cannot_be_modelled(workplace: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be trained on real video") as refused:
+        make("vaid", workplace, tmp_path, "stage.motion=modelled")
+    assert refused.value.code == "corpus_without_truth"
