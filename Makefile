@@ -33,7 +33,7 @@ serve: setup-serve  ## serve videos over HTTP and gRPC on this machine, until Ct
 	$(EMOTIVETALK) serve
 
 SERVING := tests/actors/cluster
-TRAINING := $(patsubst %,tests/actors/training/test_%.py,survival driver starter dataset)
+TRAINING := $(patsubst %,tests/actors/training/test_%.py,survival driver starter dataset nodes)
 PREPARING := tests/actors/preparing
 CHAOS := tests/actors/chaos
 
@@ -72,6 +72,8 @@ bench-serving: setup-dev  ## measure what serving costs over one process, and ho
 starter: setup-dev  ## train the shipped checkpoint again, into build/checkpoints/starter (hours); goes on where it was; WORKERS=2: on Ray
 	@test -d build/corpus/starter || $(EMOTIVETALK) synthesize -o build/corpus/starter \
 	    --identities 720 --clips 4 --held-out 32
+	@test -d build/corpus/speech || $(EMOTIVETALK) synthesize -o build/corpus/speech \
+	    --identities 1856 --clips 4 --held-out 32 --seed 1
 	@for stage in $(STAGES); do \
 	    resume=; \
 	    if compgen -G "build/train/$${stage}_starter/training/step_*" >/dev/null; then resume=--resume; fi; \

@@ -1,0 +1,70 @@
+"""A cluster of several nodes, of which one is lost: the run goes on where there is room again, with the losses that it would have had.
+
+The nodes are raylets of their own on one machine, joined as `--address` joins any cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from tests.actors.training.runs import lines, quiet
+from training.config import load_config
+from training.loop import train as plain_train
+
+ROOT = Path(__file__).resolve().parents[3]
+CONFIG = ROOT / "train_configs" / "autoencoder_debug.yaml"
+SETTINGS = ("optimizer.name=adamw", "steps=40", "checkpoint_every=4", "validate_every=null")
+STORE_BYTES = 200 * 2**20
+
+
+@pytest.fixture
+def nodes() -> Iterator[Cluster]:
+    """A head without a CPU for workers, and two nodes with one each."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}.items():
+            patch.setenv(name, value)
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE_BYTES})
+        try:
+            yield made
+        finally:
+            made.shutdown()
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.returncode
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_node_is_lost_and_another_takes_its_place(nodes: Cluster, tmp_path: Path) -> None:
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    plain_train(load_config(CONFIG, [*SETTINGS, f"output={whole}", f"checkpoint={whole}/checkpoint"]), console=quiet())
+    workers = [nodes.add_node(num_cpus=1, object_store_memory=STORE_BYTES) for _ in range(2)]
+    overrides = [f"--set={setting}" for setting in (*SETTINGS, f"output={run}", f"checkpoint={run}/checkpoint")]
+    command = [sys.executable, "-m", "emotivetalk", "train", str(CONFIG), *overrides, "--workers", "2"]
+    said = tmp_path / "said.txt"
+    with said.open("w") as stderr:
+        training = subprocess.Popen([*command, "--address", nodes.address], cwd=ROOT, env=os.environ, stderr=stderr)
+    try:
+        wait_for(lambda: (run / "steps.jsonl").exists() and len(lines(run)) >= 6, training)
+        nodes.remove_node(workers[1], allow_graceful=False)
+        nodes.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+        assert training.wait(300) == 0, said.read_text()
+    finally:
+        training.kill()
+    assert "going on after step" in said.read_text()
+    ours, theirs = ([line["loss"] for line in lines(folder)] for folder in (run, whole))
+    assert ours[:20] == pytest.approx(theirs[:20], rel=1e-4)
+    assert ours == pytest.approx(theirs, rel=0.02)  # two workers round otherwise than the plain loop
+    assert (run / "checkpoint" / "vae" / "config.json").exists()
