@@ -110,7 +110,7 @@ _CLIPS = {
     "retrieval": ("latent_clips",),
     "decoupling.": ("latent_clips",),
     "driven.": ("driven_clips",),
-    "long.": ("long_s",),
+    "long.": ("long_s", "long_clips"),
 }
 """Which settings make figures, by the beginning of their keys."""
 

@@ -31,9 +31,9 @@ def driven_figures(
 ) -> list[Figure]:
     """PSNR, and the energy of fine detail over the truth's; floor: the portrait held still."""
     rows: dict[str, list[list[float]]] = {"psnr": [], "high_pass": []}
-    for scene in scenes:
+    for k, scene in enumerate(scenes):
         truth = torch.cat(list(truth_images(scene, pipeline.image_size)))
-        made = _driven(pipeline, scene, seed, num_steps)
+        made = _driven(pipeline, scene, seed + k, num_steps)
         heard(len(made))
         still = ((scene.portrait[None] + 1) / 2).expand_as(truth)
         candidates = (made, as_decoded(pipeline, truth, scene.portrait), still)

@@ -115,7 +115,8 @@ class _Evaluation:
         }
         self.tracks = stage.by_track(settings.track_clips, settings.track_keys, settings.track_key_frames)
         self.driven = stage.own_performances(settings.driven_clips)
-        self.long = [stage.long_take(settings.long_s * FRAMES_PER_S)] if settings.long_s else []
+        num_long = settings.long_clips if settings.long_s else 0
+        self.long = [stage.long_take(settings.long_s * FRAMES_PER_S, person=k) for k in range(num_long)]
         asked = [*self.alone, *self.foreign, *self.labels, *self.plain, *self.tracks, *self.driven, *self.long]
         asked += [*chain(*self.levels, *self.sources.values())]
         num_frames = sum(scene.num_frames for scene in asked)
@@ -185,7 +186,8 @@ class _Evaluation:
             else:
                 found.notes.append(f"emotion by {key}: not measured")
         if self.levels:
-            found.figures += level_figures([self.camera.shoot_all(group) for group in self.levels])
+            takes = [[self.camera.shoot(scene, k) for scene in group] for k, group in enumerate(self.levels)]
+            found.figures += level_figures(takes)
 
     def _moving(self, found: _Findings) -> None:
         if self.tracks:
@@ -202,9 +204,9 @@ class _Evaluation:
             found.notes.append("decoupling: not measured, it needs two people who are held out")
 
     def _long(self, found: _Findings) -> None:
-        for scene in self.long:
-            other = self.stage.long_take(1, person=1)
-            long = long_findings(self.camera, scene, other.portrait)
+        if self.long:
+            other = self.stage.long_take(1, person=len(self.long))
+            long = long_findings(self.camera, self.long, other.portrait)
             found.figures += long.figures
             found.drift, found.seams = long.drift, long.seams
 

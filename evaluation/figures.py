@@ -18,7 +18,7 @@ class Settings(BaseModel):
 
     edi_clips: of the clips by label, how many are made again without EDI. track_clips: with `track_keys` emotions each,
     `track_key_frames` apart. driven_clips: from true conditions. latent_clips: whole, for V-AID alone.
-    sample_clips: by label, whose videos are written.
+    long_clips: of `long_s` seconds each, of one person each. sample_clips: by label, whose videos are written.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +40,7 @@ class Settings(BaseModel):
     latent_clips: int = Field(default=64, ge=0)
     still_frames: int = Field(default=64, ge=0)
     long_s: int = Field(default=60, ge=0)
+    long_clips: int = Field(default=3, ge=0)
     sample_clips: int = Field(default=8, ge=0)
     num_steps: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
@@ -65,6 +66,7 @@ class Settings(BaseModel):
             latent_clips=8,
             still_frames=12,
             long_s=5,
+            long_clips=1,
             sample_clips=0,
             num_steps=num_steps,
             seed=seed,
@@ -141,7 +143,7 @@ class MotionRow:
 
 @dataclass(frozen=True, eq=False)
 class Seam:
-    """Change from frame to frame round the borders of a long clip, over the median change elsewhere.
+    """Change from frame to frame round the borders of long clips, over the median change elsewhere.
 
     Offset 0 is the step into the border's frame. truth: of the renderer's frames at the same places.
     """
@@ -154,7 +156,7 @@ class Seam:
 
 @dataclass(frozen=True, eq=False)
 class Drift:
-    """Of each second of the long clip against its first, in dB: of the generated frames and of the renderer's."""
+    """Of each second of the long clips against their first, the mean in dB: of the generated frames and of the renderer's."""
 
     generated_db: Float[np.ndarray, " seconds"]
     truth_db: Float[np.ndarray, " seconds"]

@@ -33,10 +33,14 @@ class ClipLatents:
 
 @torch.no_grad()
 def clip_latents(pipeline: EmotiveTalkPipeline, scenes: Sequence[Scene], seed: int) -> list[ClipLatents]:
-    """One for each scene, of which each performs its own clip (`Stage.own_performances`)."""
+    """One for each scene, of which each performs its own clip (`Stage.own_performances`).
+
+    Each has noise of its own (seed + k): sequences from one and the same noise tell the frame's number, and with it what
+    jaws do on the average at that time of a clip.
+    """
     found = []
     for k, scene in enumerate(scenes):
-        made = pipeline.perform(scene.portrait, scene.waveform, scene.emotion, seed=seed)
+        made = pipeline.perform(scene.portrait, scene.waveform, scene.emotion, seed=seed + k)
         another = scenes[(k + len(scenes) // 2) % len(scenes)].identity_seed
         found.append(
             ClipLatents(

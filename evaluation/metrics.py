@@ -218,12 +218,12 @@ def frame_changes(frames: Float[Tensor, "frames 3 H W"]) -> Float[np.ndarray, " 
     return (frames[1:] - frames[:-1]).abs().mean((1, 2, 3)).double().numpy()
 
 
-def seam_ratio(changes: Float[np.ndarray, " steps"], borders: Sequence[int]) -> float:
-    """How much more changes at borders than elsewhere: the median of the one over the median of the other; 1 is no seam.
+def border_ratios(changes: Float[np.ndarray, " steps"], borders: Sequence[int]) -> Float[np.ndarray, " borders"]:
+    """How much changes at each border, over the median of what changes elsewhere; 1 is no seam.
 
     Args:
         changes: of `frame_changes`: entry t - 1 is the step into frame t.
-        borders: frames that begin a chunk or a segment.
+        borders: frames that begin a chunk or a segment; those outside the clip do not count.
 
     Raises:
         ValueError: no border lies inside the clip, or nothing else does.
@@ -232,7 +232,7 @@ def seam_ratio(changes: Float[np.ndarray, " steps"], borders: Sequence[int]) -> 
     at[[border - 1 for border in borders if 0 < border <= len(changes)]] = True
     if not at.any() or at.all():
         raise ValueError(f"of {len(changes)} steps, {int(at.sum())} are borders. Give a clip that has both kinds.")
-    return float(np.median(changes[at]) / max(float(np.median(changes[~at])), 1e-9))
+    return changes[at] / max(float(np.median(changes[~at])), 1e-9)
 
 
 # -------------------------------------------------------------------------------------------------------- motion

@@ -26,42 +26,44 @@ _PIECE_FRAMES = 75  # of 3 s: what the intervals of one clip's figures are drawn
 _NEAR_BORDER = 6
 
 Small = Float[Tensor, "frames 3 64 64"]
+Steps = Float[np.ndarray, " steps"]
+
+
+@dataclass(frozen=True, eq=False)
+class LongClip:
+    """A scene as it was made and as it truly is: the frames, averaged down, and what the reader sees in both."""
+
+    scene: Scene
+    frames: Small
+    true_frames: Small
+    reading: Reading
+    truth: Reading
 
 
 @dataclass(frozen=True, eq=False)
 class LongFindings:
-    """What a long clip shows."""
+    """What long clips show."""
 
     figures: tuple[Figure, ...]
     drift: Drift
     seams: tuple[Seam, ...]
 
 
-def long_findings(camera: Camera, scene: Scene, somebody_else: Float[Tensor, "3 size size"]) -> LongFindings:
-    """Mouth r in each quarter and its fall, drift, and seams.
+def long_findings(camera: Camera, scenes: Sequence[Scene], somebody_else: Float[Tensor, "3 size size"]) -> LongFindings:
+    """Mouth r in each quarter and its fall, drift, and seams, over clips of equal length.
 
     Args:
-        somebody_else: another portrait, RGB in -1..1: what drift would be if the picture became theirs.
+        somebody_else: a portrait of nobody in the scenes, RGB in -1..1: what drift would be if the picture became theirs.
 
     Raises:
-        ValueError: the scene is shorter than two seconds.
+        ValueError: the scenes are shorter than two seconds.
     """
-    made: list[Tensor] = []
-    true: list[Tensor] = []
-    reading = read_frames(camera.reader, _watched(camera.play(scene), made))
-    drawn = (to_pixels(images) for images in truth_images(scene, MOTION_SIZE))
-    truth = read_frames(camera.reader, _watched(drawn, true))
-    frames, right = torch.cat(made), torch.cat(true)
+    clips = [_shot(camera, scene, k) for k, scene in enumerate(scenes)]
     other = F.adaptive_avg_pool2d((somebody_else + 1) / 2, _SIZE)
-    drift, drift_figure = _drift(frames, right, other)
-    seams = [
-        seam_of(name, frames, right, at)
-        for name, at in zip(
-            ("segments", "chunks"), borders(camera.pipeline.long_video, scene.num_frames, camera.num_steps), strict=True
-        )
-        if at
-    ]
-    figures = (*_quarters(scene, reading, truth), drift_figure, *(figure for figure, _ in seams))
+    drift, drift_figure = _drift(clips, other)
+    segments, chunks = borders(camera.pipeline.long_video, scenes[0].num_frames, camera.num_steps)
+    seams = [seam_of(name, clips, at) for name, at in (("segments", segments), ("chunks", chunks)) if at]
+    figures = (*_quarters(clips), drift_figure, *(figure for figure, _ in seams))
     return LongFindings(figures, drift, tuple(seam for _, seam in seams))
 
 
@@ -76,83 +78,96 @@ def borders(config: LongVideoConfig, num_frames: int, num_steps: int) -> tuple[l
     return segments, chunks
 
 
-def seam_of(name: str, frames: Small, truth: Small, at: Sequence[int]) -> tuple[Figure, Seam]:
-    """The change at borders over the change elsewhere, and its course round the borders.
+def seam_of(name: str, clips: Sequence[LongClip], at: Sequence[int]) -> tuple[Figure, Seam]:
+    """The change at borders over the change elsewhere in the same clip, and its course round the borders.
 
-    Ceiling: the renderer's frames at the same places. Floor: as if another moment of the clip, half its length away,
-    followed at each border. Intervals are over borders.
+    The value is the median over the borders of all clips. Ceiling: the renderer's frames at the same places, which says
+    what chance makes of so many borders. Floor: as if another moment of the clip, half its length away, followed at
+    each border. Intervals are over borders.
 
     Raises:
-        ValueError: no border lies inside the clip, or nothing else does.
+        ValueError: no border lies inside the clips, or nothing else does.
     """
-    changes, true_changes = metrics.frame_changes(frames), metrics.frame_changes(truth)
-    cut = changes.copy()
-    inside = [border for border in at if 0 < border < len(frames)]
-    for border in inside:
-        elsewhere = frames[(border + len(frames) // 2) % len(frames)]
-        cut[border - 1] = float((elsewhere - frames[border - 1]).abs().mean())
+    made = [metrics.frame_changes(clip.frames) for clip in clips]
+    true = [metrics.frame_changes(clip.true_frames) for clip in clips]
+    cut = [_cut(clip.frames, changes, at) for clip, changes in zip(clips, made, strict=True)]
 
-    def ratio(steps: Float[np.ndarray, " steps"]) -> Estimate:
-        whole = metrics.seam_ratio(steps, at)
-        elsewhere = np.delete(steps, np.array(inside) - 1)
-        quiet = max(float(np.median(elsewhere)), 1e-9)
-        at_borders = steps[np.array(inside) - 1]
-        spread = metrics.bootstrap(lambda index: float(np.median(at_borders[index]) / quiet), len(inside))
-        return Estimate(whole, spread.low, spread.high)
+    def ratio(takes: Sequence[np.ndarray]) -> Estimate:
+        shares = np.concatenate([metrics.border_ratios(changes, at) for changes in takes])
+        return metrics.bootstrap(lambda index: float(np.median(shares[index])), len(shares))
 
     figure = Figure(
         f"long.seam_{name}",
-        f"long clip, change at borders of {name} over change elsewhere",
-        ratio(changes),
-        ratio(true_changes),
+        f"long clips, change at borders of {name} over change elsewhere",
+        ratio(made),
+        ratio(true),
         ratio(cut),
     )
     offsets = tuple(range(-_NEAR_BORDER, _NEAR_BORDER + 1))
-    return figure, Seam(
-        f"borders of {name} ({len(inside)})", offsets, _course(changes, inside), _course(true_changes, inside)
-    )
+    return figure, Seam(f"borders of {name} ({len(clips) * len(at)})", offsets, _course(made, at), _course(true, at))
 
 
-def _course(changes: Float[np.ndarray, " steps"], at: Sequence[int]) -> tuple[float, ...]:
-    """The median change at each offset from a border, over the median of all."""
-    quiet = max(float(np.median(changes)), 1e-9)
+def _cut(frames: Small, changes: Steps, at: Sequence[int]) -> Steps:
+    cut = changes.copy()
+    for border in at:
+        elsewhere = frames[(border + len(frames) // 2) % len(frames)]
+        cut[border - 1] = float((elsewhere - frames[border - 1]).abs().mean())
+    return cut
+
+
+def _course(takes: Sequence[Steps], at: Sequence[int]) -> tuple[float, ...]:
+    """The median change at each offset from a border, over the median of all in the same clip."""
+    shares = [changes / max(float(np.median(changes)), 1e-9) for changes in takes]
     course = []
     for offset in range(-_NEAR_BORDER, _NEAR_BORDER + 1):
-        places = [border - 1 + offset for border in at if 0 <= border - 1 + offset < len(changes)]
-        course.append(float(np.median(changes[places]) / quiet) if places else float("nan"))
+        places = [border - 1 + offset for border in at if 0 <= border - 1 + offset < len(shares[0])]
+        course.append(float(np.median([share[places] for share in shares])) if places else float("nan"))
     return tuple(course)
 
 
-def _drift(frames: Small, truth: Small, other: Float[Tensor, "3 64 64"]) -> tuple[Drift, Figure]:
+def _shot(camera: Camera, scene: Scene, number: int) -> LongClip:
+    made: list[Tensor] = []
+    true: list[Tensor] = []
+    reading = read_frames(camera.reader, _watched(camera.play(scene, number), made))
+    drawn = (to_pixels(images) for images in truth_images(scene, MOTION_SIZE))
+    truth = read_frames(camera.reader, _watched(drawn, true))
+    return LongClip(scene, torch.cat(made), torch.cat(true), reading, truth)
+
+
+def _drift(clips: Sequence[LongClip], other: Float[Tensor, "3 64 64"]) -> tuple[Drift, Figure]:
     """The mask of still parts is each video's own. Floor: somebody else's picture against the first second's."""
-    still = metrics.still_mask(frames)
-    drift = Drift(metrics.drift(frames, still), metrics.drift(truth, metrics.still_mask(truth)))
-    first = frames[:FRAMES_PER_S].mean(0, keepdim=True)
-    floor = float(metrics.psnr(other[None], first, still[None])[0])
+    stills = [metrics.still_mask(clip.frames) for clip in clips]
+    made = np.stack([metrics.drift(clip.frames, still) for clip, still in zip(clips, stills, strict=True)])
+    true = np.stack([metrics.drift(clip.true_frames, metrics.still_mask(clip.true_frames)) for clip in clips])
+    firsts = [clip.frames[:FRAMES_PER_S].mean(0, keepdim=True) for clip in clips]
+    floor = [
+        float(metrics.psnr(other[None], first, still[None])[0]) for first, still in zip(firsts, stills, strict=True)
+    ]
     figure = Figure(
         "long.drift",
-        "long clip, still parts of the last second as of the first",
-        _exactly(drift.generated_db[-1]),
-        _exactly(drift.truth_db[-1]),
-        _exactly(floor),
+        "long clips, still parts of the last second as of the first",
+        metrics.mean_estimate(made[:, -1].tolist()),
+        metrics.mean_estimate(true[:, -1].tolist()),
+        metrics.mean_estimate(floor),
         unit="dB",
     )
-    return drift, figure
+    return Drift(made.mean(0), true.mean(0)), figure
 
 
-def _quarters(scene: Scene, reading: Reading, truth: Reading) -> list[Figure]:
+def _quarters(clips: Sequence[LongClip]) -> list[Figure]:
     """Mouth r of each quarter, and how much less it is in the last than in the first.
 
     Correlations and intervals are of pieces of 3 s. Floor: each quarter's lips against the next one's speech.
     """
-    length = scene.num_frames // _QUARTERS
-    made, seen = _pieces(reading.opening, length), _pieces(truth.opening, length)
-    spoken = _pieces(mouth_opening(scene.lip), length)
+    length = clips[0].scene.num_frames // _QUARTERS
+    made = _pieces([clip.reading.opening for clip in clips], length)
+    seen = _pieces([clip.truth.opening for clip in clips], length)
+    spoken = _pieces([mouth_opening(clip.scene.lip) for clip in clips], length)
     others = [*spoken[1:], spoken[0]]
     figures = [
         Figure(
             f"long.mouth_r.{i + 1}",
-            f"long clip, mouth opening in quarter {i + 1}: r",
+            f"long clips, mouth opening in quarter {i + 1}: r",
             metrics.correlation(made[i], spoken[i]),
             metrics.correlation(seen[i], spoken[i]),
             metrics.correlation(made[i], others[i]),
@@ -170,7 +185,7 @@ def _quarters(scene: Scene, reading: Reading, truth: Reading) -> list[Figure]:
     figures.append(
         Figure(
             "long.mouth_fall",
-            "long clip, mouth opening: r of the first quarter less that of the last",
+            "long clips, mouth opening: r of the first quarter less that of the last",
             fall(made, spoken[-1]),
             fall(seen, spoken[-1]),
             fall(made, others[-1]),
@@ -179,12 +194,12 @@ def _quarters(scene: Scene, reading: Reading, truth: Reading) -> list[Figure]:
     return figures
 
 
-def _pieces(track: Tensor, length: int) -> list[list[np.ndarray]]:
-    """Of each quarter, its pieces of equal length, 3 s if it has as much."""
+def _pieces(tracks: Sequence[Tensor], length: int) -> list[list[np.ndarray]]:
+    """Of each quarter, the pieces of all clips, of equal length, 3 s if it has as much."""
     num = max(1, length // _PIECE_FRAMES)
     size = length // num
     return [
-        [track[q * length + i * size : q * length + (i + 1) * size].numpy() for i in range(num)]
+        [track[q * length + i * size : q * length + (i + 1) * size].numpy() for track in tracks for i in range(num)]
         for q in range(_QUARTERS)
     ]
 
@@ -193,8 +208,3 @@ def _watched(parts: Iterator[Part], small: list[Tensor]) -> Iterator[Part]:
     for part in parts:
         small.append(F.adaptive_avg_pool2d(part.permute(0, 3, 1, 2).float() / 255, _SIZE))
         yield part
-
-
-def _exactly(value: float) -> Estimate:
-    """Of one clip's last second there is no interval."""
-    return Estimate(float(value), float(value), float(value))

@@ -62,7 +62,7 @@ class Camera:
         pipeline: what is measured.
         reader: the instrument.
         num_steps: ETHD's; None is the checkpoint's own.
-        seed: of the noise, the same for every scene.
+        seed: of the noise; scene k of several has seed + k, or all would blink at the same moments.
         num_frames: how many frames all scenes will have, for the progress.
         progress: told after each part of a video.
         perform: makes the latents instead of V-AID, if given.
@@ -84,14 +84,17 @@ class Camera:
         self._num_frames, self.num_done = num_frames, 0
         self.samples: list[Sample] = []
 
-    def play(self, scene: Scene) -> Iterator[Part]:
+    def play(self, scene: Scene, number: int = 0) -> Iterator[Part]:
         """The generated frames, as many as the scene has.
+
+        Args:
+            number: added to the seed.
 
         Raises:
             ValueError: the pipeline gave another number of frames.
         """
         num = 0
-        for part in self._parts(scene):
+        for part in self._parts(scene, self._seed + number):
             num += len(part)
             self.heard(len(part))
             yield part
@@ -104,9 +107,9 @@ class Camera:
         if self._progress is not None:
             self._progress(self.num_done, self._num_frames)
 
-    def shoot(self, scene: Scene, sample: str | None = None) -> Take:
+    def shoot(self, scene: Scene, number: int = 0, sample: str | None = None) -> Take:
         """Plays and reads one scene; of its frames one is kept, or all in `samples` under the name of `sample`."""
-        frames = torch.cat(list(self.play(scene)))
+        frames = torch.cat(list(self.play(scene, number)))
         reading = read_frames(self.reader, frames.split(_READ_AT_ONCE))
         shown = frames[frame_to_show(reading.expression)].clone()
         if sample is not None:
@@ -116,17 +119,17 @@ class Camera:
     def shoot_all(self, scenes: Sequence[Scene], samples: Sequence[str] = ()) -> list[Take]:
         """Each of them; the frames of the first ones are kept under the names of `samples`."""
         named = [*samples[: len(scenes)], *[None] * (len(scenes) - len(samples))]
-        return [self.shoot(scene, name) for scene, name in zip(scenes, named, strict=True)]
+        return [self.shoot(scene, k, name) for k, (scene, name) in enumerate(zip(scenes, named, strict=True))]
 
     def read_truth(self, scene: Scene) -> Reading:
         """What the reader sees in the renderer's frames of a scene: the ceiling."""
         return read_frames(self.reader, (to_pixels(images) for images in truth_images(scene, MOTION_SIZE)))
 
-    def _parts(self, scene: Scene) -> Iterator[Part]:
+    def _parts(self, scene: Scene, seed: int) -> Iterator[Part]:
         if self._perform is not None:
-            performance = self._perform(self.pipeline, scene, self._seed)
-            return self.pipeline.render(performance, seed=self._seed, num_steps=self.num_steps)
-        return self.pipeline(scene.portrait, scene.waveform, scene.emotion, seed=self._seed, num_steps=self.num_steps)
+            performance = self._perform(self.pipeline, scene, seed)
+            return self.pipeline.render(performance, seed=seed, num_steps=self.num_steps)
+        return self.pipeline(scene.portrait, scene.waveform, scene.emotion, seed=seed, num_steps=self.num_steps)
 
 
 def to_pixels(images: Float[Tensor, "frames 3 H W"]) -> Part:

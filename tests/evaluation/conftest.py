@@ -41,6 +41,7 @@ SETTINGS = Settings(
     latent_clips=2,
     still_frames=2,
     long_s=2,
+    long_clips=1,
     sample_clips=1,
 )
 
@@ -57,7 +58,7 @@ def scenes_of(stage: Stage, settings: Settings) -> list[Scene]:
         *(scene for group in stage.by_level(settings.level_clips) for scene in group),
         *stage.by_track(settings.track_clips, settings.track_keys, settings.track_key_frames),
         *stage.own_performances(settings.driven_clips),
-        stage.long_take(settings.long_s * 25),
+        *(stage.long_take(settings.long_s * 25, person=k) for k in range(settings.long_clips)),
     ]
 
 

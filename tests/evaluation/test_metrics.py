@@ -131,12 +131,12 @@ def test_drift_measures_slow_change_outside_what_moves():
 def test_seams_show_where_frames_jump():
     frames = torch.linspace(0, 0.5, 60)[:, None, None, None].expand(60, 3, 4, 4).clone()
     borders = (20, 40)
-    assert metrics.seam_ratio(metrics.frame_changes(frames), borders) == pytest.approx(1, abs=1e-3)
+    assert metrics.border_ratios(metrics.frame_changes(frames), borders) == pytest.approx(1, abs=1e-3)
     frames[20:] += 2 * 0.5 / 59
     frames[40:] += 2 * 0.5 / 59
-    assert metrics.seam_ratio(metrics.frame_changes(frames), borders) == pytest.approx(3, rel=1e-3)
+    assert metrics.border_ratios(metrics.frame_changes(frames), borders) == pytest.approx(3, rel=1e-3)
     with pytest.raises(ValueError, match="borders"):
-        metrics.seam_ratio(np.ones(10), [40])
+        metrics.border_ratios(np.ones(10), [40])
 
 
 def test_motion_knows_noise_from_slow_waves():
