@@ -42,6 +42,7 @@ NOUN_CLAUSES = (
     "put {} into your voice", "say it with {} in your eyes", "let us hear {}", "read this with {} on your face",
 )  # fmt: skip
 ADVERB_FRAMES = ("{}", "Speak {}.", "Say that sentence {}.", "She speaks {}.", "He replied {}.")
+PLAIN_ADVERB_FRAMES = ("{}", "Speak {}.")  # every adverb is in these, as it is
 ADVERB_CLAUSES = (
     "speak {}",
     "say that sentence {}",
@@ -116,6 +117,13 @@ _NONE_PLACES = _words(
 _NONE_ADJECTIVES = _words(
     "tall, young, old, British, left-handed, bearded, blond, famous, married, French, blue, fast, slow, loud, quiet, bald, "
     "wealthy, wet, round, hungry, Spanish, retired, well-dressed, barefoot, thirsty, local, medical, digital, early, seated"
+)
+_NONE_ADVERBS = _words(
+    "slowly, quickly, twice, again, in English, in Portuguese, into the microphone, for half a minute, from memory, later, "
+    "tomorrow, indoors, outdoors, upstairs, backwards, sideways, alphabetically, weekly, annually, simultaneously, online, "
+    "separately, directly, grammatically, fluently, phonetically, in short sentences, in rhyme, with an accent, usually, "
+    "through an interpreter, without notes, at noon, on Sundays, side by side, clockwise, in full, in turn, mostly, "
+    "frequently, recently, electronically, mathematically, historically, technically, audibly, loudly, quietly, first"
 )
 _NONE_CLAUSES = (
     "say this line", "read the text", "look at the camera", "speak", "play a character", "say that sentence", "talk",
@@ -296,6 +304,8 @@ def _word_prompts(emotion: str, words: Vocabulary, rng: np.random.Generator) -> 
             phrase, intensity = _modified(noun, emotion, PLAIN, WEAK_AMOUNTS, STRONG_AMOUNTS, rng)
             yield _prompt(_frame(NOUN_FRAMES, NOUN_CLAUSES, NOUN_STATEMENTS, rng), phrase, emotion, intensity, "word")
     for adverb in words.adverbs:
+        for frame in PLAIN_ADVERB_FRAMES:
+            yield _prompt(frame, adverb, emotion, PLAIN, "word")
         for _ in range(FRAMES_PER_ADVERB):
             phrase, intensity = _modified(adverb, emotion, PLAIN, WEAK_MODIFIERS, STRONG_MODIFIERS, rng)
             yield _prompt(_frame(ADVERB_FRAMES, ADVERB_CLAUSES, (), rng), phrase, emotion, intensity, "word")
@@ -347,6 +357,11 @@ def _meaningless(rng: np.random.Generator) -> Iterator[EmotionPrompt]:
         letters = rng.choice(list("abcdefghijklmnopqrstuvwxyz0123456789;,.!?"), size=int(rng.integers(2, 14)))
         yield _prompt("{}", "".join(letters), None, 0.0, "none")
         yield _prompt("{}", " ".join(rng.choice(_NONE_THINGS, size=3, replace=False)), None, 0.0, "none")
+    for adverb in _NONE_ADVERBS:
+        for frame in PLAIN_ADVERB_FRAMES:
+            yield _prompt(frame, adverb, None, 0.0, "none")
+        for _ in range(FRAMES_PER_ADVERB):
+            yield _prompt(_frame(ADVERB_FRAMES, ADVERB_CLAUSES, (), rng), adverb, None, 0.0, "none")
 
 
 def _prompt(frame: str, words: str, emotion: str | None, intensity: float, kind: PromptKind) -> EmotionPrompt:

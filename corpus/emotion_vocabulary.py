@@ -1,4 +1,4 @@
-"""The words that the training prompts of the text source are made of, by emotion (ours); see the YAML beside this file."""
+"""The words that the training prompts of the text source are made of, by emotion (ours); see the YAML files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,12 @@ class Vocabulary:
 
 
 def _read() -> dict[str, Vocabulary]:
-    text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
-    return {emotion: Vocabulary(**_parts(words)) for emotion, words in yaml.safe_load(text).items()}
+    words, scenes = (_table(name) for name in ("emotion_vocabulary.yaml", "emotion_scenes.yaml"))
+    return {emotion: Vocabulary(**_parts(words[emotion] | scenes[emotion])) for emotion in words}
+
+
+def _table(name: str) -> dict[str, dict[str, str]]:
+    return yaml.safe_load(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 def _parts(words: dict[str, str]) -> dict[str, tuple[str, ...]]:

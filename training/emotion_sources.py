@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,12 +30,14 @@ from models.log_mel import STEPS_PER_FRAME, LogMel
 from models.sentence_encoder import SentenceEncoder
 from training.augment import augment_mel
 from training.latents import motion_latents
+from training.modelled import modelled_latents
 from training.prototypes import emotion_prototypes
 from training.stage import Stage, StageConfig, StepLoss
 
 NO_EMOTION = len(EMOTIONS)  # the text head's ninth class
-KIND_WEIGHTS: dict[PromptKind, float] = {"word": 1, "action": 1, "scene": 3, "negation": 2, "none": 6}
+KIND_WEIGHTS: dict[PromptKind, float] = {"word": 2, "action": 1, "scene": 3, "negation": 3, "none": 8}
 """How often prompts of a kind and an emotion are drawn: texts without an emotion are one class and not eight."""
+NEUTRAL_WEIGHT = 3  # times its kinds' weights: in doubt, a face had better be neutral than surprised
 _SPEECH_BATCH = 32
 
 
@@ -43,15 +46,19 @@ class EmotionSourcesConfig(StageConfig):
 
     encoders: the checkpoint folder with the trained lip and expression encoders, which the prototypes are made with.
     cache: a folder for sentence embeddings and motion latents.
+    motion: the latents that prototypes are the means of: seen in every frame, or modelled from a few (`training/modelled.py`).
     prompts_per_sample: texts beside each clip of speech.
     num_prompts: train on so many prompts, drawn at random (null: all).
-    text_noise: standard deviation of the noise on each of an embedding's numbers (whose squares sum to 1).
+    text_noise: standard deviation of the noise on each of an embedding's numbers (whose squares sum to 1, for a layer).
+    text_gain: see `TextHead`.
     """
 
     corpus: Path
     encoders: Path
     cache: Path
-    dim_text_hidden: int = 256
+    motion: Literal["seen", "modelled"] = "seen"
+    dim_text_hidden: int = 512
+    text_gain: float = 20.0
     dim_speech: int = 96
     sharpness: float = 4.0
     clip_frames: int = 52
@@ -87,7 +94,7 @@ class EmotionSourcesLoss(nn.Module):
         super().__init__()
         self.config = config
         self.mapping = EmotionMapping(
-            dim_expression, dim_text, config.dim_text_hidden, config.dim_speech, config.sharpness
+            dim_expression, dim_text, config.dim_text_hidden, config.dim_speech, config.sharpness, config.text_gain
         )
 
     def forward(self, batch: EmotionSourcesBatch) -> StepLoss:
@@ -231,7 +238,8 @@ class EmotionSourcesStage(Stage[EmotionSourcesBatch]):
     def save(self, module: nn.Module, checkpoint: Path) -> None:
         """Writes `emotion_mapping/`: the trained heads, and prototypes as the expression encoder sees the corpus."""
         config = self.config
-        expression = motion_latents(config.corpus, "train", config.encoders, config.cache).expression
+        latents = motion_latents if config.motion == "seen" else modelled_latents
+        expression = latents(config.corpus, "train", config.encoders, config.cache).expression
         trained = module.mapping
         mapping = EmotionMapping(
             expression.shape[-1],
@@ -239,6 +247,7 @@ class EmotionSourcesStage(Stage[EmotionSourcesBatch]):
             config.dim_text_hidden,
             config.dim_speech,
             config.sharpness,
+            config.text_gain,
         )
         mapping.text_head.load_state_dict(trained.text_head.state_dict())
         mapping.speech_head.load_state_dict(trained.speech_head.state_dict())
@@ -247,9 +256,10 @@ class EmotionSourcesStage(Stage[EmotionSourcesBatch]):
 
 
 def prompt_shares(prompts: Sequence[EmotionPrompt]) -> Float[np.ndarray, " prompts"]:
-    """How often each prompt is drawn: by `KIND_WEIGHTS`, whatever the number of prompts of its kind and emotion."""
+    """How often each prompt is drawn: by the weights above, whatever the number of prompts of its kind and emotion."""
     sizes = Counter((prompt.kind, prompt.emotion) for prompt in prompts)
     weights = np.array([KIND_WEIGHTS[p.kind] / sizes[p.kind, p.emotion] for p in prompts], np.float64)
+    weights *= [NEUTRAL_WEIGHT if prompt.emotion == "neutral" else 1 for prompt in prompts]
     return weights / weights.sum()
 
 
@@ -272,7 +282,7 @@ def _hear(mapping: EmotionMapping, clips: Sequence[Clip]) -> EmotionEstimate:
 def _embed(prompts: Sequence[EmotionPrompt], cache: Path) -> Float[Tensor, "prompts dim_text"]:
     """Sentence embeddings, made once for these very texts."""
     texts = [prompt.text for prompt in prompts]
-    file = cache / f"texts-{hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:16]}.safetensors"
+    file = cache / f"texts-two_layers-{hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:16]}.safetensors"
     if not file.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".partial")

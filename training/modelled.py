@@ -2,8 +2,8 @@
 
 Speech is cheap and pictures are not: a clip is spoken in a few hundredths of a second and drawn in one. So a few frames of
 each clip are drawn and encoded, and two small networks learn from them how latents follow from parameters: lip latents from
-what the lips do, expression latents from expression and pose, and from who it is by an offset for each person. Of
-the rest of what is seen, the mean is left: lips that tell of the pose, expressions that tell of the lips.
+what the lips do, expression latents from expression and pose, and from who it is by an offset for each person. What else
+is seen in them, lips that tell of the pose, expressions that tell of the lips, is averaged out.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from training.truth import require_truth
 
 DRAWN_FRAMES = 4
 _STEPS, _BATCH, _LEARNING_RATE, _WEIGHT_DECAY, _WIDTH = 3000, 512, 3e-3, 1e-2, 192
+_MOST_SPREAD = 1.5
 
 
 class ParametersToLatents(nn.Module):
@@ -85,12 +86,30 @@ def _modelled(
     index = torch.from_numpy(np.array(frame))[..., None].expand(-1, -1, parameters.shape[-1])
     _, number = np.unique(np.array(people or [""] * len(target)), return_inverse=True)
     who = torch.from_numpy(number)
-    network, offsets = _fitted(parameters.gather(1, index), target, who)
+    given = parameters.gather(1, index)
+    network, offsets = _fitted(given, target, who)
     with torch.no_grad():
         made = torch.cat([network(part) for part in parameters.split(256)])
-    return made if people is None else made + offsets[who][:, None]
+        if people is None:
+            return made
+        return _as_lively(made, network(given), target) + offsets[who][:, None]
 
 
+def _as_lively(
+    made: Float[Tensor, "clips frames dim"],
+    expected: Float[Tensor, "clips drawn dim"],
+    seen: Float[Tensor, "clips drawn dim"],
+) -> Float[Tensor, "clips frames dim"]:
+    """Moved away from each clip's mean until they vary within clips as what is seen does, dimension by dimension.
+
+    A mean moves less than what it is the mean of; whoever is driven by it would, too.
+    """
+    spread = seen.var(1).mean(0) / expected.var(1).mean(0).clamp(min=1e-6)
+    mean = made.mean(1, keepdim=True)
+    return mean + spread.sqrt().clamp(1, _MOST_SPREAD) * (made - mean)
+
+
+@torch.enable_grad()
 def _fitted(
     given: Float[Tensor, "clips drawn parameters"], target: Float[Tensor, "clips drawn dim"], who: Int[Tensor, " clips"]
 ) -> tuple[ParametersToLatents, Float[Tensor, "people dim"]]:

@@ -226,6 +226,22 @@ def test_sharpness_goes_from_a_blend_to_the_likeliest() -> None:
     torch.testing.assert_close(sharp.text(embedding)[0], sharp.label(likeliest, estimate.intensity.item()))
 
 
+def test_a_head_that_saw_the_last_layer_only_reads_nothing_behind_it(mapping: EmotionMapping) -> None:
+    embedding = torch.randn(2, 12)
+    longer = torch.cat([embedding, torch.randn(2, 5)], dim=1)
+    torch.testing.assert_close(mapping.text(longer), mapping.text(embedding))
+    torch.testing.assert_close(mapping.meaning(longer), mapping.meaning(embedding))
+
+
+def test_the_gain_multiplies_the_embedding() -> None:
+    torch.manual_seed(0)
+    plain, gained = (EmotionMapping(DIM, 12, 16, 8, text_gain=gain).eval() for gain in (1.0, 20.0))
+    gained.load_state_dict(plain.state_dict())
+    embedding = torch.randn(3, 12)
+    estimates = plain.text_estimate(20 * embedding), gained.text_estimate(embedding)
+    torch.testing.assert_close(estimates[0].probabilities, estimates[1].probabilities)
+
+
 def test_heads_can_be_trained_alone(mapping: EmotionMapping) -> None:
     for logits, num_classes in (
         (mapping.text_head(torch.randn(4, 12)), len(EMOTIONS) + 1),
@@ -262,7 +278,9 @@ def test_both_heads_learn(mapping: EmotionMapping) -> None:
     assert mapping.speech_head(mel).emotion.argmax(-1).tolist() == emotion.tolist()
 
 
-def test_saved_and_loaded_it_is_the_same(mapping: EmotionMapping, tmp_path: Path) -> None:
+def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
+    mapping = EmotionMapping(DIM, 12, 16, 8, text_gain=20.0).eval()
+    mapping.set_prototypes(torch.randn(len(EMOTIONS), NUM_LEVELS, DIM))
     mapping.save_pretrained(tmp_path)
     loaded = EmotionMapping.from_pretrained(tmp_path).eval()
     waveform, embedding = 0.1 * torch.randn(1, 8000), torch.randn(1, 12)
