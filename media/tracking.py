@@ -95,9 +95,11 @@ def track_faces(pictures: Iterable[tuple[int, UInt8[np.ndarray, "height width 3"
     live: list[Track] = []
     for look, (frame, picture) in enumerate(pictures):
         is_survey = look % SURVEY_EVERY == 0
-        found = survey_faces(picture, is_thorough=not live) if is_survey else []
-        for track in live:
-            box = _take_same(track.boxes[-1], found) or track_face(picture, track.boxes[-1])
+        boxes = [track_face(picture, track.boxes[-1]) for track in live]
+        seen = [box for box in boxes if box is not None]
+        found = survey_faces(picture, seen, is_thorough=not live) if is_survey else []
+        for track, box in zip(live, boxes):
+            box = box or _take_same(track.boxes[-1], found)
             if box is None:
                 track.misses += 1
             else:

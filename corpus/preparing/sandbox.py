@@ -1,7 +1,7 @@
 """A process to prepare files in: decoders are written in C, and one broken file may hang or crash them.
 
 The process serves file after file, since starting it costs seconds. When it is silent for too long it is killed, when
-it dies the file it was at is to blame; the next file gets a new one.
+it dies twice at the same file that file is to blame; the next one gets a new process.
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ class Sandbox:
             OutputError: the part could not be written.
         """
         try:
-            process = self._ready()
-            self._say(process, asdict(source))
-            answer = self._answer(process)
+            answer = self._ask_twice(source)
         except _DiedError as error:
             self.close()
             reason = Reason.HUNG if error.was_silent else Reason.CRASHED
@@ -104,6 +102,24 @@ class Sandbox:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _ask_twice(self, source: Source) -> dict:
+        """The answer to a source; a process that died gets a successor, for it may have been killed from outside.
+
+        Ray ends what a worker started before the worker itself, which must not put that down to the file meanwhile.
+        """
+        try:
+            return self._ask(source)
+        except _DiedError as error:
+            if error.was_silent:
+                raise
+            self.close()
+            return self._ask(source)
+
+    def _ask(self, source: Source) -> dict:
+        process = self._ready()
+        self._say(process, asdict(source))
+        return self._answer(process)
 
     def _ready(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is not None:

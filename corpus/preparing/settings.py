@@ -9,7 +9,7 @@ from pathlib import Path
 
 from corpus.records import SCHEMA_VERSION
 
-WORK_VERSION = 3
+WORK_VERSION = 4
 """Raised whenever the same video would give other clips."""
 SYNC_NETWORKS = ("lip_encoder", "audio_encoder", "vaid")
 

@@ -22,6 +22,7 @@ from corpus.preparing.reasons import reason_of_error
 from corpus.preparing.results import FileRow, Source, write_part
 from corpus.preparing.settings import Settings
 from corpus.preparing.sources import local_copy
+from media.cascades import look_with_one_thread
 from media.errors import EmotiveTalkError, InputError
 
 PR_SET_PDEATHSIG = 1
@@ -58,6 +59,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (order["memory_bytes"],) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     settings = Settings(**order["settings"])
+    look_with_one_thread()
     meter = None
     if order["sync_checkpoint"] is not None:
         import torch

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from actors.preparing.driver import Launch, Preparation, prepare_corpus
 from corpus.preparing.reasons import Reason
-from corpus.preparing.results import read_row
+from corpus.preparing.results import Source, read_row
 from corpus.preparing.sandbox import Bounds, Sandbox
 from corpus.preparing.settings import Settings, weights_hash
 from corpus.preparing.sources import find_sources
@@ -112,13 +113,17 @@ def test_killed_half_way_and_started_again_it_gives_the_same_bytes(undisturbed, 
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_or_hangs_costs_one_file(raws, tmp_path: Path) -> None:
+def test_a_process_that_dies_or_hangs_costs_one_file(raws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = find_sources([str(next(raws[0].glob("000_plain.*")))], {})[0]
-    with Sandbox(tmp_path, Settings(), None, Bounds(silence_s=60)) as sandbox:
+    with Sandbox(tmp_path, Settings(), None) as sandbox:
         sandbox.prepare(source)
         assert read_row(tmp_path, source).num_kept == 1
-        interrupt(sandbox, signal.SIGKILL, after_s=0.3)
+        interrupt(sandbox, signal.SIGKILL, after_s=0.3)  # once, which may have been anybody's doing
         sandbox.prepare(source)
+        assert read_row(tmp_path, source).num_kept == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(sandbox, "_ask", killed_each_time(sandbox))
+            sandbox.prepare(source)
         assert read_row(tmp_path, source).reason is Reason.CRASHED
         sandbox.prepare(source)
         assert read_row(tmp_path, source).num_kept == 1
@@ -130,6 +135,18 @@ def test_a_process_that_dies_or_hangs_costs_one_file(raws, tmp_path: Path) -> No
         interrupt(sandbox, signal.SIGSTOP, after_s=0.3)
         sandbox.prepare(source)
         assert read_row(tmp_path, source).reason is Reason.HUNG
+
+
+def killed_each_time(sandbox: Sandbox) -> Callable[[Source], dict]:
+    """What asks the sandbox's process, and kills it meanwhile."""
+    ask = sandbox._ask
+
+    def killed(source: Source) -> dict:
+        sandbox._ready()
+        interrupt(sandbox, signal.SIGKILL, after_s=0.3)
+        return ask(source)
+
+    return killed
 
 
 def interrupt(sandbox: Sandbox, number: signal.Signals, after_s: float) -> threading.Timer:

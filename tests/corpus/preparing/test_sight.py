@@ -31,6 +31,13 @@ def test_two_people_are_followed_whatever_their_skin(size: tuple[int, int]) -> N
     assert min(track.share(looks) for track in tracks) > 0.5
 
 
+@pytest.mark.parametrize("number", [15, 159])
+def test_two_blurs_in_a_room_are_no_eyes(number: int) -> None:
+    (scene,), _ = film(Raw("", "no_face", (LIGHT,), size=(482, 362)), number)
+    tracks = track_faces((frame, coded(scene[frame], 90)) for frame in looks_of(range(len(scene))))
+    assert not any(track.is_sure for track in tracks)
+
+
 @pytest.mark.parametrize("quality", [95, 60, 30])
 def test_a_blurred_face_is_not_sharp_for_the_codecs_noise(quality: int) -> None:
     sharp = scaled(performance(DARK)[1][0], 300, 300)
