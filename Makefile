@@ -33,16 +33,18 @@ serve: setup-serve  ## serve videos over HTTP and gRPC on this machine, until Ct
 	$(EMOTIVETALK) serve
 
 SERVING := tests/actors/cluster
-TRAINING := $(patsubst %,tests/actors/training/test_%.py,survival driver starter dataset nodes)
+TRAINING := $(patsubst %,tests/actors/training/test_%.py,survival driver starter dataset)
+NODES := tests/actors/training/test_nodes.py
 PREPARING := tests/actors/preparing
 CHAOS := tests/actors/chaos
 
 test: setup-dev  ## run the tests
-	$(BIN)/python -m pytest $(patsubst %,--ignore=%,$(SERVING) $(TRAINING) $(PREPARING) $(CHAOS)) $(ARGS)
+	$(BIN)/python -m pytest $(patsubst %,--ignore=%,$(SERVING) $(TRAINING) $(NODES) $(PREPARING) $(CHAOS)) $(ARGS)
 
 test-cluster: setup-dev  ## run the tests on a real Ray cluster: whole videos, training, raw videos, killed processes
 	$(BIN)/python -m pytest $(SERVING) $(ARGS)
 	$(BIN)/python -m pytest $(TRAINING) $(ARGS)
+	$(BIN)/python -m pytest $(NODES) $(ARGS)
 	$(BIN)/python -m pytest $(PREPARING) $(ARGS)
 
 test-chaos: setup-dev  ## the longest: kills under load at random, EMOTIVETALK_KILLS of them
