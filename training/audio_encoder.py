@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from training.contrast import infonce_within_clips, windows
 from training.frozen import read_network
 from training.latents import motion_latents
 from training.measure import correlations, retrieval, ridge
-from training.modelled import modelled_latents
+from training.modelled import Motion, training_latents
 from training.stage import Stage, StageConfig, StepLoss
 from training.truth import has_truth, require_truth
 
@@ -46,7 +45,7 @@ class AudioEncoderConfig(StageConfig):
     corpus: Path
     checkpoint: Path
     cache: Path
-    motion: Literal["seen", "modelled"] = "seen"
+    motion: Motion = "seen"
     match_weight: float = 4.0
     window: int = Field(default=1, ge=1)
     truth_weight: float = Field(default=0.0, ge=0)
@@ -101,8 +100,7 @@ class AudioEncoderStage(Stage[AudioEncoderBatch]):
     def __init__(self, config: AudioEncoderConfig) -> None:
         self.config = config
         self.corpus = read_corpus(config.corpus, "train")
-        latents = motion_latents if config.motion == "seen" else modelled_latents
-        self.lip_visual = latents(config.corpus, "train", config.checkpoint, config.cache).lip
+        self.lip_visual = training_latents(config.motion, config.corpus, config.checkpoint, config.cache).lip
         if config.truth_weight:
             require_truth(self.corpus, self.name, "reads the true lip parameters (truth_weight)")
             some = np.random.default_rng(0).permutation(len(self.corpus))[:_STATISTICS_CLIPS]

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -29,8 +28,7 @@ from models.emotion import EMOTIONS, EmotionEstimate, EmotionLogits, EmotionMapp
 from models.log_mel import STEPS_PER_FRAME, LogMel
 from models.sentence_encoder import SentenceEncoder
 from training.augment import augment_mel
-from training.latents import motion_latents
-from training.modelled import modelled_latents
+from training.modelled import Motion, training_latents
 from training.prototypes import emotion_prototypes
 from training.stage import Stage, StageConfig, StepLoss
 
@@ -56,7 +54,7 @@ class EmotionSourcesConfig(StageConfig):
     corpus: Path
     encoders: Path
     cache: Path
-    motion: Literal["seen", "modelled"] = "seen"
+    motion: Motion = "seen"
     dim_text_hidden: int = 512
     text_gain: float = 20.0
     dim_speech: int = 96
@@ -238,8 +236,7 @@ class EmotionSourcesStage(Stage[EmotionSourcesBatch]):
     def save(self, module: nn.Module, checkpoint: Path) -> None:
         """Writes `emotion_mapping/`: the trained heads, and prototypes as the expression encoder sees the corpus."""
         config = self.config
-        latents = motion_latents if config.motion == "seen" else modelled_latents
-        expression = latents(config.corpus, "train", config.encoders, config.cache).expression
+        expression = training_latents(config.motion, config.corpus, config.encoders, config.cache).expression
         trained = module.mapping
         mapping = EmotionMapping(
             expression.shape[-1],

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,9 +22,20 @@ from torch import Tensor, nn
 from corpus.drawing import draw_clip
 from corpus.records import Corpus, Split, read_corpus
 from models.encoders import MOTION_SIZE
-from training.latents import Arrays, MotionLatents, cached, key_of, motion_encoders, read_motion, seeing_device
+from training.latents import (
+    Arrays,
+    MotionLatents,
+    cached,
+    key_of,
+    motion_encoders,
+    motion_latents,
+    read_motion,
+    seeing_device,
+)
 from training.truth import require_truth
 
+Motion = Literal["seen", "modelled"]
+"""Where a stage's training latents are from: every frame, or a few frames and the parameters of the others."""
 DRAWN_FRAMES = 4
 _STEPS, _BATCH, _LEARNING_RATE, _WEIGHT_DECAY, _WIDTH = 3000, 512, 3e-3, 1e-2, 192
 _MOST_SPREAD = 1.5
@@ -49,6 +61,12 @@ class ParametersToLatents(nn.Module):
 
     def forward(self, parameters: Float[Tensor, "*rows parameters"]) -> Float[Tensor, "*rows dim"]:
         return self.net((parameters - self.center) / self.spread)
+
+
+def training_latents(motion: Motion, corpus: Path, checkpoint: Path, cache: Path) -> MotionLatents:
+    """Lip and expression latents of the training clips, by `motion_latents` or by `modelled_latents`."""
+    latents = motion_latents if motion == "seen" else modelled_latents
+    return latents(corpus, "train", checkpoint, cache)
 
 
 def modelled_latents(corpus: Path, split: Split, checkpoint: Path, cache: Path, num_workers: int = 2) -> MotionLatents:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -40,7 +39,7 @@ from training.contrast import infonce_within_clips, push, windows
 from training.frozen import frozen
 from training.latents import MotionLatents, motion_latents
 from training.measure import correlations, retrieval, ridge
-from training.modelled import modelled_latents
+from training.modelled import Motion, training_latents
 from training.prototypes import emotion_levels
 from training.stage import Stage, StageConfig, StepLoss
 from training.truth import has_truth
@@ -64,7 +63,7 @@ class VAIDConfig(StageConfig):
     num_heads: int = 4
     sigma_mean: float = -0.3
     sigma_std: float = 1.2
-    motion: Literal["seen", "modelled"] = "seen"
+    motion: Motion = "seen"
     window: int = Field(default=1, ge=1)
     feature_dropout: float = Field(default=0.0, ge=0, lt=1)
     match_weight: float = 4.0
@@ -252,8 +251,11 @@ class _Clips:
 
     def __init__(self, config: VAIDConfig, split: str, mapping: EmotionMapping) -> None:
         self.corpus: Corpus = read_corpus(config.corpus, split)
-        latents = modelled_latents if config.motion == "modelled" and split == "train" else motion_latents
-        self.motion: MotionLatents = latents(config.corpus, split, config.checkpoint, config.cache)
+        self.motion: MotionLatents = (
+            training_latents(config.motion, config.corpus, config.checkpoint, config.cache)
+            if split == "train"
+            else motion_latents(config.corpus, split, config.checkpoint, config.cache)
+        )
         self.mapping = mapping
         self.levels = emotion_levels(self.corpus)
 
