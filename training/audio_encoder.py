@@ -29,9 +29,7 @@ from training.latents import motion_latents
 from training.measure import correlations, retrieval, ridge
 from training.modelled import Motion, training_latents
 from training.stage import Stage, StageConfig, StepLoss
-from training.truth import has_truth, require_truth
-
-_STATISTICS_CLIPS = 256  # that the parameters' mean and deviation are taken from
+from training.truth import has_truth, require_truth, statistics
 
 
 class AudioEncoderConfig(StageConfig):
@@ -103,9 +101,7 @@ class AudioEncoderStage(Stage[AudioEncoderBatch]):
         self.lip_visual = training_latents(config.motion, config.corpus, config.checkpoint, config.cache).lip
         if config.truth_weight:
             require_truth(self.corpus, self.name, "reads the true lip parameters (truth_weight)")
-            some = np.random.default_rng(0).permutation(len(self.corpus))[:_STATISTICS_CLIPS]
-            lips = np.concatenate([self.corpus[int(clip)].lip for clip in some])
-            self._mean, self._std = lips.mean(0), lips.std(0) + 1e-6
+            self._mean, self._std = statistics(self.corpus, lambda clip: clip.lip)
         self.module = AudioEncoderLoss(config, self.lip_visual.shape[-1])
         self._log_mel = LogMel()  # the module's may be on a GPU, under the loss; batches are made on the CPU
 

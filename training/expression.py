@@ -30,11 +30,10 @@ from training.contrast import infonce
 from training.initial import begin_from
 from training.measure import correlations, ridge
 from training.stage import Stage, StageConfig, StepLoss
-from training.truth import require_truth
+from training.truth import require_truth, statistics
 
 _MOUTH_ROWS, _MOUTH_COLUMNS = slice(68, 112), slice(40, 88)
 _SAVE_SEED = 77
-_STATISTICS_CLIPS = 256  # that the parameters' mean and deviation are taken from
 
 
 class ExpressionConfig(StageConfig):
@@ -111,9 +110,7 @@ class ExpressionStage(Stage[ExpressionBatch]):
             begin_from(self.module.encoder, config.initial / "expression_encoder")
         self.corpus = read_corpus(config.corpus, "train")
         require_truth(self.corpus, self.name, "learns from two people who do exactly the same, who have to be drawn")
-        some = np.random.default_rng(0).permutation(len(self.corpus))[:_STATISTICS_CLIPS]
-        some = np.concatenate([_parameters(self.corpus[int(clip)]) for clip in some])
-        self._mean, self._std = some.mean(0), some.std(0) + 1e-6
+        self._mean, self._std = statistics(self.corpus, _parameters)
         self._held_out: list[tuple[Clip, Tensor]] | None = None
 
     def batch(self, seeds: Sequence[int]) -> ExpressionBatch:

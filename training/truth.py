@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from corpus.records import Corpus
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from corpus.records import Clip, Corpus
 from media.errors import InputError
+
+_STATISTICS_CLIPS = 256
 
 
 def has_truth(corpus: Corpus) -> bool:
@@ -27,3 +34,16 @@ def require_truth(corpus: Corpus, stage: str, why: str) -> None:
             f"the stage {stage} cannot be trained on real video: it {why}",
             "Train it on a corpus from `emotivetalk synthesize`, and the other stages on the real one.",
         )
+
+
+def statistics(
+    corpus: Corpus, read: Callable[[Clip], Float[np.ndarray, "frames parameters"]]
+) -> tuple[Float[np.ndarray, " parameters"], Float[np.ndarray, " parameters"]]:
+    """Mean and standard deviation of true parameters, of clips drawn at random: those that follow each other share an emotion.
+
+    Args:
+        read: which parameters.
+    """
+    some = np.random.default_rng(0).permutation(len(corpus))[:_STATISTICS_CLIPS]
+    rows = np.concatenate([read(corpus[int(clip)]) for clip in some])
+    return rows.mean(0), rows.std(0) + 1e-6
