@@ -27,7 +27,7 @@ from evaluation.liveness import liveness_figures, motion_rows
 from evaluation.metrics import FRAMES_PER_S
 from evaluation.reader import Reader
 from evaluation.scenes import Scene, Stage, truth_images
-from evaluation.steadiness import long_findings
+from evaluation.steadiness import borders, long_findings
 from evaluation.still import still_figures
 from evaluation.takes import Camera, Perform, Progress, Sample, Take, frame_to_show, to_pixels
 from evaluation.targets import judged
@@ -120,6 +120,10 @@ class _Evaluation:
         asked = [*self.alone, *self.foreign, *self.labels, *self.plain, *self.tracks, *self.driven, *self.long]
         asked += [*chain(*self.levels, *self.sources.values())]
         num_frames = sum(scene.num_frames for scene in asked)
+        if self.long:
+            steps = settings.num_steps or pipeline.config["num_steps"]
+            at, _ = borders(pipeline.long_video, self.long[0].num_frames, steps)
+            num_frames += 2 * len(at) * len(self.long)  # each border's two frames once more, inside one segment
         self.camera = Camera(pipeline, reader, settings.num_steps, settings.seed, num_frames, progress, perform)
 
     def report(self) -> Report:

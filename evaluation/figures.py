@@ -29,7 +29,7 @@ class Settings(BaseModel):
     label_clips: int = Field(default=48, ge=0)
     edi_clips: int = Field(default=24, ge=0)
     image_clips: int = Field(default=16, ge=0)
-    text_clips: int = Field(default=48, ge=0)
+    text_clips: int = Field(default=96, ge=0)
     video_clips: int = Field(default=16, ge=0)
     speech_clips: int = Field(default=24, ge=0)
     level_clips: int = Field(default=14, ge=0)

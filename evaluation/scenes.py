@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +40,8 @@ LEVELS = (1 / 3, 2 / 3, 1.0)
 _SOURCE_SIZE = 128  # of pictures that are emotion sources: the expression encoder sees no larger ones
 _DRAWN_AT_ONCE = 16
 _NEUTRAL = EMOTIONS.index("neutral")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,11 +138,13 @@ class Stage:
         return [self._swapped(k, source) for k in range(num)]
 
     def by_text(self, num: int) -> list[Scene]:
-        """Wordings that training never saw."""
+        """Wordings that training never saw: of each emotion's, evenly from the first, a word, to the last, a scene."""
+        some = -(-num // len(self._emotions))
+        unseen = [_spread([p.text for p in HELD_OUT if p.emotion == name], some) for name in EMOTIONS]
 
         def source(clip: Clip, k: int) -> EmotionText:
-            texts = [prompt.text for prompt in HELD_OUT if prompt.emotion == EMOTIONS[clip.emotion]]
-            return EmotionText(texts[k // len(EMOTIONS) % len(texts)])
+            texts = unseen[clip.emotion]
+            return EmotionText(texts[k // len(self._emotions) % len(texts)])
 
         return [self._swapped(k, source) for k in range(num)]
 
@@ -277,6 +282,6 @@ class Stage:
         return draw_clip(clip, frames, _SOURCE_SIZE, others[(5 * k + 3) % len(others)]).images * 2 - 1
 
 
-def _spread(clips: Corpus, num: int) -> list[Clip]:
-    """As many clips as there are, at most `num`, evenly from first to last."""
-    return [clips[int(i)] for i in np.linspace(0, len(clips) - 1, min(num, len(clips))).round()]
+def _spread(some: Sequence[T], num: int) -> list[T]:
+    """As many as there are, at most `num`, evenly from first to last."""
+    return [some[int(i)] for i in np.linspace(0, len(some) - 1, min(num, len(some))).round()]

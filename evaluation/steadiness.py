@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,8 @@ class LongClip:
     true_frames: Small
     reading: Reading
     truth: Reading
+    inside: Steps
+    """The change into the first frame of each segment but the first, where the clip is made in one segment."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +60,15 @@ def long_findings(camera: Camera, scenes: Sequence[Scene], somebody_else: Float[
     Raises:
         ValueError: the scenes are shorter than two seconds.
     """
-    clips = [_shot(camera, scene, k) for k, scene in enumerate(scenes)]
+    segments, chunks = borders(camera.pipeline.long_video, scenes[0].num_frames, camera.num_steps)
+    clips = [_shot(camera, scene, segments, k) for k, scene in enumerate(scenes)]
     other = F.adaptive_avg_pool2d((somebody_else + 1) / 2, _SIZE)
     drift, drift_figure = _drift(clips, other)
-    segments, chunks = borders(camera.pipeline.long_video, scenes[0].num_frames, camera.num_steps)
     seams = [seam_of(name, clips, at) for name, at in (("segments", segments), ("chunks", chunks)) if at]
-    figures = (*_quarters(clips), drift_figure, *(figure for figure, _ in seams))
-    return LongFindings(figures, drift, tuple(seam for _, seam in seams))
+    figures = [*_quarters(clips), drift_figure, *(figure for figure, _ in seams)]
+    if segments:
+        figures.append(unbroken_figure(clips, segments))
+    return LongFindings(tuple(figures), drift, tuple(seam for _, seam in seams))
 
 
 def borders(config: LongVideoConfig, num_frames: int, num_steps: int) -> tuple[list[int], list[int]]:
@@ -107,6 +111,26 @@ def seam_of(name: str, clips: Sequence[LongClip], at: Sequence[int]) -> tuple[Fi
     return figure, Seam(f"borders of {name} ({len(clips) * len(at)})", offsets, _course(made, at), _course(true, at))
 
 
+def unbroken_figure(clips: Sequence[LongClip], at: Sequence[int]) -> Figure:
+    """The change at borders of segments over the change into the same frames where the clip is made in one segment.
+
+    More moves at some moments than at others, and of so few borders the median still tells of that; here it does not.
+    The value is the median over the borders of all clips. Floor: as in `seam_of`. Intervals are over borders.
+    """
+    steps = [border - 1 for border in at]
+
+    def ratio(made: Callable[[LongClip], Steps]) -> Estimate:
+        shares = np.concatenate([made(clip)[steps] / np.maximum(clip.inside, 1e-9) for clip in clips])
+        return metrics.bootstrap(lambda index: float(np.median(shares[index])), len(shares))
+
+    return Figure(
+        "long.seam_unbroken",
+        "long clips, change at borders of segments over the same frames' inside one segment",
+        ratio(lambda clip: metrics.frame_changes(clip.frames)),
+        floor=ratio(lambda clip: _cut(clip.frames, metrics.frame_changes(clip.frames), at)),
+    )
+
+
 def _cut(frames: Small, changes: Steps, at: Sequence[int]) -> Steps:
     cut = changes.copy()
     for border in at:
@@ -125,13 +149,16 @@ def _course(takes: Sequence[Steps], at: Sequence[int]) -> tuple[float, ...]:
     return tuple(course)
 
 
-def _shot(camera: Camera, scene: Scene, number: int) -> LongClip:
+def _shot(camera: Camera, scene: Scene, segments: Sequence[int], number: int) -> LongClip:
     made: list[Tensor] = []
     true: list[Tensor] = []
     reading = read_frames(camera.reader, _watched(camera.play(scene, number), made))
     drawn = (to_pixels(images) for images in truth_images(scene, MOTION_SIZE))
     truth = read_frames(camera.reader, _watched(drawn, true))
-    return LongClip(scene, torch.cat(made), torch.cat(true), reading, truth)
+    pairs = camera.excerpts(scene, [range(border - 1, border + 1) for border in segments], number)
+    inside = [metrics.frame_changes(_averaged(pair)) for pair in pairs] if segments else []
+    steps = np.concatenate(inside) if inside else np.empty(0)
+    return LongClip(scene, torch.cat(made), torch.cat(true), reading, truth, steps)
 
 
 def _drift(clips: Sequence[LongClip], other: Float[Tensor, "3 64 64"]) -> tuple[Drift, Figure]:
@@ -206,5 +233,9 @@ def _pieces(tracks: Sequence[Tensor], length: int) -> list[list[np.ndarray]]:
 
 def _watched(parts: Iterator[Part], small: list[Tensor]) -> Iterator[Part]:
     for part in parts:
-        small.append(F.adaptive_avg_pool2d(part.permute(0, 3, 1, 2).float() / 255, _SIZE))
+        small.append(_averaged(part))
         yield part
+
+
+def _averaged(part: Part) -> Small:
+    return F.adaptive_avg_pool2d(part.permute(0, 3, 1, 2).float() / 255, _SIZE)

@@ -101,6 +101,13 @@ class Camera:
         if num != scene.num_frames:
             raise ValueError(f"the pipeline gave {num} frames for {scene.num_frames} of speech. It must give as many.")
 
+    def excerpts(self, scene: Scene, spans: Sequence[range], number: int = 0) -> Iterator[Part]:
+        """The frames of each span, as `play` gives them where no segment's border is near."""
+        seed = self._seed + number
+        for part in self.pipeline.excerpts(self._performed(scene, seed), spans, seed=seed, num_steps=self.num_steps):
+            self.heard(len(part))
+            yield part
+
     def heard(self, num_frames: int) -> None:
         """Counts frames that were made, by `play` or elsewhere."""
         self.num_done += num_frames
@@ -125,10 +132,14 @@ class Camera:
         """What the reader sees in the renderer's frames of a scene: the ceiling."""
         return read_frames(self.reader, (to_pixels(images) for images in truth_images(scene, MOTION_SIZE)))
 
+    def _performed(self, scene: Scene, seed: int) -> Performance:
+        if self._perform is not None:
+            return self._perform(self.pipeline, scene, seed)
+        return self.pipeline.perform(scene.portrait, scene.waveform, scene.emotion, seed=seed)
+
     def _parts(self, scene: Scene, seed: int) -> Iterator[Part]:
         if self._perform is not None:
-            performance = self._perform(self.pipeline, scene, seed)
-            return self.pipeline.render(performance, seed=seed, num_steps=self.num_steps)
+            return self.pipeline.render(self._performed(scene, seed), seed=seed, num_steps=self.num_steps)
         return self.pipeline(scene.portrait, scene.waveform, scene.emotion, seed=seed, num_steps=self.num_steps)
 
 

@@ -36,6 +36,7 @@ MUST_HOLD: Mapping[str, Bound] = {
     "long.mouth_fall": Bound(at_most=0.05),
     "long.drift": Bound(at_least=38.0),
     "long.seam_segments": Bound(at_most=1.05),
+    "long.seam_unbroken": Bound(at_most=1.05),
     "long.seam_chunks": Bound(at_most=1.05),
     "vae.whole": Bound(at_least=34.0),
     "vae.mouth": Bound(at_least=32.0),

@@ -29,7 +29,7 @@ A coarser grain (a call of several chunks, or several steps) needs no other data
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from threading import Lock
@@ -259,3 +259,31 @@ def run_segment(
     last = {call.id: made[call.id].result()[call.id] for call in steps[-1]}
     frames = finish(segment.result, segment.ease, last, tail)
     return SegmentResult(segment.index, segment.result.frames.start, frames)
+
+
+def run_excerpt(
+    segment: SegmentPlan,
+    frames: range,
+    predict: Predict,
+    sigmas: Float[Tensor, "levels"],
+    noise: Noise,
+) -> Float[Tensor, "frames ..."]:
+    """Some final frames of a clip's first segment, by the calls alone that they depend on.
+
+    Raises:
+        ValueError: the segment pins frames of one before, or has not all of these frames.
+    """
+    if segment.index:
+        raise ValueError(f"segment {segment.index} joins the one before; give the plan's first.")
+    calls = {call.id: call for call in segment.calls}
+    made: dict[CallId, Tensor] = {}
+
+    def make(wanted: Iterable[CallId]) -> None:
+        for name in sorted(wanted):
+            if name not in made:
+                make(calls[name].depends_on)
+                made.update(advance([calls[name]], made, None, noise, sigmas, predict))
+
+    gather = segment.result.part(frames)
+    make(gather.depends_on)
+    return blend(gather, made)

@@ -94,6 +94,15 @@ class Source:
     first: int
     weights: tuple[float, ...]
 
+    def within(self, frames: range) -> "Source | None":
+        """What of it is among these frames."""
+        start, stop = max(self.frames.start, frames.start), min(self.frames.stop, frames.stop)
+        if start >= stop:
+            return None
+        skipped = start - self.frames.start
+        weights = self.weights[skipped : skipped + stop - start]
+        return Source(self.call, range(start, stop), self.first + skipped, weights)
+
 
 @dataclass(frozen=True)
 class Gather:
@@ -106,6 +115,16 @@ class Gather:
     def depends_on(self) -> frozenset[CallId]:
         """The calls whose results are read."""
         return frozenset(source.call for source in self.sources)
+
+    def part(self, frames: range) -> "Gather":
+        """Some of these frames.
+
+        Raises:
+            ValueError: they are not among these.
+        """
+        if not (self.frames.start <= frames.start < frames.stop <= self.frames.stop):
+            raise ValueError(f"frames {frames} are not among {self.frames}.")
+        return Gather(frames, tuple(part for source in self.sources if (part := source.within(frames)) is not None))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
@@ -32,8 +32,8 @@ from models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder, Wav
 from models.ethd import ETHD
 from models.face_mask import FaceRegion
 from models.log_mel import SAMPLES_PER_FRAME
-from models.long_video import at_once, run
-from models.long_video_plan import Call, LongVideoConfig
+from models.long_video import at_once, run, run_excerpt
+from models.long_video_plan import Call, LongVideoConfig, LongVideoPlan
 from models.performer import PerformanceBlock, Performer, join
 from models.renderer import DECODED_AT_ONCE, Performed, Renderer, Scene, Screen
 from models.vaid import VAID
@@ -265,6 +265,33 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             face_region,
             progress,
         )
+
+    def excerpts(
+        self,
+        performance: Performance,
+        spans: Sequence[range],
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+    ) -> Iterator[UInt8[Tensor, "frames height width 3"]]:
+        """Frames of each span, as if the clip were made in one segment; only the calls that they depend on are run.
+
+        So a moment of a long clip can be looked at alone, and a segment's border beside the same moment without one.
+
+        Raises:
+            ValueError: a span is empty or reaches beyond the clip.
+        """
+        screen, renderer, num_frames = Screen(self.vae), self.renderer, len(performance.lip)
+        scene = self.scene(performance.portrait, performance.expression_reference)
+        seen = screen.seen(performance.portrait)
+        divided = renderer.long_video
+        whole = replace(divided, segment_chunks=max(divided.segment_chunks, -(-num_frames // divided.chunk_frames)))
+        segment = LongVideoPlan(whole, num_frames, num_steps or renderer.num_steps).segment(0)
+        predict = partial(renderer.predict, scene, _whole(performance), num_frames, Guidance())
+        sigmas, noise = renderer.sigmas(num_steps), renderer.noise(scene, seed)
+        for span in spans:
+            latents = run_excerpt(segment, span, predict, sigmas, noise)
+            yield torch.cat([screen.pictures(part, seen) for part in latents.split(DECODED_AT_ONCE)])
 
     def render_latents(
         self,

@@ -37,6 +37,7 @@ from models.vaid import VAID
 from training.augment import augment_mel, augment_waveform
 from training.contrast import infonce_within_clips, push, windows
 from training.frozen import frozen
+from training.initial import begin_from
 from training.latents import MotionLatents, motion_latents
 from training.measure import correlations, retrieval, ridge
 from training.modelled import Motion, training_latents
@@ -49,6 +50,7 @@ class VAIDConfig(StageConfig):
     """The `stage:` section.
 
     checkpoint: the folder with the frozen audio, lip and expression encoders.
+    initial: a checkpoint folder whose V-AID training begins from, rather than from random weights.
     motion: what is seen in every frame of the training clips, or what is modelled from a few (`training/modelled.py`).
     window: of the lips' InfoNCE, in frames. feature_dropout: of the audio features that the projector is given.
     own, prototype, somebody: shares of samples whose condition is the portrait's own expression (the switch off), a
@@ -58,6 +60,7 @@ class VAIDConfig(StageConfig):
     corpus: Path
     checkpoint: Path
     cache: Path
+    initial: Path | None = None
     dim: int = 128
     num_blocks: int = 4
     num_heads: int = 4
@@ -138,6 +141,8 @@ class VAIDStage(Stage[VAIDBatch]):
         self._held_out: _Clips | None = None
         dims = self.train_clips.motion
         self.module = VAIDLoss(config, self.audio_encoder.dim, dims.lip.shape[-1], dims.expression.shape[-1])
+        if config.initial is not None:
+            begin_from(self.module.vaid, config.initial / "vaid")
 
     def batch(self, seeds: Sequence[int]) -> VAIDBatch:
         return self._batch(self.train_clips, [np.random.default_rng(seed) for seed in seeds], None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class TruthTalker:
         self.ethd = self._networks.ethd
         self.lip_encoder, self.expression_encoder = self._networks.lip_encoder, self._networks.expression_encoder
         self.performer = self._networks.performer
+        self._last: Scene | None = None
         self._scenes = {_key(s.portrait, s.waveform, s.emotion): s for s in scenes}
 
     def __call__(
@@ -91,8 +92,17 @@ class TruthTalker:
 
     def perform(self, portrait: Tensor, waveform: Tensor, emotion: EmotionSource = None, *, seed: int = 0):
         """Of the random networks: V-AID's latents are not what this stand-in is perfect at."""
+        self._last = self._scenes.get(_key(portrait, waveform, emotion))
         small = torch.nn.functional.interpolate(portrait[None], size=self._networks.image_size)[0]
         return self._networks.perform(small, waveform, emotion, seed=seed)
+
+    def excerpts(
+        self, performance: Performance, spans: Sequence[range], *, seed: int = 0, num_steps: int | None = None
+    ):
+        """Of the scene that was performed last."""
+        assert self._last is not None
+        frames = torch.cat(list(truth_images(self._last, self.image_size)))
+        yield from (to_pixels(frames[span.start : span.stop]) for span in spans)
 
     def render(self, performance: Performance, *, seed: int = 0, num_steps: int | None = None) -> Iterator[Tensor]:
         """The frames of the scene whose lips and expressions these are."""

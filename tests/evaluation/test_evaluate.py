@@ -44,6 +44,7 @@ def test_the_truth_scores_its_ceilings(report):
             assert figure.value.value == pytest.approx({"driven.psnr": 60, "driven.high_pass": 1}[figure.key], rel=0.02)
         else:
             assert figure.value.value == pytest.approx(figure.ceiling.value, abs=1e-3), figure.key
+    assert report.figure("long.seam_unbroken").value.value == pytest.approx(1)  # it has no segments
     for item in report.lags:
         assert item.curve.r == pytest.approx(item.ceiling.r, abs=1e-3)
     for row in report.motions:
@@ -94,6 +95,7 @@ def test_every_claim_is_measured(report):
         "long.mouth_fall",
         "long.drift",
         "long.seam_segments",
+        "long.seam_unbroken",
     }
     assert report.figure("long.drift").value.value > 50  # the renderer's background stands still
     assert any("foreign" in note for note in report.notes)
@@ -127,10 +129,13 @@ def test_the_report_is_written_whole(report, tmp_path):
 
 
 def test_a_pipeline_of_random_weights_can_be_measured(corpus, reader):
-    report = evaluate(debug_models.pipeline(), reader, corpus, SMALL)
+    pipeline = debug_models.pipeline()
+    report = evaluate(pipeline, reader, corpus, SMALL)
     assert np.isfinite([figure.value.value for figure in report.figures]).all()
     assert report.figure("vae.whole").holds is False
-    assert report.num_frames == (2 + 2 + 2 + 1) * 12 + 32 + 50
+    at_borders = 2 * len(borders(pipeline.long_video, 50, pipeline.config["num_steps"])[0])
+    assert at_borders
+    assert report.num_frames == (2 + 2 + 2 + 1) * 12 + 32 + 50 + at_borders
     assert 0 <= report.figure("retrieval").value.value <= 1
 
 

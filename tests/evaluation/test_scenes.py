@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from corpus.held_out_prompts import HELD_OUT
 from evaluation.scenes import LEVELS, Stage, truth_images
 from evaluation.takes import frame_to_show
 from media.errors import InputError
@@ -48,6 +49,17 @@ def test_pictures_are_sources_too(stage):
     video = stage.by_video(1)[0].emotion
     assert isinstance(video, EmotionVideo)
     assert len(video.frames) == SETTINGS.clip_frames
+
+
+def test_unseen_texts_are_words_and_scenes(stage):
+    kinds = {prompt.text: prompt.kind for prompt in HELD_OUT}
+    emotions = {prompt.text: prompt.emotion for prompt in HELD_OUT}
+    scenes = stage.by_text(4 * len(EMOTIONS))
+    texts = [scene.emotion.text for scene in scenes]
+    assert len(set(texts)) == len(texts)
+    assert [emotions[text] for text in texts] == [EMOTIONS[scene.wanted] for scene in scenes]
+    assert {kinds[text] for text in texts[: len(EMOTIONS)]} == {"word"}
+    assert {kinds[text] for text in texts[-len(EMOTIONS) :]} == {"scene"}
 
 
 def test_truth_is_drawn_in_parts(stage):

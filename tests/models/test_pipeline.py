@@ -57,6 +57,25 @@ def test_frames_come_out_before_the_end(pipeline, portrait):
     assert [done for done, _ in calls] == list(range(1, total + 1))
 
 
+def test_an_excerpt_is_what_one_segment_shows(pipeline, portrait):
+    """And where a clip has segments, frames far from their borders are the same."""
+    performance = pipeline.perform(portrait, speech(100), seed=3)
+    before = {"segment_chunks": pipeline.config["segment_chunks"]}
+    divided = torch.cat(list(pipeline.render(performance, seed=3)))
+    (start,) = pipeline.excerpts(performance, [range(3)], seed=3)
+    assert torch.equal(start, divided[:3])
+    pipeline.register_to_config(segment_chunks=100)
+    try:
+        whole = torch.cat(list(pipeline.render(performance, seed=3)))
+    finally:
+        pipeline.register_to_config(**before)
+    spans = [range(0, 1), range(40, 57), range(99, 100)]
+    for span, made in zip(spans, pipeline.excerpts(performance, spans, seed=3), strict=True):
+        assert (made.int() - whole[span.start : span.stop].int()).abs().max() <= 1
+    with pytest.raises(ValueError, match="not among"):
+        list(pipeline.excerpts(performance, [range(90, 101)]))
+
+
 def test_the_start_does_not_depend_on_what_comes_long_after(pipeline, portrait):
     """Segments follow each other, so V-AID's latents being equal, the first is the same in a longer clip."""
     performance = pipeline.perform(portrait, speech(90), EmotionLabel("sad"))

@@ -11,6 +11,7 @@ from media.errors import InputError
 from models.autoencoder import LatentCodec, PortraitAutoencoder
 from models.emotion import EmotionLabel
 from models.pipeline import EmotiveTalkPipeline
+from models.vaid import VAID
 from tests.training import debug
 from training.config import TrainConfig, load_config
 from training.loop import train
@@ -123,6 +124,21 @@ def test_the_decoder_can_go_on_alone(workplace, tmp_path):
     assert {name for name in before.state_dict() if name.startswith("encoder.")} <= kept
     assert "conv_out.weight" not in kept
     assert after.config["latents_mean"] == before.config["latents_mean"]
+
+
+def test_vaid_can_go_on_from_a_checkpoint(workplace, tmp_path):
+    """At a rate of nothing it is the checkpoint's own afterwards."""
+    settings = [
+        "steps=1",
+        "ema_decay=null",
+        "optimizer.learning_rate=1e-12",
+        f"stage.initial={workplace / 'checkpoint'}",
+    ]
+    config = load_config(debug.CONFIGS / "vaid_debug.yaml", [*debug.overrides("vaid", workplace, tmp_path), *settings])
+    assert train(config).is_finished
+    before = VAID.from_pretrained(workplace / "checkpoint" / "vaid").state_dict()
+    after = VAID.from_pretrained(config.checkpoint_folder / "vaid").state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_another_architecture_is_named(workplace, tmp_path):
