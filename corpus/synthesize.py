@@ -43,6 +43,7 @@ from corpus.sentences import Half, sentence
 from corpus.speech import Phoneme, speak
 from corpus.visemes import jaw_gain, lip_track
 from corpus.voices import Voice, colour, prosody_of, voice_of
+from media.processes import end_with_parent
 from models.emotion import EMOTIONS
 
 INTENSITIES = (1 / 3, 2 / 3, 1.0)  # MEAD's three levels
@@ -246,6 +247,7 @@ def synthesize(
             if progress:
                 progress(done, len(wanted))
 
-    with ProcessPoolExecutor(_NUM_WORKERS, multiprocessing.get_context("forkserver")) as workers:
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(_NUM_WORKERS, context, initializer=end_with_parent) as workers:
         clips = workers.map(synthesize_clip, *zip(*wanted, strict=True), chunksize=_CLIPS_PER_TASK)
         return write_shards(counted(clips), folder)

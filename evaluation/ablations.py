@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -27,14 +27,17 @@ Switch = Literal["edi", "dicte", "vaid"]
 
 @dataclass(frozen=True)
 class Lesson:
-    """A stage that is trained again: `train_configs/<stage>_<size>.yaml` with these overrides.
+    """A stage that is trained again: `train_configs/<stage>_<size>.yaml` with some overrides.
 
+    change: what is ablated.
+    always: what its place among the lessons asks for.
     into: which folder gets the networks: "checkpoint" is what is measured; others are for later lessons, which name
-        them in their overrides as {folder}/...
+        them in `always` as {folder}/...
     """
 
     stage: str
-    overrides: tuple[str, ...]
+    change: tuple[str, ...]
+    always: tuple[str, ...] = ()
     into: str = "checkpoint"
 
 
@@ -59,11 +62,11 @@ class Ablation:
     trains: tuple[Lesson, ...] = ()
 
 
-def _ethd(*overrides: str) -> tuple[Lesson, ...]:
+def _ethd(*change: str) -> tuple[Lesson, ...]:
     """ETHD as the starter learned it: pictures first, then video."""
     return (
-        Lesson("ethd_images", overrides, into="images"),
-        Lesson("ethd", (*overrides, "stage.initial={folder}/images")),
+        Lesson("ethd_images", change, into="images"),
+        Lesson("ethd", change, always=("stage.initial={folder}/images",)),
     )
 
 
@@ -125,6 +128,23 @@ def find_ablation(name: str) -> Ablation:
     if name not in found:
         raise InputError("ablation_unknown", f"there is no ablation '{name}'", f"There are {', '.join(found)}.")
     return found[name]
+
+
+def control_of(ablation: Ablation) -> Ablation:
+    """The same lessons with nothing taken away: what to compare with where they are shorter than the checkpoint's own.
+
+    Raises:
+        InputError: the ablation trains nothing, so the checkpoint itself is the control.
+    """
+    if not ablation.trains:
+        raise InputError(
+            "ablation_untrained",
+            f"{ablation.name} trains nothing, so the checkpoint itself is its control",
+            "Compare with the report of `emotivetalk evaluate`.",
+        )
+    lessons = tuple(replace(lesson, change=()) for lesson in ablation.trains)
+    title = f"nothing taken away: the control of {ablation.name}"
+    return replace(ablation, name=f"{ablation.name}-control", title=title, switch=None, settings={}, trains=lessons)
 
 
 def settings_of(ablation: Ablation, settings: Settings) -> Settings:

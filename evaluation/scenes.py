@@ -19,7 +19,7 @@ from torch import Tensor
 from corpus.avatar import Identity
 from corpus.drawing import draw_clip
 from corpus.held_out_prompts import HELD_OUT
-from corpus.records import FRAMES_PER_S, SAMPLES_PER_FRAME, Clip, Corpus, read_corpus
+from corpus.records import FRAMES_PER_S, SAMPLES_PER_FRAME, Clip, read_corpus
 from corpus.renderer import render
 from media.errors import InputError
 from models.emotion import (

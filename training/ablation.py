@@ -19,8 +19,8 @@ CONFIGS = Path(__file__).resolve().parents[1] / "train_configs"
 def train_ablation(
     ablation: Ablation,
     base: Path,
-    corpus: Path,
     folder: Path,
+    corpus: Path | None = None,
     size: str = "starter",
     overrides: Sequence[str] = (),
     console: Console | None = None,
@@ -30,8 +30,9 @@ def train_ablation(
     Args:
         ablation: one that trains something.
         base: a whole checkpoint. It is copied, and the trained networks take the places of its own.
-        corpus: for training and validation.
-        folder: for the runs, the latents and the checkpoint.
+        folder: for the runs and the checkpoint.
+        corpus: for training and validation, with latents of its own in `folder`; None is what the YAMLs name, and the
+            latents that the checkpoint's own training may have left.
         size: of the training YAMLs.
         overrides: for all of them, after the ablation's own.
         console: see `training.loop.train`.
@@ -53,11 +54,11 @@ def train_ablation(
         paths = [
             f"output={output}",
             f"checkpoint={folder / lesson.into}",
-            f"stage.corpus={corpus}",
             f"stage.checkpoint={base}",
-            f"stage.cache={folder / 'latents'}",
         ]
-        own = [override.format(folder=folder) for override in lesson.overrides]
+        if corpus is not None:
+            paths += [f"stage.corpus={corpus}", f"stage.cache={folder / 'latents'}"]
+        own = [override.format(folder=folder) for override in (*lesson.change, *lesson.always)]
         config = load_config(CONFIGS / f"{lesson.stage}_{size}.yaml", [*paths, *own, *overrides])
         found = training_checkpoints(output / "training")
         if not train(config, resume=bool(found), console=console).is_finished:

@@ -29,6 +29,7 @@ from torch import Tensor
 from corpus.drawing import draw_clip
 from corpus.records import Split, read_corpus
 from media.errors import OutputError
+from media.processes import end_with_parent
 from models.autoencoder import LatentCodec
 from models.encoders import MOTION_SIZE, ExpressionEncoder, LipEncoder
 from training.frozen import frozen
@@ -192,7 +193,8 @@ def cached(folder: Path, key: str, encode: Callable[[range], Arrays], num_clips:
             folder.mkdir(parents=True, exist_ok=True)
             _write_stamp(stamp, key, num_done)  # from here on what is there is no other key's
         parts = [range(start, min(start + 16, num_clips)) for start in range(num_done, num_clips, 16)]
-        with ProcessPoolExecutor(num_workers, multiprocessing.get_context("forkserver")) as workers:
+        context = multiprocessing.get_context("forkserver")
+        with ProcessPoolExecutor(num_workers, context, initializer=end_with_parent) as workers:
             for part, made in zip(parts, workers.map(encode, parts), strict=True):
                 with _telling(folder):
                     for name, rows in made.items():

@@ -27,6 +27,12 @@ def ablate(
     steps: Steps = None,
     seed: Seed = 0,
     size: Annotated[str, typer.Option(help="Of the training YAMLs: train_configs/<stage>_<size>.yaml.")] = "starter",
+    control: Annotated[
+        bool, typer.Option("--control", help="Train the same with nothing taken away: what to compare with.")
+    ] = False,
+    training_corpus: Annotated[
+        Path | None, typer.Option(help="To train on, if not on what the training YAMLs name.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override one key of all of them, such as steps=400."),
@@ -41,8 +47,9 @@ def ablate(
     Example:
       emotivetalk ablate no-edi -o build/ablations/no-edi
       emotivetalk ablate no-push-loss --set steps=400
+      emotivetalk ablate no-push-loss --set steps=400 --control
     """
-    from evaluation.ablations import ABLATIONS, find_ablation
+    from evaluation.ablations import ABLATIONS, control_of, find_ablation
 
     if show or not name:
         for ablation in ABLATIONS:
@@ -50,8 +57,10 @@ def ablate(
             typer.echo(f"{ablation.name}: {ablation.title}" + (f" (trains {stages})" if stages else ""))
         return
     ablation, folder, instrument = find_ablation(name), find_checkpoint(checkpoint), find_reader(reader)
+    if control:
+        ablation = control_of(ablation)
     check_corpus(corpus)
-    output = Path("build/ablations") / name if output is None else output
+    output = Path("build/ablations") / ablation.name if output is None else output
     if output.exists() and not output.is_dir():
         raise InputError("output_not_folder", f"output {quoted(output)} is not a folder", "Give a folder's name.")
 
@@ -66,7 +75,7 @@ def ablate(
 
     measured: Path | None = folder
     if ablation.trains:
-        measured = train_ablation(ablation, folder, corpus, output / "training", size, settings or [])
+        measured = train_ablation(ablation, folder, output / "training", training_corpus, size, settings or [])
     if measured is None:
         raise typer.Exit(STOPPED)
     whole = Settings.slice(steps, seed) if part else Settings(num_steps=steps, seed=seed)

@@ -69,7 +69,7 @@ def test_an_excerpt_is_what_one_segment_shows(pipeline, portrait):
         whole = torch.cat(list(pipeline.render(performance, seed=3)))
     finally:
         pipeline.register_to_config(**before)
-    spans = [range(0, 1), range(40, 57), range(99, 100)]
+    spans = [range(1), range(40, 57), range(99, 100)]
     for span, made in zip(spans, pipeline.excerpts(performance, spans, seed=3), strict=True):
         assert (made.int() - whole[span.start : span.stop].int()).abs().max() <= 1
     with pytest.raises(ValueError, match="not among"):

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from emotivetalk.cli import run
-from evaluation.ablations import ABLATIONS, find_ablation
+from evaluation.ablations import ABLATIONS, control_of, find_ablation
 from evaluation.reader import Reader
+from media.errors import InputError
 from models.ethd import ETHD
 from models.vaid import VAID
 from tests.training import debug
@@ -33,8 +34,8 @@ def trained(name: str, workplace: Path, folder: Path) -> Path:
     made = train_ablation(
         find_ablation(name),
         workplace / "base",
-        workplace / "corpus",
         folder,
+        workplace / "corpus",
         "debug",
         ["steps=2", "validate_every=null"],
     )
@@ -46,7 +47,24 @@ def trained(name: str, workplace: Path, folder: Path) -> Path:
 @pytest.mark.parametrize("name", TRAINED)
 def test_its_overrides_fit_the_configs(name, size):
     for lesson in find_ablation(name).trains:
-        load_config(CONFIGS / f"{lesson.stage}_{size}.yaml", [o.format(folder="somewhere") for o in lesson.overrides])
+        overrides = [override.format(folder="somewhere") for override in (*lesson.change, *lesson.always)]
+        changed = load_config(CONFIGS / f"{lesson.stage}_{size}.yaml", overrides)
+        assert changed != load_config(CONFIGS / f"{lesson.stage}_{size}.yaml", overrides[len(lesson.change) :])
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_its_control_is_taught_the_same_with_nothing_changed(name):
+    ablation = find_ablation(name)
+    control = control_of(ablation)
+    assert [lesson.stage for lesson in control.trains] == [lesson.stage for lesson in ablation.trains]
+    assert all(lesson.change and not other.change for lesson, other in zip(ablation.trains, control.trains))
+    assert [lesson.always for lesson in control.trains] == [lesson.always for lesson in ablation.trains]
+    assert control.switch is None and control.shows == ablation.shows and control.name != name
+
+
+def test_what_trains_nothing_has_no_control():
+    with pytest.raises(InputError, match="the checkpoint itself is its control"):
+        control_of(find_ablation("no-edi"))
 
 
 def test_the_push_loss_is_left_out_and_the_rest_is_the_bases(workplace, tmp_path):
@@ -69,7 +87,7 @@ def test_edi_has_weights_of_its_own_after_both_lessons(workplace, tmp_path):
 
 def test_without_vaid_one_command_trains_and_measures(workplace, tmp_path, capsys):
     command = ["ablate", "no-vaid", str(workplace / "base"), "--corpus", str(workplace / "corpus"), "--size", "debug"]
-    command += ["--reader", str(workplace / "reader"), "-o", str(tmp_path), "--slice", "--set", "steps=2"]
+    command += ["--training-corpus", str(workplace / "corpus"), "--reader", str(workplace / "reader"), "-o", str(tmp_path), "--slice", "--set", "steps=2"]
     assert run([*command, "--set", "validate_every=null"]) == 0, capsys.readouterr().err
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["ablation"] == "no-vaid"

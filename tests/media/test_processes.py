@@ -1,0 +1,46 @@
+"""A pool's processes end with whoever started it, even if that is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+PROGRAM = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from media.processes import end_with_parent
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(1, context, initializer=end_with_parent) as workers:
+        print(workers.submit(os.getpid).result(), flush=True)
+        time.sleep(60)
+"""
+
+
+def is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_pool_does_not_outlive_a_killed_parent(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    started = subprocess.Popen(
+        [sys.executable, str(tmp_path / "program.py")],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    assert started.stdout is not None
+    worker = int(started.stdout.readline())
+    assert is_there(worker)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    deadline = time.monotonic() + 20
+    while is_there(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_there(worker)
