@@ -30,7 +30,7 @@ from models.sentence_encoder import SentenceEncoderError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the video is drawn. `num_steps` None is the checkpoint's own; `guidance` 1 shows the emotion as trained."""
+    """How the video is drawn. `num_steps` None is the checkpoint's own; `guidance` 1 shows the emotion as asked."""
 
     seed: int = 0
     num_steps: int | None = None

@@ -108,10 +108,11 @@ class Performer:
         vaid: VAID,
         num_steps: int,
         chunk_frames: int,
+        guidance: float = 1.0,
     ) -> None:
         self.audio_encoder, self.expression_encoder = audio_encoder, expression_encoder
         self.emotion_mapping, self.vaid = emotion_mapping, vaid
-        self.num_steps = num_steps
+        self.num_steps, self.guidance = num_steps, guidance
         self.long_video = expression_video(chunk_frames)
         self._sentence_encoder: SentenceEncoder | None = None
 
@@ -176,7 +177,7 @@ class Performer:
             seen,
             self._utterance(role, speech, segment.frames, num_frames),
             segment.frames.start,
-            self._strength(role, emotion_strength, segment.frames, num_frames),
+            self._strength(role, emotion_strength * self.guidance, segment.frames, num_frames),
         )
         sigmas = sigma_schedule(svd_scheduler(0.05, 20.0), self.num_steps).to(self.device)
 

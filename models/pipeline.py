@@ -95,6 +95,8 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             in few steps it leaves less of the chance detail that flickers.
         chunk_frames, segment_chunks, pinned_frames, shift_stride, fusion, overlap_frames, joint: long video for ETHD (`LongVideoConfig`).
         expression_steps, expression_chunk_frames: Di-CTE's steps and the length of the sequences it was trained on.
+        expression_guidance: Di-CTE's classifier-free guidance at an emotion strength of 1 (ours). By 1, as it was trained,
+            expressions come out weaker than what was asked.
     """
 
     model_cpu_offload_seq = "audio_encoder->expression_encoder->emotion_mapping->vaid->ethd->vae"
@@ -121,6 +123,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         joint: str = "free",
         expression_steps: int = 16,
         expression_chunk_frames: int = 64,
+        expression_guidance: float = 1.0,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -146,6 +149,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             joint=joint,
             expression_steps=expression_steps,
             expression_chunk_frames=expression_chunk_frames,
+            expression_guidance=expression_guidance,
         )
         for network in (vae, audio_encoder, lip_encoder, expression_encoder, emotion_mapping, vaid, ethd):
             if network is not None:  # `load_pipeline` may leave some out
@@ -175,6 +179,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             self.vaid,
             self.config["expression_steps"],
             self.config["expression_chunk_frames"],
+            self.config["expression_guidance"],
         )
 
     @property
@@ -204,7 +209,8 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             emotion: one of `models.emotion`'s sources; None keeps the portrait's own expression.
             seed: same seed and inputs, same frames.
             num_steps: ETHD's; more is slower and a little crisper.
-            emotion_strength: classifier-free guidance of Di-CTE; 1 is as trained, more exaggerates.
+            emotion_strength: times `expression_guidance`, the guidance of Di-CTE; 0 is none of the emotion, more than 1
+                exaggerates.
             guidance: ETHD's, on lips and expression.
             face_region: where the face is, if the portrait is framed in another way.
             progress: told of ETHD's network calls.

@@ -17,7 +17,13 @@ from training.provenance import PROVENANCE_FILE
 
 
 def export(
-    checkpoint: Path, output: Path, trained_on: str, image_size: int, chunk_frames: int, noise_scale: float = 1.0
+    checkpoint: Path,
+    output: Path,
+    trained_on: str,
+    image_size: int,
+    chunk_frames: int,
+    noise_scale: float = 1.0,
+    expression_guidance: float = 1.0,
 ) -> int:
     """Writes the pipeline of all stages' networks in half precision; returns its bytes.
 
@@ -27,7 +33,7 @@ def export(
         trained_on: what `provenance.json` says of the data, for whoever generates with it.
         image_size: side of the pictures that the networks were trained on.
         chunk_frames: of the windows that ETHD was trained on.
-        noise_scale: see `EmotiveTalkPipeline`.
+        noise_scale, expression_guidance: see `EmotiveTalkPipeline`.
 
     Raises:
         InputError: a stage's network is missing.
@@ -42,7 +48,12 @@ def export(
     networks = {name: frozen(checkpoint, name) for name in NETWORKS}
     scheduler = EulerDiscreteScheduler.from_pretrained(checkpoint / "scheduler")
     pipeline = EmotiveTalkPipeline(
-        **networks, scheduler=scheduler, image_size=image_size, chunk_frames=chunk_frames, noise_scale=noise_scale
+        **networks,
+        scheduler=scheduler,
+        image_size=image_size,
+        chunk_frames=chunk_frames,
+        noise_scale=noise_scale,
+        expression_guidance=expression_guidance,
     ).to(torch.float16)
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

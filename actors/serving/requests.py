@@ -84,7 +84,7 @@ class VideoRequest(_Frozen):
         emotion: None keeps the portrait's own expression. Image and video are in the job's folder.
         seed: same seed and inputs, same frames.
         num_steps: ETHD's; None is the checkpoint's own.
-        emotion_strength: guidance of Di-CTE; 1 is as trained.
+        emotion_strength: times the checkpoint's guidance of Di-CTE; 1 is as asked.
     """
 
     num_samples: int = Field(gt=0)

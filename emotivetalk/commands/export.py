@@ -15,6 +15,9 @@ def export(
     noise_scale: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Of the noise that generating begins with.")
     ] = 0.5,
+    expression_guidance: Annotated[
+        float, typer.Option(min=0.0, max=4.0, help="Di-CTE's guidance at an emotion strength of 1.")
+    ] = 1.5,
 ) -> None:
     """Make one checkpoint, in half precision, of the networks that the stages trained.
 
@@ -24,5 +27,5 @@ def export(
     """
     from training.export import export as write
 
-    size = write(checkpoint, output, trained_on, image_size, chunk_frames, noise_scale)
+    size = write(checkpoint, output, trained_on, image_size, chunk_frames, noise_scale, expression_guidance)
     typer.echo(f"{output}: {size / 1e6:.1f} MB")

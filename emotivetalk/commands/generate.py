@@ -36,7 +36,7 @@ def generate(
         int | None, typer.Option(min=1, max=1000, help="Denoising steps [default: the checkpoint's].")
     ] = None,
     guidance: Annotated[
-        float, typer.Option(min=0, max=10, help="How strongly the emotion shows: 1 as trained, 2 exaggerated.")
+        float, typer.Option(min=0, max=10, help="How strongly the emotion shows: 1 as asked, 2 exaggerated.")
     ] = 1.0,
     face: Annotated[
         int | None, typer.Option(min=1, help="Which face, counted from the left, where the portrait shows several.")

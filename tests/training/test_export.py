@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from media.errors import InputError
+from models.emotion import EmotionLabel
 from models.pipeline import EmotiveTalkPipeline, load_pipeline
 from models.renderer import Scene
 from tests.models import debug
@@ -51,6 +52,23 @@ def test_the_noise_scale_goes_along_and_is_the_renderers(trained, tmp_path):
     assert whole.std() > 0.8 and torch.equal(half, whole / 2)
     half, whole = (video(one) for one in (shipped, full))
     assert not torch.equal(half, whole)
+
+
+def test_the_guidance_goes_along_and_multiplies_the_strength(trained, tmp_path):
+    export(trained, tmp_path / "shipped", "squares", debug.IMAGE_SIZE, 8, expression_guidance=1.5)
+    portrait, speech = torch.zeros(3, debug.IMAGE_SIZE, debug.IMAGE_SIZE), 0.1 * torch.ones(6400)
+    shipped, plain = (EmotiveTalkPipeline.from_pretrained(tmp_path / "shipped") for _ in range(2))
+    assert shipped.config["expression_guidance"] == 1.5 and debug.pipeline().config["expression_guidance"] == 1
+    plain.register_to_config(expression_guidance=1.0)
+
+    def expressions(one: EmotiveTalkPipeline, strength: float, emotion: EmotionLabel | None) -> torch.Tensor:
+        return one.perform(portrait, speech, emotion, emotion_strength=strength).expression
+
+    label = EmotionLabel("happy")
+    guided = expressions(shipped, 1.0, label)
+    assert torch.equal(guided, expressions(plain, 1.5, label))
+    assert not torch.equal(guided, expressions(plain, 1.0, label))
+    assert torch.equal(expressions(shipped, 1.0, None), expressions(plain, 1.0, None))  # nothing to guide towards
 
 
 def test_the_fast_precision_is_close(trained, tmp_path):

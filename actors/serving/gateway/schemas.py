@@ -193,7 +193,7 @@ class CreateVideo(BaseModel):
     )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Same seed and inputs, same video.")
     num_steps: int | None = Field(default=None, ge=1, le=50, description="Denoising steps; the checkpoint's if absent.")
-    emotion_strength: float = Field(default=1.0, ge=0.0, le=4.0, description="1 is as trained, 2 exaggerated.")
+    emotion_strength: float = Field(default=1.0, ge=0.0, le=4.0, description="1 is as asked, 2 exaggerated.")
     face: int | None = Field(default=None, ge=1, le=1000, description="Which face, counted from the left.")
     webhook_url: str | None = Field(default=None, max_length=2000, description="Is told when the video has ended.")
     model: str | None = Field(default=None, description="Checked: the model that is served here.")
