@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.liveness import WITHIN, deviation, liveness_figures, motion_rows
+from evaluation.liveness import WITHIN, deviation, lids_open, liveness_figures, motion_rows
 from tests.evaluation.takes import FRAMES, reading, scene, take
 
 RANDOM = torch.Generator().manual_seed(0)
@@ -26,6 +26,21 @@ def figures(made: list[torch.Tensor], true: list[torch.Tensor]):
     takes = [take(scene(), reading(0, a), reading(0, b)) for a, b in zip(made, true, strict=True)]
     assert len(motion_rows(takes)) == 5
     return {figure.key.removeprefix("motion."): figure for figure in liveness_figures(takes)}
+
+
+def test_brows_are_led_across_blinks_and_lids_are_left():
+    track = torch.linspace(0, 1, FRAMES)[:, None].repeat(1, 12)
+    track[:, 5] = 0
+    seen = track.clone()
+    seen[20:23] = 0  # what the reader makes of shut eyes
+    seen[19:24, 5] = torch.tensor([0.1, 0.5, 1, 0.5, 0.1])
+    opened = lids_open(reading(0, seen)).expression
+    others = [column for column in range(12) if column != 5]
+    assert torch.allclose(opened[:, others], track[:, others], atol=1e-6)
+    assert torch.equal(opened[:, 5], seen[:, 5])
+    for lids in (0.0, 1.0):  # never shut, and never open: nothing to lead across, nothing to lead from
+        seen[:, 5] = lids
+        assert torch.equal(lids_open(reading(0, seen)).expression, seen)
 
 
 def test_true_motion_is_off_by_nothing():
