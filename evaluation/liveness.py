@@ -88,7 +88,7 @@ def lids_open(reading: Reading) -> Reading:
     """The reading with its expressions led straight across blinks, each from a frame before to a frame after it.
 
     Of shut eyes the reader knows the lids and loses the brows: a surprised face seems to drop them with every blink. On the
-    renderer's frames that alone doubled the power above 1.5 Hz. Lids are left as they are, and so is a clip without open eyes.
+    renderer's frames that was more than half of their variance. Lids are left as they are, and so is a clip without open eyes.
     """
     shut = reading.expression[:, _BLINK].numpy() > _SHUT
     near = np.convolve(shut, np.ones(3), "same") > 0

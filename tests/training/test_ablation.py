@@ -87,7 +87,17 @@ def test_edi_has_weights_of_its_own_after_both_lessons(workplace, tmp_path):
 
 def test_without_vaid_one_command_trains_and_measures(workplace, tmp_path, capsys):
     command = ["ablate", "no-vaid", str(workplace / "base"), "--corpus", str(workplace / "corpus"), "--size", "debug"]
-    command += ["--training-corpus", str(workplace / "corpus"), "--reader", str(workplace / "reader"), "-o", str(tmp_path), "--slice", "--set", "steps=2"]
+    command += [
+        "--training-corpus",
+        str(workplace / "corpus"),
+        "--reader",
+        str(workplace / "reader"),
+        "-o",
+        str(tmp_path),
+        "--slice",
+        "--set",
+        "steps=2",
+    ]
     assert run([*command, "--set", "validate_every=null"]) == 0, capsys.readouterr().err
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["ablation"] == "no-vaid"
