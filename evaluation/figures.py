@@ -53,7 +53,7 @@ class Settings(BaseModel):
             audio_clips=4,
             foreign_clips=0,
             label_clips=8,
-            edi_clips=4,
+            edi_clips=8,
             image_clips=0,
             text_clips=0,
             video_clips=0,
