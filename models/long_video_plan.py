@@ -314,12 +314,10 @@ def _sources(windows: Sequence[_Window], step: CallId, origin: int, wanted: rang
     """Where the `wanted` frames of the clip are among the results of a step; its windows count from frame `origin`."""
     sources = []
     for chunk, window in enumerate(windows):
-        kept = origin + window.kept.start
-        start, stop = max(kept, wanted.start), min(origin + window.kept.stop, wanted.stop)
-        if start < stop:
-            first, weights = start - origin - window.frames.start, window.weights[start - kept : stop - kept]
-            sources.append(Source(step._replace(chunk=chunk), range(start, stop), first, weights))
-    return tuple(sources)
+        kept = range(origin + window.kept.start, origin + window.kept.stop)
+        first = window.kept.start - window.frames.start
+        sources.append(Source(step._replace(chunk=chunk), kept, first, window.weights).within(wanted))
+    return tuple(source for source in sources if source is not None)
 
 
 def _ceil_div(numerator: int, denominator: int) -> int:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.diffusion import euler_step, sigma_schedule, svd_scheduler
-from models.long_video import advance, at_once, blend, finish, frame_noise, gather_input, run, run_excerpt
+from models.long_video import advance, at_once, blend, finish, frame_noise, gather_input, run
 from models.long_video_plan import Call, CallId, LongVideoConfig, LongVideoPlan, SegmentPlan
 
 SHAPE = (2, 3)
@@ -267,26 +267,6 @@ def test_pinned_frames_are_the_last_segments_at_every_level(plan: LongVideoPlan)
         if call.pinned:
             final = clip[call.pinned.start : call.pinned.stop]
             torch.testing.assert_close(x[: len(call.pinned)], final + sigma * noise(call.pinned))
-
-
-@given(plan=plans, data=st.data())
-@running
-def test_an_excerpt_is_that_of_the_whole_from_the_calls_it_needs(plan: LongVideoPlan, data: st.DataObject) -> None:
-    first, sigmas = plan.segment(0), levels(plan.num_steps)
-    start = data.draw(st.integers(0, len(first.result.frames) - 1))
-    frames = range(start, data.draw(st.integers(start + 1, len(first.result.frames))))
-    seen: list[range] = []
-
-    def watched(x: Tensor, sigma: Tensor, chunks: Sequence[range]) -> Tensor:
-        seen.extend(chunks)
-        return mixing(x, sigma, chunks)
-
-    made = run_excerpt(first, frames, watched, sigmas, noise)
-    torch.testing.assert_close(made, chunked(plan)[start : frames.stop])
-    assert len(seen) <= len(first.calls)
-    # No chunk is made that is further away than neighbours of neighbours, step by step, can be.
-    reach = plan.num_steps * plan.config.chunk_frames
-    assert all(chunk.start < frames.stop + reach and chunk.stop > start - reach for chunk in seen)
 
 
 @given(plan=plans, num_threads=st.integers(1, 4), batch_calls=st.integers(1, 3))

@@ -1,0 +1,32 @@
+"""An excerpt of a clip is that of the whole, from no more calls than it needs."""
+
+from collections.abc import Sequence
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from models.long_video import run_excerpt
+from models.long_video_plan import LongVideoPlan
+from tests.models.test_long_video import chunked, levels, mixing, noise, plans, running
+
+
+@given(plan=plans, data=st.data())
+@running
+def test_an_excerpt_is_that_of_the_whole_from_the_calls_it_needs(plan: LongVideoPlan, data: st.DataObject) -> None:
+    first, sigmas = plan.segment(0), levels(plan.num_steps)
+    start = data.draw(st.integers(0, len(first.result.frames) - 1))
+    frames = range(start, data.draw(st.integers(start + 1, len(first.result.frames))))
+    seen: list[range] = []
+
+    def watched(x: Tensor, sigma: Tensor, chunks: Sequence[range]) -> Tensor:
+        seen.extend(chunks)
+        return mixing(x, sigma, chunks)
+
+    made = run_excerpt(first, frames, watched, sigmas, noise)
+    torch.testing.assert_close(made, chunked(plan)[start : frames.stop])
+    assert len(seen) <= len(first.calls)
+    # No chunk is made that is further away than neighbours of neighbours, step by step, can be.
+    reach = plan.num_steps * plan.config.chunk_frames
+    assert all(chunk.start < frames.stop + reach and chunk.stop > start - reach for chunk in seen)
