@@ -23,6 +23,9 @@ ADAMW = OptimizerConfig(
 )
 MUON = ADAMW.model_copy(update={"name": "muon"})
 EQUAL = 1e-4  # relative, of losses in float32
+TAME_ADAMW = ("optimizer.name=adamw", "optimizer.learning_rate=2.0e-4")
+"""For real networks on several workers. AdamW divides a gradient by its own size, so where a gradient is nothing but what float32
+rounds, a step is as large as any other: at the debug recipes' 2e-3 that grows tenfold in ten steps, and how far depends on the CPU."""
 
 
 def toy_config(output: Path, **changes: object) -> TrainConfig:

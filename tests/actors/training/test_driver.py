@@ -13,7 +13,15 @@ from actors.training.driver import Launch, train_on_ray
 from actors.training.estimate import Memory, Size, dry_run
 from emotivetalk.cli import app
 from media.errors import InputError
-from tests.actors.training.runs import MUON, assert_equal_runs, lines, quiet, toy_config, train_plain
+from tests.actors.training.runs import (
+    MUON,
+    TAME_ADAMW,
+    assert_equal_runs,
+    lines,
+    quiet,
+    toy_config,
+    train_plain,
+)
 from tests.actors.training.toys import ToyConfig, ToyStage
 from tests.training import debug
 from training.config import load_config
@@ -44,7 +52,8 @@ def test_ethd_checkpointed_under_zero_3_has_the_plain_losses_and_its_networks_lo
         f"stage.corpus={tmp_path / 'corpus'}",
         f"stage.checkpoint={tmp_path / 'checkpoint'}",
         f"stage.cache={tmp_path / 'cache'}",
-        "optimizer.name=adamw",
+        *TAME_ADAMW,
+        "steps=10",
         f"checkpoint={tmp_path / 'made'}",
     ]
     path = ROOT / "train_configs" / "ethd_debug.yaml"
