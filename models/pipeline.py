@@ -35,6 +35,7 @@ from models.log_mel import SAMPLES_PER_FRAME
 from models.long_video import at_once, run, run_excerpt
 from models.long_video_plan import Call, LongVideoConfig, LongVideoPlan
 from models.performer import PerformanceBlock, Performer, join
+from models.precision import has_bfloat16
 from models.renderer import DECODED_AT_ONCE, Performed, Renderer, Scene, Screen
 from models.vaid import VAID
 
@@ -65,8 +66,7 @@ def load_pipeline(
     Args:
         parts: names of the networks to load, for a process that does a part of the work; None is all of them.
     """
-    has_half = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
-    half = torch.bfloat16 if has_half else torch.float32
+    half = torch.bfloat16 if has_bfloat16(device) else torch.float32
     precision = {"vae": half, "ethd": half, "default": torch.float32}
     diffusers_logging.disable_progress_bar()  # of loading, which takes a second
     left_out = {} if parts is None else dict.fromkeys(set(PARTS) - set(parts))

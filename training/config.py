@@ -27,7 +27,8 @@ class TrainConfig(BaseModel):
     seed: of the initial weights and of every sample.
     steps, batch_size: updates, and samples in each (over all workers).
     ema_decay: of the averaged weights, which are validated and saved (null: the trained weights are).
-    precision: "bf16" runs the loss under autocast, weights and optimisers stay float32; "fp32" doesn't.
+    precision: "bf16" runs the loss under autocast (but on a CPU that would have to emulate it), weights and optimisers stay
+        float32; "fp32" doesn't.
     device: "cpu" or "cuda".
     threads: torch's, on the CPU (null: torch's choice).
     prefetch: make the next batch in a background thread.

@@ -34,6 +34,7 @@ from models.diffusion import (
 )
 from models.ethd import ETHD, Conditions, lip_windows
 from models.face_mask import FaceRegion
+from models.precision import mixed_precision
 from training.frozen import frozen
 from training.initial import begin_ethd
 from training.latents import VideoLatents, audio_features, video_latents
@@ -226,7 +227,7 @@ class ETHDStage(Stage[ETHDBatch]):
         for start in range(0, len(batch.latents), 8):
             part = ETHDBatch(*(value[start : start + 8] for value in vars(batch).values()))
             network = partial(module.predict, conditions=part.conditions)
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed_precision(part.noise.device):
                 x = sample(network, part.noise, sigmas)
             results.append(x)
         return torch.cat(results)

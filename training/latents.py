@@ -32,6 +32,7 @@ from media.errors import OutputError
 from media.processes import end_with_parent
 from models.autoencoder import LatentCodec
 from models.encoders import MOTION_SIZE, ExpressionEncoder, LipEncoder
+from models.precision import mixed_precision
 from training.frozen import frozen
 
 Arrays = dict[str, np.ndarray]
@@ -141,7 +142,7 @@ def _encode_video(corpus: Path, split: Split, checkpoint: Path, size: int, num_f
         start = int(np.random.default_rng(clip.seed + index).integers(clip.num_frames - num_frames + 1))
         frames = draw_clip(clip, range(start, start + num_frames), size)
         images = (frames.images * 2 - 1).to(seeing_device(), memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16):
+        with mixed_precision(images.device):
             latents = codec.encode(images).float().cpu()
         lip, expression = read_motion(lips, expressions, images)
         cell = size // latents.shape[-1]
@@ -171,8 +172,8 @@ def seeing_device() -> torch.device:
 
 
 def read_motion(lips: LipEncoder, expressions: ExpressionEncoder, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Lip and expression latents of pictures in -1..1, in half precision."""
-    with torch.autocast(images.device.type, torch.bfloat16):
+    """Lip and expression latents of pictures in -1..1, in half precision where that is quick."""
+    with mixed_precision(images.device):
         lip = lips(images).float()
         hidden = expressions.hidden(images).float()
     expression = (hidden - expressions.center) @ expressions.directions

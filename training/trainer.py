@@ -15,6 +15,7 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from media.errors import EmotiveTalkError, InputError
+from models.precision import mixed_precision
 from training import checkpoint
 from training.batches import BatchFeed, Feed, module_seed, split_seeds, to_device
 from training.checkpoint import Progress, Retention, TrainState
@@ -167,7 +168,7 @@ class Trainer:
 
     def _forward(self, batch: Any) -> StepLoss:
         """A micro-batch's loss; what the batch is, only the stage knows."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with mixed_precision(self.device, self.config.precision == "bf16"):
             return self.module(to_device(batch, self.device))
 
     def _note(self, loss: StepLoss) -> None:

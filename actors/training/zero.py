@@ -16,6 +16,7 @@ from deepspeed.utils import (
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from models.precision import mixed_precision
 from training.config import TrainConfig
 from training.stage import StepLoss
 
@@ -53,12 +54,12 @@ class Loss(nn.Module):
     def __init__(self, module: nn.Module, config: TrainConfig) -> None:
         super().__init__()
         self.module = module
-        self.device_type = torch.device(config.device).type
+        self.device = torch.device(config.device)
         self.is_bf16 = config.precision == "bf16"
 
     def forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The stage's loss and its terms; what the batch is, only the stage knows."""
-        with torch.autocast(self.device_type, torch.bfloat16, enabled=self.is_bf16):
+        with mixed_precision(self.device, self.is_bf16):
             loss: StepLoss = self.module(batch)
         return loss.total, {name: value.detach() for name, value in loss.terms.items()}
 

@@ -36,14 +36,14 @@ def workplace(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def check_golden() -> Callable[..., None]:
-    """check_golden(config_path, steps, overrides): compares with golden/<the config's name>.json, or writes it if told to."""
+    """check_golden(config_path, steps, overrides, relative): compares with golden/<the config's name>.json, or writes it if told to."""
 
-    def check(config_path: Path, steps: int, overrides: Sequence[str] = ()) -> None:
+    def check(config_path: Path, steps: int, overrides: Sequence[str] = (), relative: float = 1e-3) -> None:
         file = GOLDEN_FOLDER / f"{config_path.stem}.json"
         losses = golden_losses(config_path, steps, overrides)
         if UPDATE_VARIABLE in os.environ:
             file.write_text(json.dumps(losses, indent=2) + "\n", encoding="utf-8")
         assert file.exists(), f"{file} is missing: write it with {UPDATE_VARIABLE}=1, and look at what it holds"
-        assert losses == pytest.approx(json.loads(file.read_text(encoding="utf-8")), rel=1e-3)
+        assert losses == pytest.approx(json.loads(file.read_text(encoding="utf-8")), rel=relative)
 
     return check

@@ -37,7 +37,8 @@ def config_of(name: str, workplace: Path, output: Path) -> TrainConfig:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_losses_are_the_golden_ones(name, workplace, tmp_path, check_golden):
-    check_golden(debug.CONFIGS / f"{name}_debug.yaml", 6, debug.overrides(name, workplace, tmp_path))
+    relative = 1e-2 if name == "ethd" else 1e-3  # its latents are made in bfloat16 where the CPU has it
+    check_golden(debug.CONFIGS / f"{name}_debug.yaml", 6, debug.overrides(name, workplace, tmp_path), relative)
 
 
 @pytest.mark.parametrize("name", STAGES)
