@@ -35,11 +35,12 @@ serve: setup-serve  ## serve videos over HTTP and gRPC on this machine, until Ct
 SERVING := tests/actors/cluster
 TRAINING := $(patsubst %,tests/actors/training/test_%.py,survival driver starter dataset)
 NODES := tests/actors/training/test_nodes.py
+JOBS ?= 2
 PREPARING := tests/actors/preparing
 CHAOS := tests/actors/chaos
 
 test: setup-dev  ## run the tests
-	$(BIN)/python -m pytest $(patsubst %,--ignore=%,$(SERVING) $(TRAINING) $(NODES) $(PREPARING) $(CHAOS)) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(patsubst %,--ignore=%,$(SERVING) $(TRAINING) $(NODES) $(PREPARING) $(CHAOS)) $(ARGS)
 
 test-cluster: setup-dev  ## run the tests on a real Ray cluster: whole videos, training, raw videos, killed processes
 	$(BIN)/python -m pytest $(SERVING) $(ARGS)
