@@ -23,9 +23,11 @@ from corpus.renderer import Frames, render
 from corpus.synthesize import FIRST_HELD_OUT_IDENTITY
 from media.preview import contact_sheet
 from models.autoencoder import PortraitAutoencoder
+from models.precision import mixed_precision
 from training.initial import begin_from
 from training.stage import Stage, StageConfig, StepLoss
 
+_DETAIL_CELL = 8  # pixels
 HELD_OUT_SEED = 10**9
 """Validation draws its people and faces from this seed on; training seeds are hashes far from it."""
 
@@ -37,6 +39,8 @@ class AutoencoderConfig(StageConfig):
     initial: a checkpoint folder whose autoencoder training begins from, rather than from random weights.
     train_encoder: false leaves the latents what they are in `initial`, so that an ETHD that was trained on them stays
         good: only the decoder goes on.
+    energy_weight: of the error in how much fine detail there is in each place, be it where the truth has it or not. Absolute
+        errors alone ask for the median of what a strand of hair might do, which is smooth.
     """
 
     corpus: Path | None = None
@@ -49,6 +53,7 @@ class AutoencoderConfig(StageConfig):
     mouth_weight: float = 4.0
     eye_weight: float = 3.0
     laplacian_weight: float = 0.7
+    energy_weight: float = 0.0
     warp_weight: float = 0.1
     kl_weight: float = 2e-5
     validation_frames: int = 64
@@ -71,7 +76,7 @@ class AutoencoderBatch:
 
 
 class AutoencoderLoss(nn.Module):
-    """The autoencoder and its loss: weighted L1, Laplacian pyramid, the warped portrait's L1, and a little KL."""
+    """The autoencoder and its loss: weighted L1, Laplacian pyramid, energy of fine detail, the warped portrait's L1, a little KL."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -96,7 +101,11 @@ class AutoencoderLoss(nn.Module):
         warp = (decoded.warped - batch.images).abs().mean()
         kl = distribution.kl().float().sum() / latents.numel()
         total = pixel + config.laplacian_weight * laplacian + config.warp_weight * warp + config.kl_weight * kl
-        return StepLoss(total, {"pixel": pixel, "laplacian": laplacian, "warp": warp, "kl": kl})
+        terms = {"pixel": pixel, "laplacian": laplacian, "warp": warp, "kl": kl}
+        if config.energy_weight:
+            energy = (local_detail(decoded.images.float()) - local_detail(batch.images)).abs().mean()
+            return StepLoss(total + config.energy_weight * energy, {**terms, "energy": energy})
+        return StepLoss(total, terms)
 
 
 class AutoencoderStage(Stage[AutoencoderBatch]):
@@ -198,7 +207,7 @@ def _reconstruct(
     vae: PortraitAutoencoder | AutoencoderKLTemporalDecoder, batch: AutoencoderBatch, start: int
 ) -> Tensor:
     part = slice(start, start + 8)
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision(batch.images.device):
         features = vae.portrait_features(batch.portraits[part])
         return vae.decode(vae.encode(batch.images[part]).mode(), features).images.float()
 
@@ -210,6 +219,11 @@ def _psnr(error: Tensor, weight: Tensor) -> float:
 
 def _high_pass(images: Tensor) -> Tensor:
     return images - F.avg_pool2d(images, 3, 1, 1)
+
+
+def local_detail(images: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 1 cells cells"]:
+    """The root mean square, in each 8 x 8 pixels, of what a 3 x 3 mean takes away (ours)."""
+    return (F.avg_pool2d(_high_pass(images).square().mean(1, keepdim=True), _DETAIL_CELL) + 1e-5).sqrt()
 
 
 def _pyramid(error: Tensor, levels: int) -> list[Tensor]:

@@ -8,6 +8,7 @@ import torch
 
 from models.log_mel import LogMel
 from training.augment import augment_mel, jitter_color, shift
+from training.autoencoder import local_detail
 from training.contrast import infonce, infonce_within_clips, push
 from training.measure import correlations, retrieval, ridge
 
@@ -43,6 +44,19 @@ def test_push_is_zero_for_what_is_unrelated_and_grows_with_what_is_shared():
     assert push(one, other) < 0.002
     assert float(push(one, one)) == pytest.approx(1 / 4, abs=0.02)  # ones on the diagonal of a 4 x 4 matrix
     assert push(one, one + 2 * other) < push(one, one + other) < push(one, one)
+
+
+def test_local_detail_is_of_how_much_there_is_and_not_of_where():
+    torch.manual_seed(0)
+    strands, smooth = torch.randn(1, 3, 64, 64), torch.ones(1, 3, 64, 64)
+    moved = (
+        strands.unflatten(-1, (8, 8)).flip(-1).flatten(-2).unflatten(-2, (8, 8)).flip(-2).flatten(-3, -2)
+    )  # in cells
+    expected = math.sqrt(8 / 9)  # of white noise a mean of nine takes a ninth
+    assert local_detail(strands).shape == (1, 1, 8, 8)
+    assert float(local_detail(strands).square().mean().sqrt()) == pytest.approx(expected, rel=0.03)
+    assert (local_detail(strands) - local_detail(moved)).abs().mean() < 0.03
+    assert local_detail(smooth)[..., 1:-1, 1:-1].max() < 0.01
 
 
 def test_ridge_finds_a_linear_map_and_correlations_are_pearsons():

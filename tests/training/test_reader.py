@@ -11,7 +11,7 @@ from models.emotion import EMOTIONS
 from tests.training import debug
 from training.config import load_config
 from training.loop import train
-from training.reader import NO_EMOTION, ReaderStage
+from training.reader import NO_EMOTION, ReaderBatch, ReaderStage
 
 CONFIG = Path(__file__).resolve().parents[2] / "train_configs" / "reader_debug.yaml"
 
@@ -31,8 +31,29 @@ def config(corpus, tmp_path):
 def test_a_sample_is_a_function_of_its_seed(config):
     stage = ReaderStage(config.stage)
     batch, swapped = stage.batch([5, 6]), stage.batch([6, 5])
-    assert torch.allclose(batch.images, swapped.images.flip(0), atol=1e-6)
-    assert torch.equal(batch.parameters, swapped.parameters.flip(0))
+    num = config.stage.frames_per_person
+    assert torch.allclose(batch.images, swapped.images.roll(num, 0), atol=1e-6)
+    assert torch.equal(batch.parameters, swapped.parameters.roll(num, 0))
+    assert not torch.equal(batch.parameters[0], batch.parameters[1])
+
+
+def test_the_course_is_of_frames_against_each_other(config):
+    """An error that all frames of a person share is none of the course, one that differs is; random faces have no course."""
+    module = ReaderStage(config.stage).module
+    module.reader.net[-1].weight.data.zero_()  # reads the same of every picture
+    num, seen = config.stage.frames_per_person, torch.zeros(8, 3, 128, 128)
+    read = module.reader(seen)
+    steady = torch.cat([read.lip, read.expression, read.pose], 1).detach()
+
+    def course(parameters: torch.Tensor, emotion: int) -> float:
+        batch = ReaderBatch(seen[:num], parameters, torch.full((num,), emotion), torch.ones(num))
+        return float(module(batch).terms["course"].detach())
+
+    assert course(steady[:num] + 3, 0) == pytest.approx(0, abs=1e-6)
+    astray = steady[:num].clone()
+    astray[0] += module.wander
+    assert course(astray, 0) == pytest.approx((num - 1) / num**2, rel=1e-4)
+    assert course(astray, NO_EMOTION) == 0
 
 
 def test_only_faces_of_the_corpus_have_an_emotion(config):
