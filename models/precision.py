@@ -12,7 +12,7 @@ def has_bfloat16(device: torch.device | str) -> bool:
     return torch.device(device).type != "cpu" or torch.cpu._is_avx512_bf16_supported()
 
 
-def mixed_precision(device: torch.device | str, enabled: bool = True) -> AbstractContextManager[None]:
+def mixed_precision(device: torch.device | str, enabled: bool = True) -> AbstractContextManager[object]:
     """Autocast to bfloat16 where the device has it; float32 as it is elsewhere, or where it is not `enabled`."""
     if enabled and has_bfloat16(device):
         return torch.autocast(torch.device(device).type, torch.bfloat16)
