@@ -32,10 +32,10 @@ demo: setup-demo  ## one portrait speaks twice, angry and happy: build/demo/*.mp
 serve: setup-serve  ## serve videos over HTTP and gRPC on this machine, until Ctrl-C
 	$(EMOTIVETALK) serve
 
+JOBS ?= 2
 SERVING := tests/actors/cluster
 TRAINING := $(patsubst %,tests/actors/training/test_%.py,survival driver starter dataset)
 NODES := tests/actors/training/test_nodes.py
-JOBS ?= 2
 PREPARING := tests/actors/preparing
 CHAOS := tests/actors/chaos
 

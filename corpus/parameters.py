@@ -27,6 +27,9 @@ EXPRESSION: Final = (
 )
 """What emotion does to the rest of the face; `smile` < 0 turns the corners down, `blush` < 0 is pallor."""
 
+WANDERING: Final = tuple(name for name in EXPRESSION if name not in ("blink", "asym", "blush"))
+"""The expression parameters whose motion is measured; blinks are counted instead."""
+
 POSE: Final = ("tx", "ty", "rot", "scale", "yaw", "pitch")
 """Where the head is: shift (half pictures), roll (radians), scale (1 = as framed), yaw and pitch (about -1..1)."""
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from corpus.parameters import EXPRESSION, POSE
+from corpus.parameters import EXPRESSION, POSE, WANDERING
 from evaluation import metrics
 from evaluation.figures import Figure, MotionRow
 from evaluation.lips import openings
@@ -27,7 +27,6 @@ Sums = Float[np.ndarray, "clips parameters sums"]
 WITHIN = 0.20
 """How far from the truth's, as a share of it, is called alive."""
 
-_MOVING = tuple(name for name in EXPRESSION if name not in ("blink", "asym", "blush"))
 _ROWS = (("expression", "brow_in"), ("expression", "smile"), ("expression", "gaze_x"), ("pose", "yaw"))
 _NAMES = {"expression": EXPRESSION, "pose": POSE}
 _BLINK = EXPRESSION.index("blink")
@@ -118,7 +117,7 @@ def _figure(
 
 
 def _sums(readings: Sequence[Reading]) -> Sums:
-    columns = [EXPRESSION.index(name) for name in _MOVING]
+    columns = [EXPRESSION.index(name) for name in WANDERING]
     tracks = [reading.expression.numpy() for reading in readings]
     return np.array([[metrics.motion_sums(track[:, column]) for column in columns] for track in tracks])
 

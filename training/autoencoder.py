@@ -100,12 +100,10 @@ class AutoencoderLoss(nn.Module):
         )
         warp = (decoded.warped - batch.images).abs().mean()
         kl = distribution.kl().float().sum() / latents.numel()
-        total = pixel + config.laplacian_weight * laplacian + config.warp_weight * warp + config.kl_weight * kl
-        terms = {"pixel": pixel, "laplacian": laplacian, "warp": warp, "kl": kl}
-        if config.energy_weight:
-            energy = (local_detail(decoded.images.float()) - local_detail(batch.images)).abs().mean()
-            return StepLoss(total + config.energy_weight * energy, {**terms, "energy": energy})
-        return StepLoss(total, terms)
+        energy = (local_detail(decoded.images.float()) - local_detail(batch.images)).abs().mean()
+        total = pixel + config.laplacian_weight * laplacian + config.energy_weight * energy
+        total = total + config.warp_weight * warp + config.kl_weight * kl
+        return StepLoss(total, {"pixel": pixel, "laplacian": laplacian, "energy": energy, "warp": warp, "kl": kl})
 
 
 class AutoencoderStage(Stage[AutoencoderBatch]):

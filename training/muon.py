@@ -81,7 +81,7 @@ def orthogonalize(
     """The nearest semi-orthogonal matrix to each, roughly: singular values go to about 0.7 .. 1.2.
 
     X <- a X + (b X X^T + c (X X^T)^2) X, on a GPU in bfloat16, which is enough for a direction. On a CPU in float32: one that
-    has no bfloat16 emulates it, at 45 times the cost, and one that has it spends a hundredth of a step here.
+    has no bfloat16 emulates it, at 45 times the cost.
 
     Returns:
         The same shape. A zero matrix stays zero.

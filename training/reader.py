@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from corpus.avatar import Identity
 from corpus.drawing import draw_clip
 from corpus.faces import sample_faces
-from corpus.parameters import EXPRESSION, LIP
+from corpus.parameters import EXPRESSION, LIP, WANDERING
 from corpus.records import Clip, read_corpus
 from corpus.renderer import render
 from corpus.synthesize import FIRST_HELD_OUT_IDENTITY
@@ -39,7 +39,7 @@ NO_EMOTION = -100
 _UNITS_SEED, _UNITS_FACES = 5, 2048
 _WANDER_CLIPS = 256
 _SMILE, _BLINK = EXPRESSION.index("smile"), EXPRESSION.index("blink")
-_COURSES = [EXPRESSION.index(name) for name in EXPRESSION if name not in ("blink", "asym", "blush")]
+_WANDERING = [EXPRESSION.index(name) for name in WANDERING]
 
 
 class ReaderConfig(StageConfig):
@@ -95,22 +95,18 @@ class ReaderLoss(nn.Module):
         read = self.reader(batch.images.contiguous(memory_format=torch.channels_last))
         error = torch.cat([read.lip, read.expression, read.pose], 1) - batch.parameters
         parameters = (error / self.reader.spread).square().mean()
+        from_clips = batch.emotion != NO_EMOTION
         of_one = error.unflatten(0, (-1, self.config.frames_per_person))
-        from_clips = (batch.emotion != NO_EMOTION).view(-1, self.config.frames_per_person, 1)
-        strays = (of_one - of_one.mean(1, keepdim=True)) / self.wander * from_clips
-        course = strays.square().sum() / (from_clips.sum() * error.shape[1]).clamp(min=1)
+        strays = ((of_one - of_one.mean(1, keepdim=True)) / self.wander).flatten(0, 1).square().mean(1)
+        course = (strays * from_clips).sum() / from_clips.sum().clamp(min=1)
         opening = F.mse_loss(read.opening, mouth_opening(batch.parameters[:, : len(LIP)]))
         # Weak expressions say little of their emotion.
-        weight = (0.3 + 0.7 * batch.intensity) * (batch.emotion != NO_EMOTION)
+        weight = (0.3 + 0.7 * batch.intensity) * from_clips
         wrong = F.cross_entropy(read.emotion, batch.emotion, reduction="none", ignore_index=NO_EMOTION)
         emotion = (wrong * weight).sum() / weight.sum().clamp(min=1)
         config = self.config
-        total = (
-            parameters
-            + config.course_weight * course
-            + config.opening_weight * opening
-            + config.emotion_weight * emotion
-        )
+        total = parameters + config.course_weight * course + config.opening_weight * opening
+        total = total + config.emotion_weight * emotion
         return StepLoss(total, {"parameters": parameters, "course": course, "opening": opening, "emotion": emotion})
 
 
@@ -171,7 +167,7 @@ class ReaderStage(Stage[ReaderBatch]):
         courses = [
             correlations(r.expression, true[1])[column]
             for r, true in zip(readings, truth, strict=True)
-            for column in _COURSES
+            for column in _WANDERING
         ]
         opening = torch.cat([r.opening for r in readings])[:, None]
         emotion = torch.tensor([clip.emotion for clip, _ in self._held_out])

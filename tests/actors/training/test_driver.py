@@ -13,15 +13,7 @@ from actors.training.driver import Launch, train_on_ray
 from actors.training.estimate import Memory, Size, dry_run
 from emotivetalk.cli import app
 from media.errors import InputError
-from tests.actors.training.runs import (
-    MUON,
-    TAME_ADAMW,
-    assert_equal_runs,
-    lines,
-    quiet,
-    toy_config,
-    train_plain,
-)
+from tests.actors.training.runs import MUON, TAME_ADAMW, assert_equal_runs, lines, quiet, toy_config, train_plain
 from tests.actors.training.toys import ToyConfig, ToyStage
 from tests.training import debug
 from training.config import load_config
