@@ -39,6 +39,7 @@ from training.frozen import frozen
 from training.initial import begin_ethd
 from training.latents import VideoLatents, audio_features, video_latents
 from training.stage import Stage, StageConfig, StepLoss
+from training.truth import require_truth
 
 
 class ETHDConfig(StageConfig):
@@ -54,6 +55,8 @@ class ETHDConfig(StageConfig):
         (sigma 3 and more), which training must visit; at low ones the noisy latents show it already (ours).
     drop_lip, drop_expression: shares of samples whose condition is the null condition.
     other_clip: share of portraits that come from another clip, three quarters of them in another emotion.
+    other_voices: let every face speak what is said in another clip. People's brows and heads follow their own speech, so
+        ETHD would learn to move them with the lips, on top of what the expression says (ours; a synthetic corpus alone).
     lips: of what the frozen V-AID hears; or the audio encoder's own features, from which ETHD has to find expressions
         too, so none is given to it: the ablation without V-AID.
     """
@@ -84,6 +87,7 @@ class ETHDConfig(StageConfig):
     drop_lip: float = 0.08
     drop_expression: float = 0.08
     other_clip: float = 0.9
+    other_voices: bool = False
     expression_noise: float = 0.1
     lip_noise: float = 0.05
     validation_clips: int = 32
@@ -239,8 +243,16 @@ class _Windows:
     def __init__(self, config: ETHDConfig, split: Split) -> None:
         self.config, self.split = config, split
         self.corpus = read_corpus(config.corpus, split)
+        if config.other_voices:
+            require_truth(self.corpus, "ethd", "draws faces that speak another's words (other_voices)")
         self.video: VideoLatents = video_latents(
-            config.corpus, split, config.checkpoint, config.cache, config.size, config.cached_frames
+            config.corpus,
+            split,
+            config.checkpoint,
+            config.cache,
+            config.size,
+            config.cached_frames,
+            other_voices=config.other_voices,
         )
         self.lip_audio = self._hear(config.checkpoint)
         self.mask = FaceRegion()
@@ -268,7 +280,7 @@ class _Windows:
         def gauss(shape: Sequence[int]) -> Tensor:
             return torch.from_numpy(generator.standard_normal(tuple(shape), np.float32))
 
-        lip = self.lip_audio[clip]
+        lip = self.lip_audio[video.voice[clip]]
         lip = lip_windows(lip + config.lip_noise * gauss(lip.shape), config.lip_window)[first : first + num_frames]
         driving = video.expression[clip, window].float()
         driving = driving + config.expression_noise * generator.random() * gauss(driving.shape)

@@ -50,10 +50,12 @@ class MotionLatents:
 class VideoLatents:
     """A window of each clip, in half precision, on the disk until it is read.
 
-    mouth, eyes: how much of each latent cell they cover, 0..1.
+    voice: the clip whose speech the lips speak, at the same frames. mouth, eyes: how much of each latent cell they
+    cover, 0..1.
     """
 
     start: Int[Tensor, " clips"]
+    voice: Int[Tensor, " clips"]
     latents: Float[Tensor, "clips frames channels h w"]
     lip: Float[Tensor, "clips frames dim_lip"]
     expression: Float[Tensor, "clips frames dim_expression"]
@@ -76,15 +78,25 @@ def motion_latents(corpus: Path, split: Split, checkpoint: Path, cache: Path, nu
 
 
 def video_latents(
-    corpus: Path, split: Split, checkpoint: Path, cache: Path, size: int, num_frames: int, num_workers: int = 2
+    corpus: Path,
+    split: Split,
+    checkpoint: Path,
+    cache: Path,
+    size: int,
+    num_frames: int,
+    num_workers: int = 2,
+    *,
+    other_voices: bool = False,
 ) -> VideoLatents:
     """The VAE's latents of a window of `num_frames` of every clip, drawn at `size`.
 
     Args:
         checkpoint: the folder with `vae/`, `lip_encoder/` and `expression_encoder/`.
+        other_voices: draw faces that speak what is said in some other clip; of a synthetic corpus of clips of equal length.
     """
-    encode = partial(_encode_video, corpus, split, checkpoint, size, num_frames)
-    key = key_of(corpus, split, checkpoint, ["vae", "lip_encoder", "expression_encoder"], [size, num_frames])
+    encode = partial(_encode_video, corpus, split, checkpoint, size, num_frames, other_voices)
+    settings = [size, num_frames, int(other_voices)]
+    key = key_of(corpus, split, checkpoint, ["vae", "lip_encoder", "expression_encoder"], settings)
     arrays = cached(cache / f"video-{split}", key, encode, len(read_corpus(corpus, split)), num_workers)
     return VideoLatents(**{name: torch.from_numpy(a) for name, a in arrays.items()})
 
@@ -129,18 +141,26 @@ def _encode_motion(corpus: Path, split: Split, checkpoint: Path, clips: range) -
 
 
 @torch.inference_mode()
-def _encode_video(corpus: Path, split: Split, checkpoint: Path, size: int, num_frames: int, clips: range) -> Arrays:
+def _encode_video(
+    corpus: Path, split: Split, checkpoint: Path, size: int, num_frames: int, other_voices: bool, clips: range
+) -> Arrays:
     torch.set_num_threads(1)
     lips, expressions = motion_encoders(checkpoint)
     vae = frozen(checkpoint, "vae").to(seeing_device())
     vae.encoder.to(memory_format=torch.channels_last)  # a decoder over time has no such order
     codec = LatentCodec(vae)
     source = read_corpus(corpus, split)
-    columns: dict[str, list[np.ndarray]] = {k: [] for k in ("start", "latents", "lip", "expression", "mouth", "eyes")}
+    names = ("start", "voice", "latents", "lip", "expression", "mouth", "eyes")
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for index in clips:
         clip = source[index]
-        start = int(np.random.default_rng(clip.seed + index).integers(clip.num_frames - num_frames + 1))
-        frames = draw_clip(clip, range(start, start + num_frames), size)
+        generator = np.random.default_rng(clip.seed + index)
+        start = int(generator.integers(clip.num_frames - num_frames + 1))
+        voice, spoken, window = index, None, range(start, start + num_frames)
+        if other_voices:
+            voice = int(index + generator.integers(1, len(source))) % len(source)
+            spoken = torch.tensor(source[voice].lip[start : start + num_frames])
+        frames = draw_clip(clip, window, size, lip=spoken)
         images = (frames.images * 2 - 1).to(seeing_device(), memory_format=torch.channels_last)
         with mixed_precision(images.device):
             latents = codec.encode(images).float().cpu()
@@ -148,6 +168,7 @@ def _encode_video(corpus: Path, split: Split, checkpoint: Path, size: int, num_f
         cell = size // latents.shape[-1]
         row = {
             "start": np.int64(start),
+            "voice": np.int64(voice),
             "latents": latents.numpy().astype(np.float16),
             "lip": lip,
             "expression": expression,

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from corpus.drawing import draw_clip
+from corpus.records import read_corpus
 from media.errors import OutputError
-from training.latents import cached
+from tests.training import debug
+from training.latents import cached, motion_encoders, read_motion, video_latents
 
 NUM_CLIPS = 40  # in parts of 16
 
@@ -79,3 +83,28 @@ def test_a_full_disk_is_one_line_and_what_was_made_stays(tmp_path):
     asked(tmp_path)
     assert made(tmp_path, "a")["start"].tolist() == list(range(NUM_CLIPS))
     assert "asked_0" not in asked(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("latents")
+    debug.write_corpus(folder / "corpus")
+    debug.write_checkpoint(folder / "checkpoint")
+    return folder
+
+
+@pytest.mark.parametrize("other_voices", [False, True])
+@torch.inference_mode()
+def test_faces_speak_their_own_words_or_anothers(workplace: Path, other_voices: bool) -> None:
+    """Of each window: the clip whose lips it shows is the one that is named, and the expressions are its own."""
+    corpus, checkpoint = workplace / "corpus", workplace / "checkpoint"
+    made = video_latents(corpus, "train", checkpoint, workplace / "cache", 64, 4, 1, other_voices=other_voices)
+    clips, encoders = read_corpus(corpus, "train"), motion_encoders(checkpoint)
+    assert [int(voice) == k for k, voice in enumerate(made.voice)] == [not other_voices] * len(clips)
+    for k in (0, 17, len(clips) - 1):
+        window = range(int(made.start[k]), int(made.start[k]) + 4)
+        spoken = torch.from_numpy(clips[int(made.voice[k])].lip[list(window)])
+        images = draw_clip(clips[k], window, 64, lip=spoken).images * 2 - 1
+        lip, expression = read_motion(*encoders, images)
+        np.testing.assert_allclose(made.lip[k], lip, atol=1e-2)
+        np.testing.assert_allclose(made.expression[k], expression, atol=1e-2)

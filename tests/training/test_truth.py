@@ -67,6 +67,12 @@ def test_stages_that_need_truth_say_so(name: str, workplace: Path, tmp_path: Pat
         make(name, workplace, tmp_path)
 
 
+def test_people_of_real_video_speak_their_own_words(workplace: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"it draws faces that speak another's words") as refused:
+        make("ethd", workplace, tmp_path, "stage.other_voices=true")
+    assert refused.value.code == "corpus_without_truth"
+
+
 def test_latents_of_real_video_cannot_be_modelled(workplace: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be trained on real video") as refused:
         make("vaid", workplace, tmp_path, "stage.motion=modelled")
