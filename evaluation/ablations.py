@@ -78,7 +78,7 @@ ABLATIONS: tuple[Ablation, ...] = (
         "without V-AID: audio features straight into ETHD, end to end",
         (*_LIPS, *_EMOTION),
         switch="vaid",
-        trains=_ethd("stage.lips=audio_features"),
+        trains=_ethd("stage.lips=audio_features", "stage.other_voices=false"),
     ),
     Ablation(
         "no-push-loss",

@@ -109,10 +109,11 @@ class Performer:
         num_steps: int,
         chunk_frames: int,
         guidance: float = 1.0,
+        guidance_below: float | None = None,
     ) -> None:
         self.audio_encoder, self.expression_encoder = audio_encoder, expression_encoder
         self.emotion_mapping, self.vaid = emotion_mapping, vaid
-        self.num_steps, self.guidance = num_steps, guidance
+        self.num_steps, self.guidance, self.guidance_below = num_steps, guidance, guidance_below
         self.long_video = expression_video(chunk_frames)
         self._sentence_encoder: SentenceEncoder | None = None
 
@@ -177,7 +178,7 @@ class Performer:
             seen,
             self._utterance(role, speech, segment.frames, num_frames),
             segment.frames.start,
-            self._strength(role, emotion_strength * self.guidance, segment.frames, num_frames),
+            self._strength(role, emotion_strength, segment.frames, num_frames),
         )
         sigmas = sigma_schedule(svd_scheduler(0.05, 20.0), self.num_steps).to(self.device)
 
@@ -247,7 +248,7 @@ class Performer:
     def _strength(
         self, role: Role, strength: float, frames: range, num_frames: int
     ) -> float | Float[Tensor, " frames"]:
-        """The guidance of each frame: less of it, down to none, where a track turns to the portrait's own expression."""
+        """Of the emotion, in each frame: less of it, down to none, where a track turns to the portrait's own expression."""
         if not isinstance(role.emotion, EmotionTrack):
             return strength
         own = [index for index, key in enumerate(role.emotion.keys) if key.source is None]
@@ -301,6 +302,8 @@ class Performer:
 
         if utterance is None:
             return evaluate(conditions)
+        if self.guidance_below is None or float(sigma) <= self.guidance_below:
+            strength = strength * self.guidance
         if isinstance(strength, Tensor):
             own, asked = evaluate(conditions.unconditional()), evaluate(conditions)
             return own + stacked(strength[:, None]) * (asked - own)

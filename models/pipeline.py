@@ -97,6 +97,8 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         expression_steps, expression_chunk_frames: Di-CTE's steps and the length of the sequences it was trained on.
         expression_guidance: Di-CTE's classifier-free guidance at an emotion strength of 1 (ours). By 1, as it was trained,
             expressions come out weaker than what was asked.
+        expression_guidance_below: the noise level from which on it guides, None is from the first (ours, after Kynkäänniemi et
+            al. 2024). At the highest levels the guided mean is all there is, and takes the depth from blinks.
     """
 
     model_cpu_offload_seq = "audio_encoder->expression_encoder->emotion_mapping->vaid->ethd->vae"
@@ -124,6 +126,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         expression_steps: int = 16,
         expression_chunk_frames: int = 64,
         expression_guidance: float = 1.0,
+        expression_guidance_below: float | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -150,6 +153,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             expression_steps=expression_steps,
             expression_chunk_frames=expression_chunk_frames,
             expression_guidance=expression_guidance,
+            expression_guidance_below=expression_guidance_below,
         )
         for network in (vae, audio_encoder, lip_encoder, expression_encoder, emotion_mapping, vaid, ethd):
             if network is not None:  # `load_pipeline` may leave some out
@@ -180,6 +184,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             self.config["expression_steps"],
             self.config["expression_chunk_frames"],
             self.config["expression_guidance"],
+            self.config["expression_guidance_below"],
         )
 
     @property

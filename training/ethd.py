@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from corpus.drawing import draw_clip
@@ -91,6 +92,14 @@ class ETHDConfig(StageConfig):
     expression_noise: float = 0.1
     lip_noise: float = 0.05
     validation_clips: int = 32
+
+    @model_validator(mode="after")
+    def _expressions_are_to_be_found_in_the_faces_own_speech(self) -> Self:
+        if self.other_voices and self.lips == "audio_features":
+            raise ValueError(
+                "lips is audio_features: other_voices must be false, for expressions are to be found in speech"
+            )
+        return self
 
 
 @dataclass(frozen=True)

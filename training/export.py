@@ -22,8 +22,7 @@ def export(
     trained_on: str,
     image_size: int,
     chunk_frames: int,
-    noise_scale: float = 1.0,
-    expression_guidance: float = 1.0,
+    **sampling: float | None,
 ) -> int:
     """Writes the pipeline of all stages' networks in half precision; returns its bytes.
 
@@ -33,7 +32,7 @@ def export(
         trained_on: what `provenance.json` says of the data, for whoever generates with it.
         image_size: side of the pictures that the networks were trained on.
         chunk_frames: of the windows that ETHD was trained on.
-        noise_scale, expression_guidance: see `EmotiveTalkPipeline`.
+        sampling: what the networks were found to want, of `EmotiveTalkPipeline`'s settings: `num_steps`, `noise_scale`, ...
 
     Raises:
         InputError: a stage's network is missing.
@@ -52,8 +51,7 @@ def export(
         scheduler=scheduler,
         image_size=image_size,
         chunk_frames=chunk_frames,
-        noise_scale=noise_scale,
-        expression_guidance=expression_guidance,
+        **sampling,
     ).to(torch.float16)
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -71,6 +71,21 @@ def test_the_guidance_goes_along_and_multiplies_the_strength(trained, tmp_path):
     assert torch.equal(expressions(shipped, 1.0, None), expressions(plain, 1.0, None))  # nothing to guide towards
 
 
+def test_guidance_may_begin_at_a_lower_noise_level(trained, tmp_path):
+    portrait, speech = torch.zeros(3, debug.IMAGE_SIZE, debug.IMAGE_SIZE), 0.1 * torch.ones(6400)
+    made = {}
+    for below in (None, 20.1, 6.0, 0.01):  # sampling begins at 20 and ends with 0.05
+        export(
+            trained, tmp_path / "it", "", debug.IMAGE_SIZE, 8, expression_guidance=1.5, expression_guidance_below=below
+        )
+        pipeline = EmotiveTalkPipeline.from_pretrained(tmp_path / "it")
+        made[below] = pipeline.perform(portrait, speech, EmotionLabel("happy")).expression
+    unguided = EmotiveTalkPipeline.from_pretrained(tmp_path / "it", expression_guidance=1.0)
+    assert torch.equal(made[None], made[20.1])
+    assert torch.equal(made[0.01], unguided.perform(portrait, speech, EmotionLabel("happy")).expression)
+    assert (made[6.0] - made[None]).abs().max() > 1e-3 and (made[6.0] - made[0.01]).abs().max() > 1e-3
+
+
 def test_the_fast_precision_is_close(trained, tmp_path):
     export(trained, tmp_path / "shipped", "squares", debug.IMAGE_SIZE, 8)
     fast = load_pipeline(tmp_path / "shipped")

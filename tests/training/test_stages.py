@@ -152,3 +152,8 @@ def test_another_architecture_is_named(workplace, tmp_path):
         train(load_config(debug.CONFIGS / "autoencoder_debug.yaml", [*common, f"stage.initial={tmp_path}"]))
     with pytest.raises(InputError, match="initial must name"):
         load_config(debug.CONFIGS / "autoencoder_debug.yaml", ["stage.train_encoder=false"])
+
+
+def test_speech_that_has_to_tell_the_expression_is_the_faces_own() -> None:
+    with pytest.raises(InputError, match="other_voices must be false"):
+        load_config(debug.CONFIGS / "ethd_debug.yaml", ["stage.lips=audio_features", "stage.other_voices=true"])
