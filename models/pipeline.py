@@ -98,7 +98,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         expression_guidance: Di-CTE's classifier-free guidance at an emotion strength of 1 (ours). By 1, as it was trained,
             expressions come out weaker than what was asked.
         expression_guidance_below: the noise level from which on it guides, None is from the first (ours, after Kynkäänniemi et
-            al. 2024). At the highest levels the guided mean is all there is, and takes the depth from blinks.
+            al. 2024). At the highest levels guidance takes depth from blinks.
     """
 
     model_cpu_offload_seq = "audio_encoder->expression_encoder->emotion_mapping->vaid->ethd->vae"
@@ -214,8 +214,8 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             emotion: one of `models.emotion`'s sources; None keeps the portrait's own expression.
             seed: same seed and inputs, same frames.
             num_steps: ETHD's; more is slower and a little crisper.
-            emotion_strength: times `expression_guidance`, the guidance of Di-CTE; 0 is none of the emotion, more than 1
-                exaggerates.
+            emotion_strength: the guidance of Di-CTE, times `expression_guidance` where that guides; 0 is none of the emotion,
+                more than 1 exaggerates.
             guidance: ETHD's, on lips and expression.
             face_region: where the face is, if the portrait is framed in another way.
             progress: told of ETHD's network calls.
