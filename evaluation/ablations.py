@@ -108,7 +108,7 @@ _CLIPS = {
     "mouth_r.swapped": ("label_clips",),
     "mouth_r.foreign": ("foreign_clips",),
     "emotion.": ("label_clips",),
-    "motion.": ("label_clips",),
+    "motion.": ("label_clips", "motion_clips"),
     "edi.": ("label_clips", "edi_clips"),
     "retrieval": ("latent_clips",),
     "decoupling.": ("latent_clips",),

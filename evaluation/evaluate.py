@@ -105,7 +105,9 @@ class _Evaluation:
             stage.speech_alone(settings.audio_clips),
             stage.foreign_speech(settings.foreign_clips),
         )
-        self.labels, self.levels = stage.by_label(settings.label_clips), stage.by_level(settings.level_clips)
+        by_label = stage.by_label(settings.label_clips + settings.motion_clips)
+        self.labels, self.more_labels = by_label[: settings.label_clips], by_label[settings.label_clips :]
+        self.levels = stage.by_level(settings.level_clips)
         self.plain = self.labels[: settings.edi_clips] if _has_edi(pipeline) else []
         self.sources = {
             "image": stage.by_image(settings.image_clips),
@@ -117,8 +119,8 @@ class _Evaluation:
         self.driven = stage.own_performances(settings.driven_clips)
         num_long = settings.long_clips if settings.long_s else 0
         self.long = [stage.long_take(settings.long_s * FRAMES_PER_S, person=k) for k in range(num_long)]
-        asked = [*self.alone, *self.foreign, *self.labels, *self.plain, *self.tracks, *self.driven, *self.long]
-        asked += [*chain(*self.levels, *self.sources.values())]
+        asked = [*self.alone, *self.foreign, *self.labels, *self.more_labels, *self.plain]
+        asked += [*self.tracks, *self.driven, *self.long, *chain(*self.levels, *self.sources.values())]
         num_frames = sum(scene.num_frames for scene in asked)
         if self.long:
             steps = settings.num_steps or pipeline.config["num_steps"]
@@ -176,8 +178,9 @@ class _Evaluation:
                     without = self.camera.shoot_all(self.plain)
                 found.figures.append(edi_figure(swapped[: len(without)], without))
             found.lips("swapped", "mouth opening while the emotion is swapped", swapped)
-            found.motions = motion_rows(swapped)
-            found.figures += liveness_figures(swapped)
+            moving = [*swapped, *self.camera.shoot_all(self.more_labels, first=len(swapped))]
+            found.motions = motion_rows(moving)
+            found.figures += liveness_figures(moving)
             found.pictures = _pictures(swapped[: len(EMOTIONS)])
         for key, scenes in self.sources.items():
             try:

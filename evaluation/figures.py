@@ -16,7 +16,8 @@ class Settings(BaseModel):
 
     The default takes about half an hour of one core, `slice()` a minute.
 
-    edi_clips: of the clips by label, how many are made again without EDI. track_clips: with `track_keys` emotions each,
+    motion_clips: by label, further ones: motion is judged by these and by those of label_clips. edi_clips: of the clips
+    by label, how many are made again without EDI. track_clips: with `track_keys` emotions each,
     `track_key_frames` apart. driven_clips: from true conditions. latent_clips: whole, for V-AID alone.
     long_clips: of `long_s` seconds each, of one person each. sample_clips: by label, whose videos are written.
     """
@@ -27,6 +28,7 @@ class Settings(BaseModel):
     audio_clips: int = Field(default=24, ge=0)
     foreign_clips: int = Field(default=16, ge=0)
     label_clips: int = Field(default=48, ge=0)
+    motion_clips: int = Field(default=48, ge=0)
     edi_clips: int = Field(default=24, ge=0)
     image_clips: int = Field(default=16, ge=0)
     text_clips: int = Field(default=96, ge=0)
@@ -53,6 +55,7 @@ class Settings(BaseModel):
             audio_clips=4,
             foreign_clips=0,
             label_clips=8,
+            motion_clips=0,
             edi_clips=8,
             image_clips=0,
             text_clips=0,

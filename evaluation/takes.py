@@ -123,10 +123,10 @@ class Camera:
             self.samples.append(Sample(sample, scene, frames.numpy()))
         return Take(scene, reading, self.read_truth(scene), shown.numpy())
 
-    def shoot_all(self, scenes: Sequence[Scene], samples: Sequence[str] = ()) -> list[Take]:
-        """Each of them; the frames of the first ones are kept under the names of `samples`."""
+    def shoot_all(self, scenes: Sequence[Scene], samples: Sequence[str] = (), first: int = 0) -> list[Take]:
+        """Each of them, numbered from `first`; the frames of the first ones are kept under the names of `samples`."""
         named = [*samples[: len(scenes)], *[None] * (len(scenes) - len(samples))]
-        return [self.shoot(scene, k, name) for k, (scene, name) in enumerate(zip(scenes, named, strict=True))]
+        return [self.shoot(scene, k, name) for k, (scene, name) in enumerate(zip(scenes, named, strict=True), first)]
 
     def read_truth(self, scene: Scene) -> Reading:
         """What the reader sees in the renderer's frames of a scene: the ceiling."""

@@ -28,6 +28,7 @@ SETTINGS = Settings(
     audio_clips=2,
     foreign_clips=0,
     label_clips=8,
+    motion_clips=2,
     edi_clips=2,
     image_clips=1,
     text_clips=1,
@@ -50,7 +51,7 @@ def scenes_of(stage: Stage, settings: Settings) -> list[Scene]:
     """All that `evaluate` asks for."""
     return [
         *stage.speech_alone(settings.audio_clips),
-        *stage.by_label(settings.label_clips),
+        *stage.by_label(settings.label_clips + settings.motion_clips),
         *stage.by_image(settings.image_clips),
         *stage.by_text(settings.text_clips),
         *stage.by_video(settings.video_clips),

@@ -95,6 +95,7 @@ def test_only_what_shows_it_is_asked_for(ablation: Ablation):
     shown = ablation.shows
     assert bool(chosen.long_s) == ("long." in shown)
     assert bool(chosen.driven_clips) == ("driven." in shown)
+    assert bool(chosen.motion_clips) == ("motion." in shown)
     assert bool(chosen.latent_clips) == ("retrieval" in shown)
     assert chosen.audio_clips == Settings().audio_clips
     assert chosen.level_clips == chosen.track_clips == chosen.still_frames == 0

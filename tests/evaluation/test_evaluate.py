@@ -135,8 +135,24 @@ def test_a_pipeline_of_random_weights_can_be_measured(corpus, reader):
     assert report.figure("vae.whole").holds is False
     at_borders = 2 * len(borders(pipeline.long_video, 50, pipeline.config["num_steps"])[0])
     assert at_borders
-    assert report.num_frames == (2 + 2 + 2 + 1) * 12 + 32 + 50 + at_borders
+    assert report.num_frames == (2 + 2 + 2 + 2 + 1) * 12 + 32 + 50 + at_borders
     assert 0 <= report.figure("retrieval").value.value <= 1
+
+
+def test_motion_is_of_more_clips_than_emotions_and_all_have_noise_of_their_own(corpus, stage, reader):
+    class Seeded(TruthTalker):
+        def __call__(self, portrait, waveform, emotion=None, *, seed=0, num_steps=None):
+            seeds.append(seed)
+            return super().__call__(portrait, waveform, emotion, seed=seed, num_steps=num_steps)
+
+    seeds: list[int] = []
+    only = {"audio_clips": 0, "label_clips": 2, "motion_clips": 3, "edi_clips": 0, "track_clips": 0, "driven_clips": 0}
+    other = {"latent_clips": 0, "still_frames": 0, "long_clips": 0, "seed": 7}
+    settings = SETTINGS.model_copy(update={**NO_SOURCES, **only, **other})
+    report = evaluate(Seeded(scenes_of(stage, settings)), reader, corpus, settings)
+    assert seeds == [7, 8, 9, 10, 11]
+    assert np.sum(report.confusions[0].counts) == 2
+    assert report.num_frames == 5 * settings.clip_frames
 
 
 def test_borders_are_where_the_plan_has_them():
