@@ -1,4 +1,4 @@
-"""One process at a time in a run's folder."""
+"""One process at a time in a folder: a run's, or a cache's."""
 
 from __future__ import annotations
 
@@ -42,6 +42,14 @@ def claimed(output: Path, wait_s: float = 0.0) -> Iterator[None]:
                     remedy="Wait until it has ended, or set another output.",
                 )
             time.sleep(0.1)
+        yield
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Hold a folder that is there, after whoever holds it now; who comes second may find the work done."""
+    with (folder / LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

@@ -33,9 +33,11 @@ from media.processes import end_with_parent
 from models.autoencoder import LatentCodec
 from models.encoders import MOTION_SIZE, ExpressionEncoder, LipEncoder
 from models.precision import mixed_precision
+from training.claim import LOCK_FILE, in_turn
 from training.frozen import frozen
 
 Arrays = dict[str, np.ndarray]
+_STAMP = "key.json"
 
 
 @dataclass(frozen=True)
@@ -205,24 +207,41 @@ def cached(folder: Path, key: str, encode: Callable[[range], Arrays], num_clips:
     """The arrays kept in `folder`, mapped into memory rather than read.
 
     What is missing, or was made with another `key`, is made first: in processes of one thread each, written part by
-    part, so that memory stays flat and who stops on the way goes on there.
+    part, so that memory stays flat and who stops on the way goes on there. Of several runs that want it, one makes it.
     """
-    stamp = folder / "key.json"
-    kept = json.loads(stamp.read_text()) if stamp.exists() else {}
-    num_done = kept.get("clips", 0) if kept.get("key") == key else 0
-    if num_done < num_clips:
-        with _telling(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            _write_stamp(stamp, key, num_done)  # from here on what is there is no other key's
-        parts = [range(start, min(start + 16, num_clips)) for start in range(num_done, num_clips, 16)]
-        context = multiprocessing.get_context("forkserver")
-        with ProcessPoolExecutor(num_workers, context, initializer=end_with_parent) as workers:
-            for part, made in zip(parts, workers.map(encode, parts), strict=True):
-                with _telling(folder):
-                    for name, rows in made.items():
-                        _write_rows(folder / f"{name}.npy", rows, part.start, num_clips)
-                    _write_stamp(stamp, key, part.stop)
+    if _num_done(folder, key) == num_clips:
+        return _mapped(folder)
+    with _telling(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LOCK_FILE).touch()
+    with in_turn(folder):
+        _make(folder, key, encode, num_clips, num_workers)
+        return _mapped(folder)
+
+
+def _mapped(folder: Path) -> Arrays:
     return {path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))}
+
+
+def _make(folder: Path, key: str, encode: Callable[[range], Arrays], num_clips: int, num_workers: int) -> None:
+    num_done = _num_done(folder, key)
+    with _telling(folder):
+        _write_stamp(folder, key, num_done)  # from here on what is there is no other key's
+    parts = [range(start, min(start + 16, num_clips)) for start in range(num_done, num_clips, 16)]
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(num_workers, context, initializer=end_with_parent) as workers:
+        for part, made in zip(parts, workers.map(encode, parts), strict=True):
+            with _telling(folder):
+                for name, rows in made.items():
+                    _write_rows(folder / f"{name}.npy", rows, part.start, num_clips)
+                _write_stamp(folder, key, part.stop)
+
+
+def _num_done(folder: Path, key: str) -> int:
+    """How many clips are kept there of this key."""
+    stamp = folder / _STAMP
+    kept = json.loads(stamp.read_text()) if stamp.exists() else {}
+    return kept.get("clips", 0) if kept.get("key") == key else 0
 
 
 @contextmanager
@@ -240,6 +259,7 @@ def _telling(folder: Path) -> Iterator[None]:
 def _write_rows(path: Path, rows: np.ndarray, start: int, num_clips: int) -> None:
     """Into an .npy of `num_clips` rows, by plain writing: a full disk is an error there, and in a mapped file a signal."""
     if start == 0:
+        path.unlink(missing_ok=True)  # a file of its own: another run may have mapped the one before
         with path.open("wb") as file:
             shape = (num_clips, *rows.shape[1:])
             header = {"descr": npy.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": shape}
@@ -253,10 +273,10 @@ def _write_rows(path: Path, rows: np.ndarray, start: int, num_clips: int) -> Non
         file.write(rows.tobytes())
 
 
-def _write_stamp(stamp: Path, key: str, num_clips: int) -> None:
-    temporary = stamp.with_name(f".{stamp.name}")
+def _write_stamp(folder: Path, key: str, num_clips: int) -> None:
+    temporary = folder / f".{_STAMP}"
     temporary.write_text(json.dumps({"key": key, "clips": num_clips}))
-    temporary.replace(stamp)
+    temporary.replace(folder / _STAMP)
 
 
 def key_of(corpus: Path, split: Split, checkpoint: Path, networks: Sequence[str], settings: Sequence[int]) -> str:

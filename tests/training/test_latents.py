@@ -1,6 +1,7 @@
 """The caches of what frozen encoders see: made once, gone on with where they stopped, made anew for other networks."""
 
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +18,12 @@ from training.latents import cached, motion_encoders, read_motion, video_latents
 NUM_CLIPS = 40  # in parts of 16
 
 
-def encode(folder: Path, breaks_at: int, clips: range) -> dict[str, np.ndarray]:
-    """Squares; leaves a file for every part it was asked for."""
+def encode(folder: Path, breaks_at: int, clips: range, more: int = 0) -> dict[str, np.ndarray]:
+    """Squares, and more; leaves a file for every part it was asked for, and is not asked for one twice."""
     if clips.start == breaks_at:
         raise OSError("the disk is gone")
-    (folder / f"asked_{clips.start}").touch()
-    return {"square": np.array([[clip**2] for clip in clips], np.float32), "start": np.array(clips, np.int64)}
+    (folder / f"asked_{clips.start}").touch(exist_ok=False)
+    return {"square": np.array([[clip**2 + more] for clip in clips], np.float32), "start": np.array(clips, np.int64)}
 
 
 def made(folder: Path, key: str, breaks_at: int = -1) -> dict[str, np.ndarray]:
@@ -61,8 +62,24 @@ def test_another_key_makes_all_anew(tmp_path):
     assert len(asked(tmp_path)) == 3
 
 
+def test_of_two_runs_that_want_the_same_one_makes_it(tmp_path):
+    with ThreadPoolExecutor(2) as runs:
+        for arrays in runs.map(lambda _: made(tmp_path, "a"), range(2)):
+            assert arrays["start"].tolist() == list(range(NUM_CLIPS))
+    assert len(asked(tmp_path)) == 3
+
+
+def test_what_a_run_has_mapped_stays_when_another_makes_other_latents(tmp_path):
+    first = made(tmp_path, "a")
+    asked(tmp_path)
+    second = cached(tmp_path / "cache", "b", partial(encode, tmp_path, -1, more=1), NUM_CLIPS, num_workers=1)
+    for arrays, more in ((first, 0), (second, 1)):
+        assert arrays["square"][:, 0].tolist() == [clip**2 + more for clip in range(NUM_CLIPS)]
+
+
 def test_another_key_that_stopped_leaves_nothing_of_the_first(tmp_path):
     made(tmp_path, "a")
+    asked(tmp_path)
     with pytest.raises(OSError, match="the disk is gone"):
         made(tmp_path, "b", breaks_at=16)
     asked(tmp_path)
