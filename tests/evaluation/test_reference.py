@@ -71,6 +71,11 @@ def test_other_settings_cannot_be_compared(tmp_path):
         read_reference(tmp_path / "none.json")
 
 
+def test_what_is_kept_is_of_the_slice_that_is_measured():
+    kept = read_reference(Path(__file__).parents[2] / "evaluation" / "reference.json")
+    assert kept.settings == Settings.slice()
+
+
 def test_all_that_must_hold_is_a_number():
     for key, bound in MUST_HOLD.items():
         given = [value for value in (bound.at_least, bound.at_most) if value is not None]
