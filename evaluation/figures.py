@@ -14,7 +14,7 @@ from evaluation.metrics import Estimate, LagCurve, Motion
 class Settings(BaseModel):
     """How much is measured; 0 leaves a part out. All numbers of clips are of clips of `clip_frames` frames.
 
-    The default takes about half an hour of one core, `slice()` a minute.
+    The default takes about three quarters of an hour of one core, `slice()` a minute.
 
     motion_clips: by label, further ones: motion is judged by these and by those of label_clips. edi_clips: of the clips
     by label, how many are made again without EDI. track_clips: with `track_keys` emotions each,
