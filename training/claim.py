@@ -16,7 +16,7 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def claimed(output: Path, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold a run's folder, which is made if need be. However the process ends, the kernel lets it go.
+    """Hold a folder, which is made if need be. However the process ends, the kernel lets it go.
 
     Args:
         wait_s: how long to wait for a process that holds it, in seconds.
@@ -42,14 +42,6 @@ def claimed(output: Path, wait_s: float = 0.0) -> Iterator[None]:
                     remedy="Wait until it has ended, or set another output.",
                 )
             time.sleep(0.1)
-        yield
-
-
-@contextmanager
-def in_turn(folder: Path) -> Iterator[None]:
-    """Hold a folder that is there, after whoever holds it now; who comes second may find the work done."""
-    with (folder / LOCK_FILE).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

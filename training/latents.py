@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,7 @@ from media.processes import end_with_parent
 from models.autoencoder import LatentCodec
 from models.encoders import MOTION_SIZE, ExpressionEncoder, LipEncoder
 from models.precision import mixed_precision
-from training.claim import LOCK_FILE, in_turn
+from training.claim import claimed
 from training.frozen import frozen
 
 Arrays = dict[str, np.ndarray]
@@ -213,8 +214,7 @@ def cached(folder: Path, key: str, encode: Callable[[range], Arrays], num_clips:
         return _mapped(folder)
     with _telling(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / LOCK_FILE).touch()
-    with in_turn(folder):
+    with claimed(folder, wait_s=math.inf):  # whoever comes second finds the work done
         _make(folder, key, encode, num_clips, num_workers)
         return _mapped(folder)
 
