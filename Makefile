@@ -76,7 +76,7 @@ starter: setup-dev  ## train the shipped checkpoint again, into build/checkpoint
 	@test -d build/corpus/starter || $(EMOTIVETALK) synthesize -o build/corpus/starter \
 	    --identities 720 --clips 4 --held-out 32
 	@test -d build/corpus/speech || $(EMOTIVETALK) synthesize -o build/corpus/speech \
-	    --identities 1856 --clips 4 --held-out 32 --seed 1
+	    --identities 2560 --clips 4 --held-out 32 --seed 1
 	@for stage in $(STAGES); do \
 	    resume=; \
 	    if compgen -G "build/train/$${stage}_starter/training/step_*" >/dev/null; then resume=--resume; fi; \

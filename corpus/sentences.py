@@ -3,6 +3,8 @@
 Splits: a sentence is in the held-out half when the parity of its hash says so, and about one content word in eight is
 kept for held-out sentences alone (also by hash). So no held-out sentence is ever heard in training, and some of its
 words are not either. The `foreign` split takes held-out sentences.
+
+Training sentences have invented words here and there, so that lips are learned from sounds in any order, not from words.
 """
 
 import re
@@ -126,6 +128,7 @@ def is_reserved(kind: str, word: str) -> bool:
     return kind not in _OPEN_KINDS and _hash(f"{kind}: {word}") % _RESERVED_EVERY == 0
 
 
+_ALL_WORDS = frozenset(word for words in WORDS.values() for word in words)
 _TRAINED: dict[str, tuple[str, ...]] = {
     kind: tuple(word for word in words if not is_reserved(kind, word)) for kind, words in WORDS.items()
 }
@@ -136,12 +139,34 @@ def half_of(sentence: str) -> Half:
     return "held_out" if _hash(sentence) % 2 else "train"
 
 
+_BEGINNINGS = "b bl br ch d dr f fl fr g gl gr h j k kl kr kw l m n p pl pr r s sh sk sl sm sn sp st sw t th tr tw v w y z".split()
+_MIDDLES = "a ai ar au e ea ee er i ie o oa oi oo or ou ow u".split()
+_ENDS = "b ch d f ft g k l lb lf lm lp m mp n nch nd ng nt p ps r s sh sk st t th ve x z".split()
+_INVENTED_KINDS = ("animal", "thing", "mass", "adjective", "plural", "verb", "stem")
+_INVENTED_SHARE = 0.25
+
+
+def invented_word(rng: np.random.Generator) -> str:
+    """A word of one or two syllables that sounds English and is none of `WORDS`."""
+
+    def one(of: list[str]) -> str:
+        return of[rng.integers(len(of))]
+
+    while True:
+        opening = one(_BEGINNINGS) + one(_MIDDLES) if rng.random() < 0.6 else ""
+        word = opening + one(_BEGINNINGS) + one(_MIDDLES) + one(_ENDS)
+        if word not in _ALL_WORDS:
+            return word
+
+
 def sentence(rng: np.random.Generator, half: Half, short: bool = False) -> str:
     """A random sentence of a half; a short one takes about a second to say, the others two to three."""
     words = _TRAINED if half == "train" else WORDS
     templates = SHORT_TEMPLATES if short else TEMPLATES
 
     def choose(slot: re.Match[str]) -> str:
+        if half == "train" and slot[1] in _INVENTED_KINDS and rng.random() < _INVENTED_SHARE:
+            return invented_word(rng)
         choices = words[slot[1]]
         return choices[rng.integers(len(choices))]
 

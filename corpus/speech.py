@@ -107,9 +107,30 @@ class _Espeak:
             self._library = ctypes.CDLL("libespeak-ng.so.1")
         except OSError as error:
             raise _missing("espeak", "the library libespeak-ng.so.1", "libespeak-ng1") from error
-        self._native_rate_hz = self._library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, None, _WITH_PHONEME_EVENTS)
+        self._initialize(None)
+        self._own_data = tempfile.TemporaryDirectory()
+        self._variants = self._with_room_for_variants(Path(self._own_data.name))
+        self._initialize(self._own_data.name)
+
+    def _initialize(self, folder: str | None) -> None:
+        """Load the voice data, those in a folder of ours or those that espeak-ng came with."""
+        path = folder.encode() if folder else None
+        self._native_rate_hz = self._library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, path, _WITH_PHONEME_EVENTS)
         if self._native_rate_hz <= 0:
             raise _missing("espeak", "the voice data of espeak-ng", "espeak-ng-data")
+
+    def _with_room_for_variants(self, folder: Path) -> Path:
+        """Links to all of espeak-ng's data in `folder`; returns the place where it looks for variants, which is no link."""
+        found = ctypes.c_char_p()
+        self._library.espeak_Info(ctypes.byref(found))
+        source, variants = Path((found.value or b"").decode()), folder / "espeak-ng-data" / "voices" / "!v"
+        variants.mkdir(parents=True)
+        for place in (source, source / "voices", source / "voices" / "!v"):
+            for entry in place.iterdir():
+                link = folder / "espeak-ng-data" / entry.relative_to(source)
+                if not link.exists():
+                    link.symlink_to(entry)
+        return variants
 
     def say(self, text: str, voice: Voice, prosody: Prosody) -> _Said:
         processes = multiprocessing.get_context("fork")
@@ -146,7 +167,13 @@ class _Espeak:
                     phonemes.append((event.sample, event.id.string.decode("utf-8", "replace")))
             return 0
 
-        if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
+        own = self._variants / voice.variant if voice.throat else None
+        if own:
+            own.write_text(voice.throat)
+        found = self._library.espeak_SetVoiceByName(voice.name.encode()) == 0
+        if own:
+            own.unlink()  # the library lists all variants each time, and has room for 350 voices
+        if not found:
             sender.send(None)
             return
         settings = {

@@ -4,7 +4,8 @@ Splits (a voice is in exactly one):
 
 - `held_out`: espeak-ng's variants number 4, 13, 22, 31, 40 and 49 of `ESPEAK_VARIANTS` (every 9th), in all six accents.
 - `foreign`: flite's `slt`, a woman, never trained on: the test of another synthesiser's unseen voice.
-- `train`: the other 49 variants in all six accents, and flite's `awb`, `kal16` and `rms` for 12 % of the identities.
+- `train`: flite's `awb`, `kal16` and `rms` for 12 % of the identities; the others speak by espeak-ng in any of six accents,
+  half of them by one of the other 49 variants, half by a throat of their own, which nobody else has (`throat_of`).
 
 Ours: the paper trains on recorded speech; the table of prosody follows what is known of acted emotion (anger loud and
 fast, sadness slow, low and flat, fear high and trembling).
@@ -31,17 +32,21 @@ ESPEAK_VARIANTS: tuple[str, ...] = (
     *("steph2", "travis", "victor", "zac"),
 )
 HELD_OUT_EVERY, HELD_OUT_FIRST = 9, 4
-FLITE_SHARE = 0.12
+FLITE_SHARE, OWN_THROAT_SHARE = 0.12, 0.5
 
 
 @dataclass(frozen=True)
 class Voice:
-    """One speaking voice. `variant` is espeak-ng's timbre, "" for its plain voice and for flite."""
+    """One speaking voice. `variant` is espeak-ng's timbre, "" for its plain voice and for flite.
+
+    throat: what the variant is, in espeak-ng's file format; "" for those that espeak-ng comes with.
+    """
 
     engine: Engine
     name: str
     accent: str
     variant: str = ""
+    throat: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,45 @@ VOICES: dict[Split, tuple[Voice, ...]] = {
 
 
 def voice_of(identity_seed: int, split: Split) -> Voice:
-    """The one voice of an identity; 12 % of the training identities speak with a flite voice."""
+    """The one voice of an identity, drawn as the splits say."""
     rng = np.random.default_rng([identity_seed, 0x701CE])
     voices = VOICES[split]
     if split == "train":
         flite = rng.random() < FLITE_SHARE
         voices = FLITE_TRAINED if flite else tuple(voice for voice in voices if voice.engine == "espeak")
-    return voices[rng.integers(len(voices))]
+    voice = voices[rng.integers(len(voices))]
+    if split == "train" and voice.engine == "espeak" and rng.random() < OWN_THROAT_SHARE:
+        variant = f"own-{identity_seed}"
+        return Voice("espeak", f"{voice.accent}+{variant}", voice.accent, variant, throat_of(identity_seed))
+    return voice
+
+
+def throat_of(identity_seed: int) -> str:
+    """A variant for espeak-ng: formants, pitch and breath, as far apart as those of the variants it comes with.
+
+    One length of the vocal tract moves all formants; each has a place, strength and width of its own besides. Whoever
+    learned to read lips from the sound of 49 variants reads a new one worse than a new sentence (docs/log.md).
+    """
+    rng = np.random.default_rng([identity_seed, 0x7420A7])
+
+    def about(middle: float, log_spread: float, lowest: float, highest: float) -> int:
+        return round(float(np.clip(middle * np.exp(log_spread * rng.normal()), lowest, highest)))
+
+    length = about(100, 0.12, 75, 145)
+    lines = ["language variant", "name own"]
+    for formant in range(9):
+        alone, loud = (0.05, 0.25) if formant < 3 else (0.10, 0.60)
+        place, strength = about(length, alone, 60, 180), about(100, loud, 8, 220)
+        lines.append(f"formant {formant} {place} {strength} {about(100, 0.22, 50, 190)}")
+    lowest_hz = about(110, 0.4, 50, 260)
+    lines.append(f"pitch {lowest_hz} {round(lowest_hz * rng.uniform(1.1, 1.8))}")
+    lines.append(f"voicing {about(85, 0.3, 35, 130)}")
+    lines.append(f"consonants {about(90, 0.25, 45, 140)} {about(90, 0.25, 45, 140)}")
+    lines.append(f"flutter {rng.integers(6)}")
+    lines.append(f"roughness {rng.integers(4)}")
+    bass, middle, treble = (about(170, 0.4, 60, 255) for _ in range(3))
+    lines.append(f"tone 600 {bass} 1200 {middle} {about(3000, 0.4, 1600, 6000)} {treble}")
+    return "\n".join(lines) + "\n"
 
 
 _PROSODY = {

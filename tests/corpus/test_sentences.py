@@ -1,7 +1,9 @@
+import re
+
 import numpy as np
 import pytest
 
-from corpus.sentences import SHORT_TEMPLATES, TEMPLATES, WORDS, half_of, is_reserved, sentence
+from corpus.sentences import SHORT_TEMPLATES, TEMPLATES, WORDS, half_of, invented_word, is_reserved, sentence
 
 
 def test_vocabulary_is_rich_and_mostly_trained():
@@ -45,3 +47,22 @@ def test_short_sentences_come_from_short_templates():
     lengths = [[len(sentence(rng, "train", short=short).split()) for _ in range(100)] for short in (True, False)]
     assert np.mean(lengths[0]) < np.mean(lengths[1]) - 3
     assert not set(SHORT_TEMPLATES) & set(TEMPLATES)
+
+
+def test_only_training_sentences_have_invented_words():
+    rng = np.random.default_rng(2)
+    known = set(
+        re.findall("[a-z]+", " ".join([*TEMPLATES, *(word for kind in WORDS.values() for word in kind)]).lower())
+    )
+
+    def unknown(half: str) -> int:
+        said = re.findall("[a-z]+", " ".join(sentence(rng, half) for _ in range(300)).lower())
+        return len([word for word in said if word not in known | {"an"}])
+
+    assert unknown("held_out") == 0 and unknown("train") > 60
+
+
+def test_an_invented_word_is_no_word_of_the_corpus():
+    words = {word for kind in WORDS.values() for word in kind}
+    invented = [invented_word(np.random.default_rng(seed)) for seed in range(3000)]
+    assert not words & set(invented) and len(set(invented)) > 2500

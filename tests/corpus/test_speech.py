@@ -1,4 +1,6 @@
 import subprocess
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import pytest
 from corpus import speech
 from corpus.speech import Utterance, speak
 from corpus.visemes import visemes_of
-from corpus.voices import FLITE_TRAINED, Prosody, Voice
+from corpus.voices import FLITE_TRAINED, Prosody, Voice, voice_of
 from media.errors import EmotiveTalkError
 from tests.corpus.speakers import needs_espeak, needs_flite
 
@@ -64,6 +66,19 @@ def test_same_words_same_sound_whatever_was_said_before():
     speak("Go away", Voice("espeak", "en+m3", "en", "m3"), Prosody(250, 80, 90, 150))
     again = speak(BOB, AMERICAN, PLAIN)
     assert np.array_equal(first.waveform, again.waveform) and first.phonemes == again.phonemes
+
+
+@needs_espeak
+def test_a_throat_of_ones_own_is_heard_and_leaves_nothing_behind():
+    people = [voice for voice in map(partial(voice_of, split="train"), range(40)) if voice.throat][:3]
+    own = [speak(BOB, voice, PLAIN) for voice in people]
+    plain = [speak(BOB, replace(voice, name=voice.accent, variant="", throat=""), PLAIN) for voice in people]
+    for one, other in zip(own, plain, strict=True):
+        assert [p.symbol for p in one.phonemes] == [p.symbol for p in other.phonemes]  # says the same
+        num = min(len(one.waveform), len(other.waveform))
+        assert np.corrcoef(one.waveform[:num], other.waveform[:num])[0, 1] < 0.9  # in another voice
+    assert np.array_equal(speak(BOB, people[0], PLAIN).waveform, own[0].waveform)
+    assert not list(speech._espeak()._variants.glob("own-*"))
 
 
 @needs_espeak

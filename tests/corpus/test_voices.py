@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from corpus.voices import ESPEAK_ACCENTS, ESPEAK_VARIANTS, FLITE_SHARE, VOICES, colour, prosody_of, voice_of
+from corpus.voices import (
+    ESPEAK_ACCENTS,
+    ESPEAK_VARIANTS,
+    FLITE_SHARE,
+    OWN_THROAT_SHARE,
+    VOICES,
+    colour,
+    prosody_of,
+    voice_of,
+)
 from models.emotion import EMOTIONS
 
 
@@ -19,6 +28,15 @@ def test_identity_keeps_its_voice_and_some_speak_flite():
     assert voices == [voice_of(seed, "train") for seed in range(600)]
     assert abs(np.mean([v.engine == "flite" for v in voices]) - FLITE_SHARE) < 0.04
     assert len(set(voices)) > 200
+
+
+def test_half_of_the_trained_have_a_throat_of_their_own_and_nobody_else():
+    voices = [voice_of(seed, "train") for seed in range(600)]
+    own = [voice for voice in voices if voice.throat]
+    assert abs(len(own) / sum(v.engine == "espeak" for v in voices) - OWN_THROAT_SHARE) < 0.06
+    assert len({voice.throat for voice in own}) == len({voice.name for voice in own}) == len(own)
+    assert not {voice.variant for voice in own} & {voice.variant for split in VOICES.values() for voice in split}
+    assert not any(voice_of(seed, split).throat for seed in range(200) for split in ("held_out", "foreign"))
 
 
 @pytest.mark.parametrize("emotion", range(len(EMOTIONS)))
