@@ -139,9 +139,11 @@ def half_of(sentence: str) -> Half:
     return "held_out" if _hash(sentence) % 2 else "train"
 
 
-_BEGINNINGS = "b bl br ch d dr f fl fr g gl gr h j k kl kr kw l m n p pl pr r s sh sk sl sm sn sp st sw t th tr tw v w y z".split()
-_MIDDLES = "a ai ar au e ea ee er i ie o oa oi oo or ou ow u".split()
-_ENDS = "b ch d f ft g k l lb lf lm lp m mp n nch nd ng nt p ps r s sh sk st t th ve x z".split()
+_BEGINNINGS = tuple(
+    "b bl br ch d dr f fl fr g gl gr h j k kl kr kw l m n p pl pr r s sh sk sl sm sn sp st sw t th tr tw v w y z".split()
+)
+_MIDDLES = tuple("a ai ar au e ea ee er i ie o oa oi oo or ou ow u".split())
+_ENDS = tuple("b ch d f ft g k l lb lf lm lp m mp n nch nd ng nt p ps r s sh sk st t th ve x z".split())
 _INVENTED_KINDS = ("animal", "thing", "mass", "adjective", "plural", "verb", "stem")
 _INVENTED_SHARE = 0.25
 
@@ -149,7 +151,7 @@ _INVENTED_SHARE = 0.25
 def invented_word(rng: np.random.Generator) -> str:
     """A word of one or two syllables that sounds English and is none of `WORDS`."""
 
-    def one(of: list[str]) -> str:
+    def one(of: tuple[str, ...]) -> str:
         return of[rng.integers(len(of))]
 
     while True:
