@@ -108,29 +108,26 @@ class _Espeak:
         except OSError as error:
             raise _missing("espeak", "the library libespeak-ng.so.1", "libespeak-ng1") from error
         self._initialize(None)
-        self._own_data = tempfile.TemporaryDirectory()
-        self._variants = self._with_room_for_variants(Path(self._own_data.name))
-        self._initialize(self._own_data.name)
 
-    def _initialize(self, folder: str | None) -> None:
+    def _initialize(self, folder: Path | None) -> None:
         """Load the voice data, those in a folder of ours or those that espeak-ng came with."""
-        path = folder.encode() if folder else None
+        path = str(folder).encode() if folder else None
         self._native_rate_hz = self._library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, path, _WITH_PHONEME_EVENTS)
         if self._native_rate_hz <= 0:
             raise _missing("espeak", "the voice data of espeak-ng", "espeak-ng-data")
 
-    def _with_room_for_variants(self, folder: Path) -> Path:
-        """Links to all of espeak-ng's data in `folder`; returns the place where it looks for variants, which is no link."""
+    def _initialize_with(self, throat: str, variant: str, folder: Path) -> None:
+        """Load espeak-ng's own data by way of `folder`, where the variant is the only one."""
         found = ctypes.c_char_p()
         self._library.espeak_Info(ctypes.byref(found))
-        source, variants = Path((found.value or b"").decode()), folder / "espeak-ng-data" / "voices" / "!v"
+        data = folder / "espeak-ng-data"
+        variants = data / "voices" / "!v"
         variants.mkdir(parents=True)
-        for place in (source, source / "voices", source / "voices" / "!v"):
-            for entry in place.iterdir():
-                link = folder / "espeak-ng-data" / entry.relative_to(source)
-                if not link.exists():
-                    link.symlink_to(entry)
-        return variants
+        (variants / variant).write_text(throat)
+        for entry in Path((found.value or b"").decode()).iterdir():
+            if entry.name != "voices":
+                (data / entry.name).symlink_to(entry)
+        self._initialize(folder)
 
     def say(self, text: str, voice: Voice, prosody: Prosody) -> _Said:
         processes = multiprocessing.get_context("fork")
@@ -156,6 +153,12 @@ class _Espeak:
 
     def _say(self, text: str, voice: Voice, prosody: Prosody, sender: Connection) -> None:
         """In the forked process: send what the library made, or None when it does not know the voice."""
+        with tempfile.TemporaryDirectory() as folder:
+            if voice.throat:
+                self._initialize_with(voice.throat, voice.variant, Path(folder))
+            sender.send(self._heard(text, voice, prosody))
+
+    def _heard(self, text: str, voice: Voice, prosody: Prosody) -> _Heard | None:
         pieces, phonemes = [np.zeros(0, np.int16)], []
 
         @_Callback
@@ -167,15 +170,8 @@ class _Espeak:
                     phonemes.append((event.sample, event.id.string.decode("utf-8", "replace")))
             return 0
 
-        own = self._variants / voice.variant if voice.throat else None
-        if own:
-            own.write_text(voice.throat)
-        found = self._library.espeak_SetVoiceByName(voice.name.encode()) == 0
-        if own:
-            own.unlink()  # the library lists all variants each time, and has room for 350 voices
-        if not found:
-            sender.send(None)
-            return
+        if self._library.espeak_SetVoiceByName(voice.name.encode()) != 0:
+            return None
         settings = {
             _RATE: prosody.rate_wpm,
             _VOLUME: prosody.volume,
@@ -187,7 +183,7 @@ class _Espeak:
         self._library.espeak_SetSynthCallback(receive)
         encoded = text.encode()
         self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8, None, None)
-        sender.send(_Heard(np.concatenate(pieces), phonemes))
+        return _Heard(np.concatenate(pieces), phonemes)
 
     def _with_closures(
         self, waveform: Float[np.ndarray, "samples"], phonemes: list[tuple[int, str]]
