@@ -3,6 +3,7 @@
 import queue
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -21,6 +22,14 @@ from tests.actors.grpc.conftest import ALICE, LIVE, Serving, running
 
 AS_ALICE = {"metadata": bearer(ALICE), "timeout": 15.0}
 END = pb.GenerateLiveRequest(end_of_audio=pb.EndOfAudio())
+IDLE_S = 0.5
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[Serving]:
+    """A server that hangs up after half a second of silence."""
+    with running(tmp_path / "impatient", live_limits=replace(LIVE, idle_s=IDLE_S)) as started:
+        yield started
 
 
 def head(**fields: object) -> pb.GenerateLiveRequest:
@@ -138,16 +147,17 @@ def test_16_bit_samples() -> None:
     assert read_audio(pb.LiveAudio(f32le=np.array([-3, 0.25], "<f4").tobytes())).tolist() == [-1.0, 0.25]
 
 
-def test_the_client_is_held_back_while_nothing_is_rendered(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+def test_the_client_is_held_back_while_nothing_is_rendered(impatient: Serving) -> None:
     talk = Talk(seeded(2), *[seconds(0.5)] * 12)
-    responses = stub.GenerateLive(iter(talk), **AS_ALICE)
-    next(responses)
-    session = serving.sessions.made[-1]
-    time.sleep(LIVE.idle_s + 0.5)  # being held back is not being idle
-    assert session.num_pushed == LIVE.buffer_s * 16_000
-    talk.say(END)
-    serving.loop.loop.call_soon_threadsafe(session.released.set)
-    assert list(responses)[-1].completed.num_frames == 150
+    with grpc.insecure_channel(impatient.address) as channel:
+        responses = pb_grpc.VideoServiceStub(channel).GenerateLive(iter(talk), **AS_ALICE)
+        next(responses)
+        session = impatient.sessions.made[-1]
+        time.sleep(IDLE_S + 0.5)  # being held back is not being idle
+        assert session.num_pushed == LIVE.buffer_s * 16_000
+        talk.say(END)
+        impatient.loop.loop.call_soon_threadsafe(session.released.set)
+        assert list(responses)[-1].completed.num_frames == 150
     assert session.num_pushed == 6 * 16_000
 
 
@@ -161,17 +171,19 @@ def test_limits(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     assert failure(stub, pb.GenerateLiveRequest(header=pb.LiveHeader())).reason == "image_empty"
 
 
-def test_silence_ends_the_call(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
-    for requests in ([], [seeded(0)], [seeded(0), seconds(0.1)]):
-        talk = Talk(*requests)
+@pytest.mark.parametrize("requests", [[], [seeded(0)], [seeded(0), seconds(0.1)]])
+def test_silence_ends_the_call(impatient: Serving, requests: list[pb.GenerateLiveRequest]) -> None:
+    talk = Talk(*requests)
+    with grpc.insecure_channel(impatient.address) as channel:
         begun = time.monotonic()
         with pytest.raises(grpc.RpcError) as raised:
-            list(stub.GenerateLive(iter(talk), **AS_ALICE))
-        talk.stop()
-        found = Failure(raised.value)
-        assert (found.code, found.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "live_idle")
-        assert LIVE.idle_s <= time.monotonic() - begun < LIVE.idle_s + 3
-        assert closes(serving)
+            list(pb_grpc.VideoServiceStub(channel).GenerateLive(iter(talk), **AS_ALICE))
+        took_s = time.monotonic() - begun
+    talk.stop()
+    found = Failure(raised.value)
+    assert (found.code, found.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "live_idle")
+    assert IDLE_S <= took_s < IDLE_S + 3
+    assert closes(impatient)
 
 
 def test_messages_out_of_order_or_range(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
