@@ -242,7 +242,7 @@ def run(
         if num_done < config.steps:
             if num_saved != num_done:
                 save()
-            progress.line(f"stopped after step {num_done} of {config.steps}; go on with the same command and --resume")
+            progress.line(f"stopped after step {num_done} of {config.steps}, and saved")
             return TrainResult(num_done, is_finished=False, checkpoint=config.checkpoint_folder, metrics=metrics)
         with trainer.evaluated() as module:
             if is_leader:

@@ -77,6 +77,7 @@ def ablate(
     if ablation.trains:
         measured = train_ablation(ablation, folder, output / "training", training_corpus, size, settings or [])
     if measured is None:
+        typer.echo("Go on with the same command.")
         raise typer.Exit(STOPPED)
     whole = Settings.slice(steps, seed) if part else Settings(num_steps=steps, seed=seed)
     with progress_bar("frames") as bar:

@@ -65,4 +65,5 @@ def train(
 
         result = train_on_ray(run_config, Launch(workers, address, loaders), resume=resume)
     if not result.is_finished:
+        typer.echo("Go on with the same command and --resume.")
         raise typer.Exit(STOPPED)

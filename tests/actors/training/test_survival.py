@@ -128,7 +128,7 @@ def test_workers_wait_for_those_of_a_driver_that_was_killed(cluster, tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(cluster, tmp_path: Path) -> None:
+def test_a_run_that_is_asked_to_stop_saves_and_says_so(cluster, tmp_path: Path) -> None:
     run = tmp_path / "run"
     config = toy_config(run, steps=400, checkpoint_every=None, validate_every=None, stage=ToyConfig(pause_s=0.05))
 
@@ -143,6 +143,6 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(cluster, tmp_pa
     result = train_on_ray(config, Launch(1), stage=ToyStage, console=console)
     assert not result.is_finished
     assert 3 <= result.num_done < 400
-    assert "go on with the same command and --resume" in console.file.getvalue()
+    assert f"stopped after step {result.num_done} of 400, and saved" in console.file.getvalue()
     state = json.loads((training_checkpoints(run / "training")[-1] / "state.json").read_text())
     assert state["num_done"] == result.num_done
