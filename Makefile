@@ -5,7 +5,6 @@ EMOTIVETALK := $(BIN)/emotivetalk
 DEV := text,train,serve,cluster,prepare,dev
 VOICES := libespeak-ng1 flite
 DATABASE := postgresql
-COMPILER := g++
 ON_WORKERS := $(if $(WORKERS),--workers $(WORKERS) --set threads=1)
 STAGES := autoencoder lip_sync expression audio_encoder emotion_sources vaid ethd_images ethd autoencoder_detail
 
@@ -95,4 +94,4 @@ setup-serve:
 	@scripts/setup.sh text,serve
 
 setup-dev:
-	@scripts/setup.sh $(DEV) $(VOICES) $(DATABASE) $(COMPILER)
+	@scripts/setup.sh $(DEV) $(VOICES) $(DATABASE)

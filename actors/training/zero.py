@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import deepspeed.ops
 import torch
 from deepspeed import DeepSpeedEngine, initialize
 from deepspeed.utils import (
@@ -77,6 +78,9 @@ def build_engine(
     module: nn.Module, optimizers: Sequence[Optimizer], config: TrainConfig, num_workers: int
 ) -> DeepSpeedEngine:
     """Wraps a stage's module; torch's process group must be up."""
+    # At a machine's first run DeepSpeed would compile sums over shared memory, which nothing here calls: for that it wants a
+    # compiler and a minute, and a worker that is killed meanwhile leaves a lock file that all later ones wait for without end.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     settings = {
         "train_batch_size": config.batch_size,
         "train_micro_batch_size_per_gpu": config.batch_size // (num_workers * config.accumulate),

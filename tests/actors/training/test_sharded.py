@@ -59,12 +59,17 @@ def folder(tmp_path_factory, monkeypatch_module) -> Path:
     configs = {name: toy_config(folder / name, **changes) for name, changes in VARIANTS.items()}
     monkeypatch_module.setenv("DS_ACCELERATOR", "cpu")
     monkeypatch_module.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch_module.setenv("TORCH_EXTENSIONS_DIR", str(folder / "extensions"))
     plain = folder / "reference" / "plain"
     try:
         multiprocessing.spawn(group.main, (folder, configs, plain), nprocs=group.NUM_WORKERS)
     except multiprocessing.ProcessRaisedException:
         pytest.fail("\n".join(file.read_text() for file in folder.glob("error_*.txt")))
     return folder
+
+
+def test_nothing_is_compiled(folder: Path) -> None:
+    assert (folder / "zero_0").is_dir() and not (folder / "extensions").exists()
 
 
 def test_the_workers_shares_are_the_plain_batch() -> None:
