@@ -129,7 +129,7 @@ def test_a_run_stopped_by_sigterm_and_resumed_equals_an_undisturbed_one(tmp_path
     stage.before_batch = terminate_in_seventh_step
     stopped = train_stage(stage, parts, console=console)
     assert (stopped.num_done, stopped.is_finished) == (7, False)
-    assert "--resume" in console.file.getvalue()
+    assert "stopped after step 7 of 10, and saved" in console.file.getvalue()
     assert not parts.checkpoint_folder.exists()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
