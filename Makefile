@@ -6,7 +6,7 @@ DEV := text,train,serve,cluster,prepare,dev
 VOICES := libespeak-ng1 flite
 DATABASE := postgresql
 ON_WORKERS := $(if $(WORKERS),--workers $(WORKERS) --set threads=1)
-STAGES := autoencoder lip_sync expression audio_encoder emotion_sources vaid ethd_images ethd autoencoder_detail
+STAGES := autoencoder lip_sync expression audio_encoder emotion_sources vaid projector ethd_images ethd autoencoder_detail
 
 export PYTHON
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -76,6 +76,8 @@ starter: setup-dev  ## train the shipped checkpoint again, into build/checkpoint
 	    --identities 720 --clips 4 --held-out 32
 	@test -d build/corpus/speech || $(EMOTIVETALK) synthesize -o build/corpus/speech \
 	    --identities 2560 --clips 4 --held-out 32 --seed 1
+	@test -d build/corpus/seen || $(EMOTIVETALK) synthesize -o build/corpus/seen \
+	    --identities 768 --clips 2 --held-out 32 --seed 5
 	@for stage in $(STAGES); do \
 	    resume=; \
 	    if compgen -G "build/train/$${stage}_starter/training/step_*" >/dev/null; then resume=--resume; fi; \

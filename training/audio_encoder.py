@@ -26,10 +26,10 @@ from training.augment import augment_mel
 from training.contrast import infonce_within_clips, windows
 from training.frozen import read_network
 from training.latents import motion_latents
-from training.measure import correlations, retrieval, ridge
+from training.measure import lips_heard
 from training.modelled import Motion, training_latents
 from training.stage import Stage, StageConfig, StepLoss
-from training.truth import has_truth, require_truth, statistics
+from training.truth import require_truth, statistics, true_lips
 
 
 class AudioEncoderConfig(StageConfig):
@@ -131,15 +131,7 @@ class AudioEncoderStage(Stage[AudioEncoderBatch]):
         seen = motion_latents(self.config.corpus, "held_out", self.config.checkpoint, self.config.cache).lip[index]
         mel = torch.stack([self._mel(corpus[i]) for i in index])
         heard = torch.cat([module.to_lip(module.audio_encoder.features(part)) for part in mel.split(16)])
-        window = min(9, seen.shape[1])
-        found = {"retrieval_16": retrieval(heard, seen, 16, window)}
-        if not has_truth(corpus):
-            return found
-        truth = torch.stack([torch.from_numpy(corpus[i].lip) for i in index])
-        half = len(index) // 2
-        read = ridge(seen[:half].flatten(0, 1), truth[:half].flatten(0, 1))
-        r = correlations(read(heard[half:].flatten(0, 1)), truth[half:].flatten(0, 1))
-        return {"jaw": r[0], "press": r[3], "tuck": r[4], **found}
+        return lips_heard(heard, seen, true_lips(corpus, index))
 
     def preview(self, module: nn.Module, folder: Path, step: int) -> None:
         """Nothing to look at: the metrics say it all."""

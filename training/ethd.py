@@ -112,7 +112,9 @@ class ETHDBatch:
     expression_driving: Float[Tensor, "batch frames dim_expression"]
     expression_reference: Float[Tensor, "batch dim_expression"]
     face_mask: Float[Tensor, "batch 1 h w"]
-    weight: Float[Tensor, "batch frames 1 h w"]
+    mouth: Float[Tensor, "batch frames 1 h w"]
+    """How much of each cell it covers, 0..1; `eyes_and_brows` likewise."""
+    eyes_and_brows: Float[Tensor, "batch frames 1 h w"]
     sigma: Float[Tensor, " batch"]
     noise: Float[Tensor, "batch frames channels h w"]
 
@@ -124,7 +126,7 @@ class ETHDBatch:
 
 
 class ETHDLoss(nn.Module):
-    """ETHD and the diffusion loss on v, heavier at the mouth and the eyes; for video, or for pictures alone."""
+    """ETHD and the diffusion loss on v, heavier at mouth, eyes and brows; for video, or for pictures alone."""
 
     def __init__(self, config: ETHDConfig, latent_channels: int, dim_lip: int, dim_expression: int) -> None:
         super().__init__()
@@ -143,6 +145,7 @@ class ETHDLoss(nn.Module):
             config.edi_shares_weights,
         )
         self.is_image = config.num_frames == 1
+        self.mouth_weight, self.eye_weight = config.mouth_weight, config.eye_weight
 
     def predict(self, scaled: Tensor, timestep: Tensor, conditions: Conditions) -> Tensor:
         return self.ethd(scaled, timestep, conditions, self.is_image)
@@ -151,7 +154,8 @@ class ETHDLoss(nn.Module):
         x = noisy(batch.latents, batch.noise, batch.sigma)
         v = predict_v(partial(self.predict, conditions=batch.conditions), x, batch.sigma).float()
         target = v_target(batch.latents, batch.noise, batch.sigma)
-        loss = denoising_loss(v, target, batch.weight)
+        weight = 1 + self.mouth_weight * batch.mouth + self.eye_weight * batch.eyes_and_brows
+        loss = denoising_loss(v, target, weight)
         return StepLoss(loss, {"weighted": loss, "plain": (v.detach() - target).square().mean()})
 
 
@@ -190,14 +194,14 @@ class ETHDStage(Stage[ETHDBatch]):
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Squared error of sampled latents (2 and 4 steps), over all cells and at the mouth; 1 is the latents' variance."""
+        """Squared error of sampled latents (2 and 4 steps), over all cells, at the mouth, at eyes and brows; 1 is the latents' variance."""
         batch = self._validation()
-        mouth = (batch.weight > 2).float()
         metrics = {}
         for num_steps in (2, 4):
             error = (self._sample(module, batch, num_steps) - batch.latents).square().mean(2, keepdim=True)
             metrics[f"error_{num_steps}"] = float(error.mean())
-            metrics[f"error_mouth_{num_steps}"] = float((error * mouth).sum() / mouth.sum())
+            for name, cover in (("mouth", batch.mouth), ("eyes", batch.eyes_and_brows)):
+                metrics[f"error_{name}_{num_steps}"] = float((error * cover).sum() / cover.sum())
         return metrics
 
     @torch.no_grad()
@@ -303,8 +307,6 @@ class _Windows:
             0.46 * (1 + 0.05 * generator.standard_normal()),
         )
         sigma = float(np.exp(config.sigma_mean + config.sigma_std * generator.standard_normal()))
-        eyes_and_brows = F.max_pool2d(video.eyes[clip, window].float(), 3, stride=1, padding=1)
-        heavy = config.mouth_weight * video.mouth[clip, window].float() + config.eye_weight * eyes_and_brows
         row = ETHDBatch(
             latents=latents,
             reference_latent=video.latents[portrait, frame].float(),
@@ -312,7 +314,8 @@ class _Windows:
             expression_driving=driving,
             expression_reference=video.expression[portrait, frame].float(),
             face_mask=region.mask(height, width),
-            weight=1 + heavy,
+            mouth=video.mouth[clip, window].float(),
+            eyes_and_brows=_up_to_the_brows(video.eyes[clip, window].float()),
             sigma=torch.tensor(sigma),
             noise=gauss(latents.shape),
         )
@@ -339,3 +342,9 @@ class _Windows:
 
 def _stack(rows: Sequence[ETHDBatch]) -> ETHDBatch:
     return ETHDBatch(*(torch.cat(column) for column in zip(*(vars(row).values() for row in rows), strict=True)))
+
+
+def _up_to_the_brows(eyes: Float[Tensor, "frames 1 h w"]) -> Float[Tensor, "frames 1 h w"]:
+    """The cells of and next to the eyes, and those above, as far as brows are raised: an eighth of a framed picture."""
+    above = max(1, eyes.shape[-2] // 8)
+    return F.max_pool2d(F.pad(eyes, (1, 1, 1, above)), (above + 2, 3), stride=1)

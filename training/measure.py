@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from corpus.parameters import LIP
 from evaluation.retrieval import retrieved_share
 
 Readout = Callable[[Tensor], Tensor]
@@ -45,3 +46,22 @@ def retrieval(
     pairs = zip(queries, keys, strict=True)
     shares = [retrieved_share(query, key, num_candidates, window, generator) for query, key in pairs]
     return sum(shares) / len(shares)
+
+
+def lips_heard(
+    heard: Float[Tensor, "clips frames dim_lip"],
+    seen: Float[Tensor, "clips frames dim_lip"],
+    truth: Float[Tensor, "clips frames 6"] | None,
+) -> dict[str, float]:
+    """Lip latents from speech against those of the pictures: retrieval of the right window of nine frames, and what they tell.
+
+    jaw, press, tuck: r of the true parameters, where they are known, and of what a read-out fitted on the first half of the
+    clips' visual latents reads from the second half's heard ones.
+    """
+    found = {"retrieval_16_window_9": retrieval(heard, seen, 16, min(9, seen.shape[1]))}
+    if truth is None:
+        return found
+    half = len(heard) // 2
+    read = ridge(seen[:half].flatten(0, 1), truth[:half].flatten(0, 1))
+    r = correlations(read(heard[half:].flatten(0, 1)), truth[half:].flatten(0, 1))
+    return {name: r[LIP.index(name)] for name in ("jaw", "press", "tuck")} | found

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from training.stage import Stage
 
-STAGE_NAMES = ("autoencoder", "lip_sync", "expression", "audio_encoder", "emotion_sources", "vaid", "ethd", "reader")
+STAGE_NAMES = (
+    *("autoencoder", "lip_sync", "expression", "audio_encoder", "emotion_sources"),
+    *("vaid", "projector", "ethd", "reader"),
+)
 
 
 def stage_class(name: str) -> type[Stage]:
@@ -38,6 +41,10 @@ def stage_class(name: str) -> type[Stage]:
             from training.vaid import VAIDStage
 
             return VAIDStage
+        case "projector":
+            from training.projector import ProjectorStage
+
+            return ProjectorStage
         case "ethd":
             from training.ethd import ETHDStage
 

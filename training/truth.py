@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from corpus.records import Clip, Corpus
 from media.errors import InputError
@@ -34,6 +36,11 @@ def require_truth(corpus: Corpus, stage: str, why: str) -> None:
             f"the stage {stage} cannot be trained on real video: it {why}",
             "Train it on a corpus from `emotivetalk synthesize`, and the other stages on the real one.",
         )
+
+
+def true_lips(corpus: Corpus, clips: Sequence[int]) -> Float[Tensor, "clips frames 6"] | None:
+    """Lip parameters of these clips, which are of equal length; None where nobody knows them."""
+    return torch.stack([torch.tensor(corpus[clip].lip) for clip in clips]) if has_truth(corpus) else None
 
 
 def statistics(

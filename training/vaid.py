@@ -32,18 +32,18 @@ from models.diffusion import (
     x0_from_v,
 )
 from models.emotion import EMOTIONS, EmotionMapping
-from models.encoders import MOTION_SIZE, ConvAudioEncoder
+from models.encoders import MOTION_SIZE
 from models.vaid import VAID
-from training.augment import augment_mel, augment_waveform
+from training import hearing
 from training.contrast import infonce_within_clips, push, windows
 from training.frozen import frozen
 from training.initial import begin_from
 from training.latents import MotionLatents, motion_latents
-from training.measure import correlations, retrieval, ridge
+from training.measure import lips_heard
 from training.modelled import Motion, training_latents
 from training.prototypes import emotion_levels
 from training.stage import Stage, StageConfig, StepLoss
-from training.truth import has_truth
+from training.truth import true_lips
 
 
 class VAIDConfig(StageConfig):
@@ -153,21 +153,10 @@ class VAIDStage(Stage[VAIDBatch]):
         for position, generator in enumerate(generators):
             clip = int(generator.integers(len(clips.corpus))) if index is None else index[position]
             waveform = torch.from_numpy(clips.corpus[clip].waveform)
-            heard.append(self._prepared(waveform, generator if index is None else None))
+            heard.append(hearing.prepared(self.audio_encoder, waveform, generator if index is None else None))
             rows.append(self._sample(clips, clip, generator))
         columns = [torch.stack(column) for column in zip(*rows, strict=True)]
-        return VAIDBatch(self._features(torch.stack(heard)), *columns)
-
-    def _prepared(self, waveform: Float[Tensor, " samples"], augmented_by: np.random.Generator | None) -> Tensor:
-        """What the audio encoder begins with, and where an augmentation has its place: a spectrogram or the waveform."""
-        if not isinstance(self.audio_encoder, ConvAudioEncoder):
-            return waveform if augmented_by is None else augment_waveform(waveform, augmented_by)
-        mel = self.audio_encoder.log_mel(waveform[None])[0]
-        return mel if augmented_by is None else augment_mel(mel, augmented_by)
-
-    def _features(self, prepared: Tensor) -> Float[Tensor, "batch frames dim_audio"]:
-        encoder = self.audio_encoder
-        return encoder.features(prepared) if isinstance(encoder, ConvAudioEncoder) else encoder(prepared)
+        return VAIDBatch(hearing.features(self.audio_encoder, torch.stack(heard)), *columns)
 
     def _sample(self, clips: _Clips, clip: int, generator: np.random.Generator) -> tuple[Tensor, ...]:
         config, motion = self.config, clips.motion
@@ -211,13 +200,7 @@ class VAIDStage(Stage[VAIDBatch]):
         clips = self._held_out
         index = np.linspace(0, len(clips.corpus) - 1, self.config.validation_clips).astype(int).tolist()
         batch = self._batch(clips, [np.random.default_rng(i) for i in index], index)
-        heard, half = module.vaid.projector(batch.audio_features), len(index) // 2
-        lips: dict[str, float] = {}
-        if has_truth(clips.corpus):
-            truth = torch.stack([torch.tensor(clips.corpus[i].lip) for i in index])
-            read = ridge(batch.lip_visual[:half].flatten(0, 1), truth[:half].flatten(0, 1))
-            r = correlations(read(heard[half:].flatten(0, 1)), truth[half:].flatten(0, 1))
-            lips = {"jaw": r[0], "press": r[3], "tuck": r[4]}
+        heard = module.vaid.projector(batch.audio_features)
 
         commanded = torch.arange(len(index)) % len(EMOTIONS)
         wanted = torch.stack([self.mapping.label(EMOTIONS[c], 1.0) for c in commanded])
@@ -235,8 +218,7 @@ class VAIDStage(Stage[VAIDBatch]):
         nearest = torch.cdist(x.mean(1), self.mapping.prototypes[:, -1]).argmin(1)
         true = batch.expression_visual
         return {
-            **lips,
-            "retrieval_16_window_9": retrieval(heard, batch.lip_visual, 16, 9),
+            **lips_heard(heard, batch.lip_visual, true_lips(clips.corpus, index)),
             "emotion_swap": float((nearest == commanded).float().mean()),
             "velocity": float(x.diff(dim=1).std() / true.diff(dim=1).std()),
             "variance": float(x.std(1).mean() / true.std(1).mean()),

@@ -72,7 +72,7 @@ def overrides(name: str, workplace: Path, output: Path) -> list[str]:
     changes = [f"output={output}", f"checkpoint={output / 'checkpoint'}"]
     if name != "autoencoder":
         changes.append(f"stage.corpus={workplace / 'corpus'}")
-    if name in ("audio_encoder", "vaid", "ethd", "emotion_sources"):
+    if name in ("audio_encoder", "vaid", "projector", "ethd", "emotion_sources"):
         frozen = "encoders" if name == "emotion_sources" else "checkpoint"
         changes += [f"stage.{frozen}={workplace / 'checkpoint'}", f"stage.cache={workplace / 'cache'}"]
     return changes

@@ -14,11 +14,12 @@ from models.pipeline import EmotiveTalkPipeline
 from models.vaid import VAID
 from tests.training import debug
 from training.config import TrainConfig, load_config
+from training.ethd import _up_to_the_brows
 from training.loop import train
 from training.muon import OptimizerConfig, build_optimizers
 from training.stages import stage_class
 
-STAGES = ["autoencoder", "lip_sync", "expression", "audio_encoder", "emotion_sources", "vaid", "ethd"]
+STAGES = ["autoencoder", "lip_sync", "expression", "audio_encoder", "emotion_sources", "vaid", "projector", "ethd"]
 FALLS_TO = {
     "autoencoder": 0.5,
     "lip_sync": 0.6,
@@ -26,6 +27,7 @@ FALLS_TO = {
     "audio_encoder": 0.8,
     "emotion_sources": 0.6,
     "vaid": 0.6,
+    "projector": 0.9,
     "ethd": 0.6,
 }
 """Of the first loss, after 50 steps on one batch."""
@@ -141,6 +143,27 @@ def test_vaid_can_go_on_from_a_checkpoint(workplace, tmp_path):
     before = VAID.from_pretrained(workplace / "checkpoint" / "vaid").state_dict()
     after = VAID.from_pretrained(config.checkpoint_folder / "vaid").state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_projector_goes_on_alone(workplace, tmp_path):
+    """Di-CTE stays what it was, to the bit."""
+    config = load_config(
+        debug.CONFIGS / "projector_debug.yaml", [*debug.overrides("projector", workplace, tmp_path), "steps=3"]
+    )
+    assert train(config).is_finished
+    before = VAID.from_pretrained(workplace / "checkpoint" / "vaid").state_dict()
+    after = VAID.from_pretrained(config.checkpoint_folder / "vaid").state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all(name.startswith("projector.") for name in changed)
+
+
+def test_brows_weigh_as_far_as_they_are_raised():
+    """A cell of an eye reaches one cell down and to its sides, and an eighth of the picture up, and no further."""
+    eyes = torch.zeros(1, 1, 32, 32)
+    eyes[0, 0, 15, 10] = 0.5
+    reached = _up_to_the_brows(eyes)[0, 0].nonzero()
+    assert reached.amin(0).tolist() == [11, 9] and reached.amax(0).tolist() == [16, 11]
+    assert len(reached) == 6 * 3
 
 
 def test_another_architecture_is_named(workplace, tmp_path):

@@ -47,12 +47,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(name: str, workplace: Path, tmp_path: Path, *extra: str):
     overrides = [f"output={tmp_path}", f"stage.corpus={workplace / 'corpus'}", *extra]
-    if name in ("audio_encoder", "vaid", "ethd"):
+    if name in ("audio_encoder", "vaid", "projector", "ethd"):
         overrides += [f"stage.checkpoint={workplace / 'checkpoint'}", f"stage.cache={workplace / 'cache'}"]
     return stage_class(name)(load_config(CONFIGS / f"{name}_debug.yaml", overrides).stage)
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "lip_sync", "audio_encoder", "vaid", "ethd"])
+@pytest.mark.parametrize("name", ["autoencoder", "lip_sync", "audio_encoder", "vaid", "projector", "ethd"])
 def test_stages_without_need_of_truth_train_on_real_video(name: str, workplace: Path, tmp_path: Path) -> None:
     stage = make(name, workplace, tmp_path)
     loss = stage.module(stage.batch([1, 2]))
