@@ -9,6 +9,7 @@ import multiprocessing
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import Connection
@@ -134,7 +135,7 @@ class _Espeak:
         receiver, sender = processes.Pipe(duplex=False)
         with receiver:
             with sender:
-                process = processes.Process(target=self._say, args=(text, voice, prosody, sender))
+                process = processes.Process(target=self._say, args=(text, voice, prosody, receiver, sender))
                 process.start()
             try:
                 heard: _Heard | None = receiver.recv()
@@ -151,12 +152,14 @@ class _Espeak:
         )
         return resample_poly(waveform, SAMPLE_RATE_HZ // 50, self._native_rate_hz // 50), phonemes
 
-    def _say(self, text: str, voice: Voice, prosody: Prosody, sender: Connection) -> None:
+    def _say(self, text: str, voice: Voice, prosody: Prosody, receiver: Connection, sender: Connection) -> None:
         """In the forked process: send what the library made, or None when it does not know the voice."""
+        receiver.close()  # else this process would be its own reader, and wait for itself when the other is gone
         with tempfile.TemporaryDirectory() as folder:
             if voice.throat:
                 self._initialize_with(voice.throat, voice.variant, Path(folder))
-            sender.send(self._heard(text, voice, prosody))
+            with suppress(BrokenPipeError):
+                sender.send(self._heard(text, voice, prosody))
 
     def _heard(self, text: str, voice: Voice, prosody: Prosody) -> _Heard | None:
         pieces, phonemes = [np.zeros(0, np.int16)], []

@@ -1,4 +1,7 @@
+import os
+import signal
 import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +15,7 @@ from corpus.visemes import visemes_of
 from corpus.voices import FLITE_TRAINED, Prosody, Voice, voice_of
 from media.errors import EmotiveTalkError
 from tests.corpus.speakers import needs_espeak, needs_flite
+from tests.processes import ends
 
 PLAIN = Prosody(172, 50, 45, 90)
 AMERICAN = Voice("espeak", "en-us", "en-us")
@@ -113,3 +117,27 @@ def test_missing_engines_name_their_packages(monkeypatch: pytest.MonkeyPatch):
         speech._Espeak()
     with pytest.raises(EmotiveTalkError, match="apt-get install flite"):
         speech._Flite()
+
+
+KILLED_WHILE_IT_LISTENS = """
+import multiprocessing, os, signal
+from multiprocessing.connection import Connection
+from corpus.speech import speak
+from corpus.voices import Prosody, Voice
+
+def die(connection):
+    print(multiprocessing.active_children()[0].pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Connection.recv = die
+speak("What is said here is longer than a pipe is wide. " * 4, Voice("espeak", "en-us", "en-us"), Prosody(172, 50, 45, 90))
+"""
+
+
+@needs_espeak
+def test_the_process_that_speaks_does_not_outlive_a_killed_listener(tmp_path: Path):
+    (tmp_path / "program.py").write_text(KILLED_WHILE_IT_LISTENS)
+    command, environment = [sys.executable, str(tmp_path / "program.py")], {**os.environ, "PYTHONPATH": os.getcwd()}
+    with (tmp_path / "printed").open("w") as printed:  # not a pipe, which would stay open with the process that stays
+        assert subprocess.run(command, stdout=printed, env=environment, timeout=120).returncode == -signal.SIGKILL
+    assert ends(int((tmp_path / "printed").read_text()))

@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
+
+from tests.processes import ends, is_there
 
 PROGRAM = """
 import multiprocessing, os, time
@@ -17,14 +18,6 @@ if __name__ == "__main__":
         print(workers.submit(os.getpid).result(), flush=True)
         time.sleep(60)
 """
-
-
-def is_there(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_a_pool_does_not_outlive_a_killed_parent(tmp_path):
@@ -40,7 +33,4 @@ def test_a_pool_does_not_outlive_a_killed_parent(tmp_path):
     assert is_there(worker)
     started.send_signal(signal.SIGKILL)
     started.wait()
-    deadline = time.monotonic() + 20
-    while is_there(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_there(worker)
+    assert ends(worker)
