@@ -23,7 +23,7 @@ from corpus.records import Clip, read_corpus
 from models.encoders import ConvAudioEncoder
 from models.log_mel import LogMel
 from training.augment import augment_mel
-from training.contrast import infonce_within_clips, windows
+from training.contrast import pull
 from training.frozen import read_network
 from training.latents import motion_latents
 from training.measure import lips_heard
@@ -79,9 +79,7 @@ class AudioEncoderLoss(nn.Module):
     def forward(self, batch: AudioEncoderBatch) -> StepLoss:
         features = self.audio_encoder.features(batch.mel)
         heard = self.to_lip(features).float()
-        window = self.config.window
-        contrast = infonce_within_clips(windows(heard, window), windows(batch.lip_visual, window))
-        match = F.mse_loss(heard, batch.lip_visual)
+        contrast, match = pull(heard, batch.lip_visual, self.config.window)
         total, terms = contrast + self.config.match_weight * match, {"infonce": contrast, "match": match}
         if self.to_truth is not None:
             terms["truth"] = F.mse_loss(self.to_truth(features).float(), batch.truth)

@@ -36,6 +36,13 @@ def windows(latents: Float[Tensor, "batch frames dim"], num_frames: int) -> Floa
     return latents.unfold(1, num_frames, 1).flatten(2)
 
 
+def pull(
+    heard: Float[Tensor, "batch frames dim"], seen: Float[Tensor, "batch frames dim"], window: int
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """The pull of V-AID's lips: InfoNCE between windows of `window` frames, and the mean square."""
+    return infonce_within_clips(windows(heard, window), windows(seen, window)), F.mse_loss(heard, seen)
+
+
 def infonce(
     one: Float[Tensor, "num dim"], other: Float[Tensor, "num dim"], temperature: float = 0.2
 ) -> Float[Tensor, ""]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from corpus.records import Corpus, read_corpus
 from models.vaid import VAID
 from training import hearing
-from training.contrast import infonce_within_clips, windows
+from training.contrast import pull
 from training.frozen import frozen
 from training.latents import motion_latents
 from training.measure import lips_heard
@@ -65,9 +65,7 @@ class ProjectorLoss(nn.Module):
     def forward(self, batch: ProjectorBatch) -> StepLoss:
         heard = F.dropout(batch.audio_features, self.config.feature_dropout, self.training)
         lip_audio = self.vaid.projector(heard).float()
-        window = self.config.window
-        contrast = infonce_within_clips(windows(lip_audio, window), windows(batch.lip_visual, window))
-        match = F.mse_loss(lip_audio, batch.lip_visual)
+        contrast, match = pull(lip_audio, batch.lip_visual, self.config.window)
         total = contrast + self.config.match_weight * match
         return StepLoss(total, {"lip_infonce": contrast, "lip_match": match})
 

@@ -35,7 +35,7 @@ from models.emotion import EMOTIONS, EmotionMapping
 from models.encoders import MOTION_SIZE
 from models.vaid import VAID
 from training import hearing
-from training.contrast import infonce_within_clips, push, windows
+from training.contrast import pull, push
 from training.frozen import frozen
 from training.initial import begin_from
 from training.latents import MotionLatents, motion_latents
@@ -104,9 +104,7 @@ class VAIDLoss(nn.Module):
     def forward(self, batch: VAIDBatch) -> StepLoss:
         heard = F.dropout(batch.audio_features, self.config.feature_dropout, self.training)
         lip_audio = self.vaid.projector(heard).float()
-        window = self.config.window
-        contrast = infonce_within_clips(windows(lip_audio, window), windows(batch.lip_visual, window))
-        match = F.mse_loss(lip_audio, batch.lip_visual)
+        contrast, match = pull(lip_audio, batch.lip_visual, self.config.window)
 
         target = batch.expression_visual
         x = noisy(target, batch.noise, batch.sigma)
