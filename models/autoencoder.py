@@ -32,6 +32,7 @@ class PortraitAutoencoder(ModelMixin, ConfigMixin):
         latent_channels: channels of the latents.
         block_out_channels: widths at 1/4, 1/8 and 1/16 of the picture's side.
         num_decoder_blocks: residual blocks of the decoder at each of these three.
+        num_encoder_blocks: those of the encoder, which works once per portrait only, so that more of them cost a video nothing.
         norm_num_groups: groups of every group normalisation; divides every width.
         latents_mean, latents_std: of the training latents, per channel; `LatentCodec` standardises with them.
     """
@@ -45,6 +46,7 @@ class PortraitAutoencoder(ModelMixin, ConfigMixin):
         norm_num_groups: int = 8,
         latents_mean: list[float] | None = None,
         latents_std: list[float] | None = None,
+        num_encoder_blocks: Sequence[int] = (1, 1, 2),
     ) -> None:
         super().__init__()
         fine, middle, coarse = block_out_channels
@@ -56,11 +58,11 @@ class PortraitAutoencoder(ModelMixin, ConfigMixin):
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(PATCH),
             nn.Conv2d(pixels, fine, 3, padding=1),
-            blocks(fine, 1),
+            blocks(fine, num_encoder_blocks[0]),
             nn.Conv2d(fine, middle, 3, stride=2, padding=1),
-            blocks(middle, 1),
+            blocks(middle, num_encoder_blocks[1]),
             nn.Conv2d(middle, coarse, 3, stride=2, padding=1),
-            blocks(coarse, 2),
+            blocks(coarse, num_encoder_blocks[2]),
             nn.GroupNorm(norm_num_groups, coarse),
             nn.SiLU(),
             nn.Conv2d(coarse, 2 * latent_channels, 3, padding=1),
@@ -183,7 +185,7 @@ class _Residual(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         self.block = ResnetBlock2D(in_channels=channels, temb_channels=None, groups=groups)
-        nn.init.zeros_(self.block.conv2.weight)
+        _zeroed(self.block.conv2)
 
     def forward(self, hidden: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch channels h w"]:
         return self.block(hidden, None)

@@ -24,6 +24,7 @@ from corpus.synthesize import FIRST_HELD_OUT_IDENTITY
 from media.preview import contact_sheet
 from models.autoencoder import PortraitAutoencoder
 from models.precision import mixed_precision
+from training.frozen import frozen
 from training.initial import begin_from
 from training.stage import Stage, StageConfig, StepLoss
 
@@ -36,9 +37,13 @@ class AutoencoderConfig(StageConfig):
     """The `stage:` section of an autoencoder's YAML; weights multiply terms of the loss.
 
     corpus: take the people of a corpus (of real video, say) rather than to draw new ones.
-    initial: a checkpoint folder whose autoencoder training begins from, rather than from random weights.
+    initial: a checkpoint folder whose autoencoder training begins from, rather than from random weights. It may have fewer residual
+        blocks: those that are new begin as the identity.
     train_encoder: false leaves the latents what they are in `initial`, so that an ETHD that was trained on them stays
         good: only the decoder goes on.
+    nearness_weight: of how far the latents stray from those of `initial`, in units of their own deviation. What standardises them is
+        kept, and an ETHD that was trained on them has little to learn anew; 0 for an encoder that is free.
+    mouth_weight, eye_weight, face_weight: how much more a pixel counts in the mouth, in open eyes and in all of the face.
     energy_weight: of the error in how much fine detail there is in each place, be it where the truth has it or not. Absolute
         errors alone ask for the median of what a strand of hair might do, which is smooth.
     """
@@ -46,12 +51,15 @@ class AutoencoderConfig(StageConfig):
     corpus: Path | None = None
     initial: Path | None = None
     train_encoder: bool = True
+    nearness_weight: float = 0.0
     size: int = 256
     latent_channels: int = 16
     block_out_channels: tuple[int, int, int] = (48, 96, 160)
     num_decoder_blocks: tuple[int, int, int] = (1, 2, 2)
+    num_encoder_blocks: tuple[int, int, int] = (1, 1, 2)
     mouth_weight: float = 4.0
     eye_weight: float = 3.0
+    face_weight: float = 0.0
     laplacian_weight: float = 0.7
     energy_weight: float = 0.0
     warp_weight: float = 0.1
@@ -59,20 +67,36 @@ class AutoencoderConfig(StageConfig):
     validation_frames: int = 64
 
     @model_validator(mode="after")
-    def _frozen_encoder_is_known(self) -> Self:
-        if not self.train_encoder and self.initial is None:
+    def _kept_encoder_is_known(self) -> Self:
+        if self.initial is None and not self.train_encoder:
             raise ValueError("train_encoder is false: initial must name the checkpoint whose encoder is kept")
+        if self.initial is None and self.nearness_weight:
+            raise ValueError(
+                "nearness_weight is set: initial must name the checkpoint whose latents are stayed near to"
+            )
         return self
+
+    @property
+    def keeps_latents(self) -> bool:
+        """Whether an ETHD of `initial` goes on with this autoencoder, so that the latents' standardisation stays."""
+        return self.nearness_weight > 0 or not self.train_encoder
 
 
 @dataclass(frozen=True)
 class AutoencoderBatch:
-    """Pairs of frames of one person each. weight: how much each pixel of `images` counts."""
+    """Pairs of frames of one person each.
+
+    mouth, eyes, face: where they are in `images`; a little beyond the mouth.
+    known: what the encoder of `initial` made of `images`, if the latents are to stay near.
+    """
 
     images: Float[Tensor, "batch 3 size size"]
     portraits: Float[Tensor, "batch 3 size size"]
-    weight: Float[Tensor, "batch 1 size size"]
+    mouth: Float[Tensor, "batch 1 size size"]
+    eyes: Float[Tensor, "batch 1 size size"]
+    face: Float[Tensor, "batch 1 size size"]
     noise: Float[Tensor, "batch channels h w"]
+    known: Float[Tensor, "batch channels h w"] | None = None
 
 
 class AutoencoderLoss(nn.Module):
@@ -81,29 +105,46 @@ class AutoencoderLoss(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.vae = PortraitAutoencoder(config.latent_channels, config.block_out_channels, config.num_decoder_blocks)
+        self.vae = PortraitAutoencoder(
+            config.latent_channels,
+            config.block_out_channels,
+            config.num_decoder_blocks,
+            num_encoder_blocks=config.num_encoder_blocks,
+        )
         if config.initial is not None:
-            initial = begin_from(self.vae, config.initial / "vae").config
+            initial = begin_from(self.vae, config.initial / "vae", may_lack=_is_of_a_block).config
             self.vae.register_to_config(latents_mean=initial["latents_mean"], latents_std=initial["latents_std"])
         self.vae.encoder.requires_grad_(config.train_encoder)
         self.vae.to(memory_format=torch.channels_last)
 
     def forward(self, batch: AutoencoderBatch) -> StepLoss:
         config = self.config
+        weight = (
+            1 + config.mouth_weight * batch.mouth + config.eye_weight * batch.eyes + config.face_weight * batch.face
+        )
         distribution = self.vae.encode(batch.images)
         latents = distribution.mean + distribution.std * batch.noise
         decoded = self.vae.decode(latents, self.vae.portrait_features(batch.portraits))
         error = (decoded.images - batch.images).float()
-        pixel = (error.abs() * batch.weight).mean()
+        pixel = (error.abs() * weight).mean()
         laplacian = sum(
-            (band.abs() * F.avg_pool2d(batch.weight, 2**level)).mean() for level, band in enumerate(_pyramid(error, 3))
+            (band.abs() * F.avg_pool2d(weight, 2**level)).mean() for level, band in enumerate(_pyramid(error, 3))
         )
         warp = (decoded.warped - batch.images).abs().mean()
         kl = distribution.kl().float().sum() / latents.numel()
         energy = (local_detail(decoded.images.float()) - local_detail(batch.images)).abs().mean()
         total = pixel + config.laplacian_weight * laplacian + config.energy_weight * energy
         total = total + config.warp_weight * warp + config.kl_weight * kl
-        return StepLoss(total, {"pixel": pixel, "laplacian": laplacian, "energy": energy, "warp": warp, "kl": kl})
+        terms = {"pixel": pixel, "laplacian": laplacian, "energy": energy, "warp": warp, "kl": kl}
+        if batch.known is not None:
+            terms["nearness"] = self._strayed(distribution.mean.float(), batch.known)
+            total = total + config.nearness_weight * terms["nearness"]
+        return StepLoss(total, terms)
+
+    def _strayed(self, mean: Float[Tensor, "batch channels h w"], known: Tensor) -> Float[Tensor, ""]:
+        """The mean square of how far latents are from known ones, in deviations of each channel."""
+        std = mean.new_tensor(self.vae.config["latents_std"]).view(1, -1, 1, 1)
+        return ((mean - known) / std).square().mean()
 
 
 class AutoencoderStage(Stage[AutoencoderBatch]):
@@ -116,6 +157,7 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
         self.config = config
         self.module = AutoencoderLoss(config)
         self.corpus = None if config.corpus is None else read_corpus(config.corpus, "train")
+        self._initial = frozen(config.initial, "vae") if config.initial is not None and config.nearness_weight else None
         self._held_out: AutoencoderBatch | None = None
 
     def batch(self, seeds: Sequence[int]) -> AutoencoderBatch:
@@ -134,11 +176,20 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
             noise.append(generator.standard_normal((self.config.latent_channels, cells, cells), np.float32))
             mirrored.append(bool(generator.random() < 0.5))
         flipped = [_mirror(f) if m else f for f, m in zip(frames, mirrored, strict=True)]
-        images = torch.stack([f.images for f in flipped]) * 2 - 1
-        mouth = F.max_pool2d(torch.cat([f.mouth_mask[:1] for f in flipped]), 9, 1, 4)
-        eyes = torch.cat([f.eye_mask[:1] for f in flipped])
-        weight = 1 + self.config.mouth_weight * mouth + self.config.eye_weight * eyes
-        return AutoencoderBatch(_last(images[:, 0]), _last(images[:, 1]), weight, torch.from_numpy(np.stack(noise)))
+        pairs = torch.stack([f.images for f in flipped]) * 2 - 1
+        mouth, eyes, face = (
+            torch.cat([getattr(f, mask)[:1] for f in flipped]) for mask in ("mouth_mask", "eye_mask", "face_mask")
+        )
+        images = _last(pairs[:, 0])
+        return AutoencoderBatch(
+            images=images,
+            portraits=_last(pairs[:, 1]),
+            mouth=F.max_pool2d(mouth, 9, 1, 4),
+            eyes=eyes,
+            face=face,
+            noise=torch.from_numpy(np.stack(noise)),
+            known=None if self._initial is None else _latents(self._initial, images),
+        )
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:
@@ -146,15 +197,10 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
         batch = self._validation()
         images = torch.cat([_reconstruct(module.vae, batch, i).clamp(-1, 1) for i in range(0, len(batch.images), 8)])
         error = ((images - batch.images) / 2) ** 2
-        heavy = batch.weight - 1
-        mouth, eyes = (
-            (heavy >= self.config.mouth_weight - 1e-3),
-            ((heavy > 1) & (heavy < self.config.eye_weight + 1e-3)),
-        )
         return {
-            "psnr": _psnr(error, torch.ones_like(heavy)),
-            "psnr_mouth": _psnr(error, mouth.float()),
-            "psnr_eyes": _psnr(error, eyes.float()),
+            "psnr": _psnr(error, torch.ones_like(batch.face)),
+            "psnr_mouth": _psnr(error, batch.mouth),
+            "psnr_eyes": _psnr(error, batch.eyes),
             "high_pass": float(_high_pass(images).square().mean() / _high_pass(batch.images).square().mean()),
         }
 
@@ -168,9 +214,9 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
 
     @torch.no_grad()
     def save(self, module: nn.Module, checkpoint: Path) -> None:
-        """Writes `vae/`; where the encoder was trained, the latents' mean and deviation are of 256 fresh training frames."""
+        """Writes `vae/`; unless an ETHD's latents are kept, their mean and deviation are of 256 fresh training frames."""
         vae = module.vae
-        if self.config.train_encoder:
+        if not self.config.keeps_latents:
             seeds = np.random.default_rng(0).integers(2**62, size=(32, 8))
             latents = torch.cat([vae.encode(self.batch(row.tolist()).images).mode() for row in seeds])
             vae.register_to_config(
@@ -184,6 +230,11 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
             seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + self.config.validation_frames)
             self._held_out = self._batch(seeds, corpus)
         return self._held_out
+
+
+def _is_of_a_block(name: str) -> bool:
+    """Whether a weight belongs to a residual block, which begins as the identity."""
+    return ".block." in name
 
 
 def _new_person(generator: np.random.Generator, size: int) -> Frames:
@@ -208,6 +259,12 @@ def _reconstruct(
     with mixed_precision(batch.images.device):
         features = vae.portrait_features(batch.portraits[part])
         return vae.decode(vae.encode(batch.images[part]).mode(), features).images.float()
+
+
+@torch.no_grad()
+def _latents(vae: PortraitAutoencoder, images: Tensor) -> Float[Tensor, "batch channels h w"]:
+    with mixed_precision(images.device):
+        return vae.encode(images).mode().float()
 
 
 def _psnr(error: Tensor, weight: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,17 +17,19 @@ from training.frozen import read_network
 _NAMED = 3
 
 
-def begin_from(module: ModelMixin, folder: Path) -> ModelMixin:
+def begin_from(module: ModelMixin, folder: Path, may_lack: Callable[[str], bool] = lambda name: False) -> ModelMixin:
     """Put the weights of a network of the same kind into `module`; returns that network, for its configuration.
 
     Args:
         folder: of one network of a checkpoint, `build/checkpoints/starter/ethd` say.
+        may_lack: whether that network may lack the weight of this name; in `module` it stays as it was initialised.
 
     Raises:
         InputError: there is no such network, or it has another architecture.
     """
     initial = _initial(type(module), folder)
     theirs, ours = initial.state_dict(), module.state_dict()
+    theirs = {name: weight for name, weight in ours.items() if may_lack(name)} | theirs
     differing = [name for name in sorted(theirs.keys() | ours.keys()) if _shape(theirs, name) != _shape(ours, name)]
     if differing:
         named = "; ".join(

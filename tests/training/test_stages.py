@@ -10,9 +10,11 @@ import torch
 from media.errors import InputError
 from models.autoencoder import LatentCodec, PortraitAutoencoder
 from models.emotion import EmotionLabel
+from models.networks import load_network
 from models.pipeline import EmotiveTalkPipeline
 from models.vaid import VAID
 from tests.training import debug
+from training.autoencoder import AutoencoderConfig, AutoencoderLoss
 from training.config import TrainConfig, load_config
 from training.ethd import _up_to_the_brows
 from training.loop import train
@@ -130,6 +132,57 @@ def test_the_decoder_can_go_on_alone(workplace, tmp_path):
     assert after.config["latents_mean"] == before.config["latents_mean"]
 
 
+def test_an_encoder_that_goes_on_stays_near(workplace, tmp_path):
+    """The heavier nearness, the less the latents stray; what standardises them is kept to the bit."""
+
+    def trained(weight: float) -> PortraitAutoencoder:
+        folder = tmp_path / str(weight)
+        settings = [
+            f"stage.nearness_weight={weight}",
+            f"stage.initial={workplace / 'checkpoint'}",
+            *("steps=12", "ema_decay=null", "optimizer.learning_rate=1e-3"),
+        ]
+        config = load_config(
+            debug.CONFIGS / "autoencoder_debug.yaml",
+            [*debug.overrides("autoencoder", workplace, folder), *settings],
+        )
+        assert train(config).is_finished
+        return PortraitAutoencoder.from_pretrained(config.checkpoint_folder / "vae")
+
+    before = PortraitAutoencoder.from_pretrained(workplace / "checkpoint" / "vae")
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    near, nearer = trained(1e-6), trained(10.0)
+    with torch.no_grad():
+        near_latents, nearer_latents, known = (vae.encode(images).mode() for vae in (near, nearer, before))
+    strayed = [float((latents - known).square().mean()) for latents in (near_latents, nearer_latents)]
+    assert 0 < strayed[1] < 0.5 * strayed[0]
+    for vae in (near, nearer):
+        assert vae.config["latents_mean"] == before.config["latents_mean"]
+        assert vae.config["latents_std"] == before.config["latents_std"]
+
+
+def test_a_deeper_encoder_begins_as_the_initial_one(workplace, tmp_path):
+    """More residual blocks are the identity until they are trained; fewer are another architecture."""
+
+    def encoder(blocks: str) -> torch.nn.Module:
+        settings = [f"stage.initial={workplace / 'checkpoint'}", f"stage.num_encoder_blocks={blocks}"]
+        config = load_config(
+            debug.CONFIGS / "autoencoder_debug.yaml",
+            [*debug.overrides("autoencoder", workplace, tmp_path), *settings],
+        )
+        assert isinstance(config.stage, AutoencoderConfig)
+        return AutoencoderLoss(config.stage).vae.encoder
+
+    initial = load_network(workplace / "checkpoint", "vae").encoder
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    deeper = encoder("[2, 3, 4]")
+    assert len(deeper.state_dict()) > len(initial.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(deeper(images), initial(images))
+    with pytest.raises(InputError, match=r"encoder\.6\.1\.block\.\S+ is .* there and missing here"):
+        encoder("[1, 1, 1]")
+
+
 def test_vaid_can_go_on_from_a_checkpoint(workplace, tmp_path):
     """At a rate of nothing it is the checkpoint's own afterwards."""
     settings = [
@@ -175,6 +228,8 @@ def test_another_architecture_is_named(workplace, tmp_path):
         train(load_config(debug.CONFIGS / "autoencoder_debug.yaml", [*common, f"stage.initial={tmp_path}"]))
     with pytest.raises(InputError, match="initial must name"):
         load_config(debug.CONFIGS / "autoencoder_debug.yaml", ["stage.train_encoder=false"])
+    with pytest.raises(InputError, match="nearness_weight is set: initial must name"):
+        load_config(debug.CONFIGS / "autoencoder_debug.yaml", ["stage.nearness_weight=0.1"])
 
 
 def test_speech_that_has_to_tell_the_expression_is_the_faces_own() -> None:
