@@ -6,7 +6,7 @@ DEV := text,train,serve,cluster,prepare,dev
 VOICES := libespeak-ng1 flite
 DATABASE := postgresql
 ON_WORKERS := $(if $(WORKERS),--workers $(WORKERS) --set threads=1)
-STAGES := autoencoder lip_sync expression audio_encoder emotion_sources vaid projector ethd_images ethd autoencoder_detail
+STAGES := autoencoder autoencoder_detail lip_sync expression audio_encoder emotion_sources vaid projector ethd_images ethd
 
 export PYTHON
 export OMP_WAIT_POLICY ?= PASSIVE

@@ -43,10 +43,10 @@ class PortraitAutoencoder(ModelMixin, ConfigMixin):
         latent_channels: int = 16,
         block_out_channels: Sequence[int] = (48, 96, 160),
         num_decoder_blocks: Sequence[int] = (1, 2, 2),
+        num_encoder_blocks: Sequence[int] = (1, 1, 2),
         norm_num_groups: int = 8,
         latents_mean: list[float] | None = None,
         latents_std: list[float] | None = None,
-        num_encoder_blocks: Sequence[int] = (1, 1, 2),
     ) -> None:
         super().__init__()
         fine, middle, coarse = block_out_channels

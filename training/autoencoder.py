@@ -68,12 +68,9 @@ class AutoencoderConfig(StageConfig):
 
     @model_validator(mode="after")
     def _kept_encoder_is_known(self) -> Self:
-        if self.initial is None and not self.train_encoder:
-            raise ValueError("train_encoder is false: initial must name the checkpoint whose encoder is kept")
-        if self.initial is None and self.nearness_weight:
-            raise ValueError(
-                "nearness_weight is set: initial must name the checkpoint whose latents are stayed near to"
-            )
+        if self.initial is None and self.keeps_latents:
+            cause = "nearness_weight is set" if self.nearness_weight else "train_encoder is false"
+            raise ValueError(f"{cause}: initial must name the checkpoint whose latents are kept")
         return self
 
     @property
@@ -109,7 +106,7 @@ class AutoencoderLoss(nn.Module):
             config.latent_channels,
             config.block_out_channels,
             config.num_decoder_blocks,
-            num_encoder_blocks=config.num_encoder_blocks,
+            config.num_encoder_blocks,
         )
         if config.initial is not None:
             initial = begin_from(self.vae, config.initial / "vae", may_lack=_is_of_a_block).config

@@ -29,6 +29,7 @@ def test_the_recipe_names_all_stages_in_their_order() -> None:
     assert all((ROOT / "train_configs" / f"{name}_starter.yaml").is_file() for name in made)
     again = {"ethd_images", "autoencoder_detail"}  # these train networks of other stages once more
     assert [name for name in made if name not in again] == STAGES
+    assert made.index("autoencoder_detail") < made.index("ethd_images")  # it moves the latents that ETHD learns
 
 
 @pytest.mark.slow
