@@ -59,7 +59,8 @@ lint: setup-dev  ## check style, types and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/lint-imports
+	scripts/link_sources.sh
+	cd .venv/files && ../bin/lint-imports --config ../../pyproject.toml
 
 format: setup-dev  ## rewrite the sources to the style
 	$(BIN)/ruff check --fix .

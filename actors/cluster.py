@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import ray
 import ray.exceptions
 
-from media.errors import InputError
+from emotivetalk.errors import InputError
 
 CONNECT_S = 5.0
 

@@ -1,10 +1,10 @@
-"""What can go wrong in serving, on top of `media.errors`. HTTP and gRPC translate by `code`, in one table of the gateway."""
+"""What can go wrong in serving, on top of `emotivetalk.errors`. HTTP and gRPC translate by `code`, in one table of the gateway."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from media.errors import EmotiveTalkError, InputError
+from emotivetalk.errors import EmotiveTalkError, InputError
 
 
 class ServingError(EmotiveTalkError):

@@ -25,7 +25,7 @@ def main() -> None:
     """Print the tables in Markdown."""
     import torch
 
-    from media.checkpoints import checkpoint_id, find_checkpoint
+    from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
 
     OUTPUT.mkdir(parents=True, exist_ok=True)
     print(f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, PyTorch {torch.__version__}")
@@ -51,14 +51,14 @@ def _loaded() -> None:
     """Frames per second once loaded: of each part alone, and of the pipeline and encoder together over several passes."""
     import torch
 
+    from emotivetalk.media.audio import load_speech
+    from emotivetalk.media.checkpoints import find_checkpoint
+    from emotivetalk.media.faces import choose_face, crop_portrait
+    from emotivetalk.media.image import load_image
+    from emotivetalk.media.mux import VideoWriter
+    from emotivetalk.models.emotion import EmotionLabel
+    from emotivetalk.models.pipeline import load_pipeline
     from emotivetalk.pictures import to_tensor
-    from media.audio import load_speech
-    from media.checkpoints import find_checkpoint
-    from media.faces import choose_face, crop_portrait
-    from media.image import load_image
-    from media.mux import VideoWriter
-    from models.emotion import EmotionLabel
-    from models.pipeline import load_pipeline
 
     pipeline = load_pipeline(find_checkpoint(None))
     side = pipeline.image_size
@@ -76,12 +76,12 @@ def _loaded() -> None:
 
     def alone(num_steps: int) -> list[float]:
         start = time.perf_counter()
-        performance = pipeline.perform(portrait, waveform, EmotionLabel("happy"))
-        performed = time.perf_counter()
-        for _ in pipeline.render_latents(performance, num_steps=num_steps):
+        motion = pipeline.generate_motion(portrait, waveform, EmotionLabel("happy"))
+        motion_at = time.perf_counter()
+        for _ in pipeline.render_latents(motion, num_steps=num_steps):
             pass
         rendered = time.perf_counter()
-        return [num_frames / (performed - start), num_frames / (rendered - performed)]
+        return [num_frames / (motion_at - start), num_frames / (rendered - motion_at)]
 
     together(2)
     print(f"## Once loaded: frames per second, {LOADED_S} s of video, {PASSES} passes\n")
@@ -115,7 +115,7 @@ def one_length(length_s: int) -> None:
 
     from emotivetalk.emotion_options import EmotionOptions
     from emotivetalk.generation import Request, generate_video
-    from media.checkpoints import find_checkpoint
+    from emotivetalk.media.checkpoints import find_checkpoint
 
     samples, rate = soundfile.read(SPEECH, dtype="float32")
     path = OUTPUT / f"speech_{length_s}.wav"

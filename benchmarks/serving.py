@@ -23,8 +23,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from actors.serving.config import DirectorSettings, ServingConfig
-from actors.serving.messages import BlockData, ChunkData, FinishCall, Finished, PerformCall, Receipt, RenderCall
+from emotivetalk.actors.serving.config import DirectorSettings, ServingConfig
+from emotivetalk.actors.serving.replicas.messages import (
+    BlockData,
+    ChunkData,
+    FinishCall,
+    Finished,
+    MotionCall,
+    Receipt,
+    RenderCall,
+)
 
 PORTRAIT, SPEECH, OUTPUT = Path("examples/portrait.png"), Path("examples/hello.wav"), Path("build/bench")
 CHUNK_S = 0.06
@@ -48,11 +56,11 @@ class WaitingVAID:
     """Gives blocks of zeros at once."""
 
     def __init__(self, checkpoint: str) -> None:
-        from actors.serving.plans import CheckpointPlans
+        from emotivetalk.actors.serving.rendering.plans import CheckpointPlans
 
         self._plans = CheckpointPlans(Path(checkpoint))
 
-    async def perform(self, call: PerformCall, *before: BlockData) -> AsyncGenerator[BlockData | Receipt, None]:
+    async def generate_motion(self, call: MotionCall, *before: BlockData) -> AsyncGenerator[BlockData | Receipt, None]:
         _, blocks, _ = self._plans(call.request.num_samples // 640, None)
         frames = blocks.segment(call.block).result.frames
         zeros = np.zeros((len(frames), 32), np.float32)
@@ -76,10 +84,10 @@ def simulate(replicas: tuple[int, ...], length_s: float) -> None:
     import ray
     from ray import serve
 
-    from actors.serving.app import DirectorReplica, job_store
-    from actors.serving.plans import CheckpointPlans
-    from actors.serving.requests import VideoRequest
-    from media.checkpoints import find_checkpoint
+    from emotivetalk.actors.serving.app import DirectorReplica, job_store
+    from emotivetalk.actors.serving.rendering.plans import CheckpointPlans
+    from emotivetalk.actors.serving.requests import VideoRequest
+    from emotivetalk.media.checkpoints import find_checkpoint
 
     checkpoint = str(find_checkpoint(None).resolve())
     num_frames = int(length_s * 25)
@@ -116,7 +124,7 @@ def simulate(replicas: tuple[int, ...], length_s: float) -> None:
             store, request = job_store(config), VideoRequest(num_samples=num_frames * 640)
             for attempt, frames in (("warm", 250), ("timed", num_frames)):
                 asked = request.model_copy(update={"num_samples": frames * 640}).model_dump(mode="json")
-                from actors.serving.job_records import new_job_id
+                from emotivetalk.actors.serving.jobs.records import new_job_id
 
                 job, _ = store.create(new_job_id(), "", asked, attempt + "0" * 32, frames, 256, 256)
                 start, spent = time.perf_counter(), _director_cpu_s()
@@ -158,13 +166,13 @@ def compare(length_s: int, threads: int, growing: Sequence[float]) -> None:
     import soundfile
     import torch
 
-    from actors.serving.launch import CONFIGS, Service, read_plan
-    from media.audio import load_speech
-    from media.checkpoints import find_checkpoint
-    from media.faces import choose_face, crop_portrait
-    from media.image import load_image
-    from models.emotion import EmotionLabel
-    from models.pipeline import load_pipeline
+    from emotivetalk.actors.serving.launch import CONFIGS, Service, read_plan
+    from emotivetalk.media.audio import load_speech
+    from emotivetalk.media.checkpoints import find_checkpoint
+    from emotivetalk.media.faces import choose_face, crop_portrait
+    from emotivetalk.media.image import load_image
+    from emotivetalk.models.emotion import EmotionLabel
+    from emotivetalk.models.pipeline import load_pipeline
 
     OUTPUT.mkdir(parents=True, exist_ok=True)
     samples, rate = soundfile.read(SPEECH, dtype="float32")
@@ -182,7 +190,7 @@ def compare(length_s: int, threads: int, growing: Sequence[float]) -> None:
     portrait = torch.from_numpy(crop).permute(2, 0, 1) / 127.5 - 1
 
     def alone(path: Path) -> float:
-        from media.mux import VideoWriter
+        from emotivetalk.media.mux import VideoWriter
 
         speech = load_speech(path)
         start = time.perf_counter()
@@ -214,7 +222,7 @@ def compare(length_s: int, threads: int, growing: Sequence[float]) -> None:
                 made = http.post(
                     "/v1/videos", files={"portrait": face, "audio": speech}, data={"emotion": "happy"}
                 ).json()
-            from actors.serving.app import job_store
+            from emotivetalk.actors.serving.app import job_store
 
             store, first = job_store(config), None
             while not (job := store.get(made["id"])).status.is_terminal:

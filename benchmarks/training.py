@@ -53,7 +53,7 @@ def main() -> None:
     import ray
     import torch
 
-    from corpus.synthesize import synthesize
+    from emotivetalk.corpus.synthesize import synthesize
 
     settings = [*SETTINGS, f"steps={arguments.steps}"]
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, PyTorch {torch.__version__}")
@@ -87,9 +87,9 @@ def _run(settings: list[str], workers: int, loaders: int, zero: int) -> tuple[fl
     import torch
     from rich.console import Console
 
-    from actors.training.driver import Launch, train_on_ray
-    from training.config import load_config
-    from training.loop import train
+    from emotivetalk.actors.training.driver import Launch, train_on_ray
+    from emotivetalk.training.run.config import load_config
+    from emotivetalk.training.run.loop import train
 
     folder = OUTPUT / "run"
     shutil.rmtree(folder, ignore_errors=True)

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from corpus.avatar import Identity
-from corpus.records import Clip
-from corpus.renderer import Frames, render
-from media.errors import InputError
-from media.pictures import decode_picture
+from emotivetalk.corpus.avatar import Identity
+from emotivetalk.corpus.records import Clip
+from emotivetalk.corpus.renderer import Frames, render
+from emotivetalk.errors import InputError
+from emotivetalk.media.image_codec import decode_picture
 
 _FRAMES_AT_ONCE = 8
 

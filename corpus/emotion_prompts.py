@@ -9,9 +9,19 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from corpus.emotion_vocabulary import VOCABULARY, Vocabulary
-from corpus.held_out_prompts import DEMO_PROMPTS, HELD_OUT, INTENSITY_PAIRS, MEANINGLESS
-from corpus.prompt import DESCRIBED, MILD, PLAIN, STRONG, EmotionPrompt, PromptKind, lines, strengthened, weakened
+from emotivetalk.corpus.emotion_vocabulary import VOCABULARY, Vocabulary
+from emotivetalk.corpus.held_out_prompts import DEMO_PROMPTS, HELD_OUT, INTENSITY_PAIRS, MEANINGLESS
+from emotivetalk.corpus.prompt import (
+    DESCRIBED,
+    MILD,
+    PLAIN,
+    STRONG,
+    EmotionPrompt,
+    PromptKind,
+    lines,
+    strengthened,
+    weakened,
+)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -86,7 +96,7 @@ TAILS = (
 REWORDED_FRAMES = (
     "Could you deliver this line in the manner of a {} man?", "I would like the avatar to appear {} throughout.",
     "Her mood this morning: {}", "Play the part of a {} neighbour.", "From now on be {}, if you can manage it",
-    "Perform the next bit in such a way that everybody thinks you are really {}",
+    "MotionSource the next bit in such a way that everybody thinks you are really {}",
 )  # fmt: skip
 SCENE_FRAMES = (
     "Imagine: {}", "Speak as if this had just happened. {}", "Situation: {}", "{} Say it like that.", "{} How do you sound?",

@@ -24,7 +24,7 @@ class Vocabulary:
 
 
 def _read() -> dict[str, Vocabulary]:
-    words, scenes = (_table(name) for name in ("emotion_vocabulary.yaml", "emotion_scenes.yaml"))
+    words, scenes = (_table(name) for name in ("emotion_vocabulary.yaml", "emotion_situations.yaml"))
     return {emotion: Vocabulary(**_parts(words[emotion] | scenes[emotion])) for emotion in words}
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from corpus.parameters import EMOTION_TARGETS, EXPRESSION, POSE_AT_REST
+from emotivetalk.corpus.parameters import EMOTION_TARGETS, EXPRESSION, POSE_AT_REST
 
 _NOISE = np.array([0.15, 0.15, 0.08, 0.15, 0.1, 0, 0.15, 0.08, 0.08, 0.1, 0.35, 0.25], np.float32)
 _CAN_BE_NEGATIVE = ("brow_in", "brow_out", "eye_wide", "smile", "blush", "gaze_x", "gaze_y")
@@ -19,7 +19,7 @@ _POSE_SPREAD = np.array([0.025, 0.02, 0.04, 0.015, 0.3, 0.3], np.float32)
 
 @dataclass(frozen=True)
 class Faces:
-    """Parameters of single frames; `corpus.parameters` names the columns."""
+    """Parameters of single frames; `emotivetalk.corpus.parameters` names the columns."""
 
     lip: Float[Tensor, "batch 6"]
     expression: Float[Tensor, "batch 12"]

@@ -1,6 +1,6 @@
 """Texts that ask for an emotion, for measuring: in other sentences, and other emotion words, than training knows (ours)."""
 
-from corpus.prompt import PLAIN, EmotionPrompt, lines, weakened
+from emotivetalk.corpus.prompt import PLAIN, EmotionPrompt, lines, weakened
 
 DEMO_PROMPTS = (
     EmotionPrompt("Speak seriously", "neutral", PLAIN, "word"),

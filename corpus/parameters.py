@@ -1,6 +1,6 @@
 """The names of the numbers that move an avatar's face: the ground truth of every frame of the synthetic corpus (ours).
 
-A frame of an avatar is a pure function of who it is (`corpus.avatar.Identity`) and of three short vectors, all floats
+A frame of an avatar is a pure function of who it is (`emotivetalk.corpus.avatar.Identity`) and of three short vectors, all floats
 without a unit, about 0 at rest and about 1 at full strength. Poses are in the units written beside them.
 """
 
@@ -35,7 +35,7 @@ POSE: Final = ("tx", "ty", "rot", "scale", "yaw", "pitch")
 
 POSE_AT_REST: Final = np.array([0, 0, 0, 1, 0, 0], np.float32)
 
-# Columns as in EXPRESSION, rows as in models.emotion.EMOTIONS: the face of each emotion at full intensity.
+# Columns as in EXPRESSION, rows as in emotivetalk.models.emotion.EMOTIONS: the face of each emotion at full intensity.
 # Fear and surprise share their raised brows and wide eyes, so the rest is kept apart: fear knits the brows, drops the
 # corners and pales; surprise arches the outer brows and flushes a little.
 EMOTION_TARGETS: Final = np.array(

@@ -14,7 +14,7 @@ DESCRIBED = 0.8  # what a deed or a situation suggests
 class EmotionPrompt:
     """A text and what it asks for.
 
-    emotion: one of models.emotion.EMOTIONS, or None for a text that asks for no emotion.
+    emotion: one of emotivetalk.models.emotion.EMOTIONS, or None for a text that asks for no emotion.
     intensity: 0..1; without meaning where the emotion is None or "neutral".
     kind: how the text says it: by an emotion word, by what somebody does, by a situation, by a negation, or not at all.
     """

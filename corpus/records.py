@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from corpus.parameters import EXPRESSION, LIP, POSE
-from media.errors import InputError
+from emotivetalk.corpus.parameters import EXPRESSION, LIP, POSE
+from emotivetalk.errors import InputError
 
 Split = Literal["train", "held_out", "foreign"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -70,8 +70,8 @@ class Clip:
     Frame i shows the moment (i + 1/2) / 25 s, and is heard in samples 640 i .. 640 (i + 1).
     `emotion` is the one of most frames; `emotion_per_frame` differs from it where the emotion changes inside the clip.
     Of real video the tracks are unknown, and empty; its pictures are in `frames`, square, one JPEG a frame, framed as
-    `media.faces.DEFAULT_FRAMING` says. `label_source` is "synthetic", the naming scheme or the CSV that the labels are
-    from, or "assumed". `corpus.drawing.draw_clip` gives pictures of either kind.
+    `emotivetalk.media.faces.DEFAULT_FRAMING` says. `label_source` is "synthetic", the naming scheme or the CSV that the labels are
+    from, or "assumed". `emotivetalk.corpus.drawing.draw_clip` gives pictures of either kind.
     """
 
     clip_id: str

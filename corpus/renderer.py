@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from corpus.avatar import Identity
-from corpus.canvas import Canvas, Field, bell, ellipse, smoothstep, superellipse
-from corpus.parameters import EXPRESSION, LIP, POSE
+from emotivetalk.corpus.avatar import Identity
+from emotivetalk.corpus.canvas import Canvas, Field, bell, ellipse, smoothstep, superellipse
+from emotivetalk.corpus.parameters import EXPRESSION, LIP, POSE
 
 FACE_TO_PICTURE = 1.22
 """Half pictures per face unit at scale 1."""
@@ -61,7 +61,7 @@ def render(
     size: int = 256,
     supersample: int = 1,
 ) -> Frames:
-    """Draw one frame for each row of the parameters (`corpus.parameters` names the columns).
+    """Draw one frame for each row of the parameters (`emotivetalk.corpus.parameters` names the columns).
 
     Args:
         identity: as many people as there are rows.

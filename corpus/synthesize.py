@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from corpus.performance import (
+from emotivetalk.corpus.motion_tracks import (
     EmotionChange,
     emotion_per_frame,
     emotion_weights,
@@ -29,7 +29,7 @@ from corpus.performance import (
     speech_energy,
     z_score,
 )
-from corpus.records import (
+from emotivetalk.corpus.records import (
     FRAMES_PER_S,
     SAMPLE_RATE_HZ,
     SAMPLES_PER_FRAME,
@@ -39,12 +39,12 @@ from corpus.records import (
     to_int16,
     write_shards,
 )
-from corpus.sentences import Half, sentence
-from corpus.speech import Phoneme, speak
-from corpus.visemes import jaw_gain, lip_track
-from corpus.voices import Voice, colour, prosody_of, voice_of
-from media.processes import end_with_parent
-from models.emotion import EMOTIONS
+from emotivetalk.corpus.sentences import Half, sentence
+from emotivetalk.corpus.speech import Phoneme, speak
+from emotivetalk.corpus.visemes import jaw_gain, lip_track
+from emotivetalk.corpus.voices import Voice, colour, prosody_of, voice_of
+from emotivetalk.media.processes import end_with_parent
+from emotivetalk.models.emotion import EMOTIONS
 
 INTENSITIES = (1 / 3, 2 / 3, 1.0)  # MEAD's three levels
 CHANGE_SHARE = 0.15

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 
-from corpus.parameters import EMOTION_TARGETS, LIP
-from corpus.records import FRAMES_PER_S
-from corpus.speech import Phoneme
-from corpus.voices import Engine
+from emotivetalk.corpus.parameters import EMOTION_TARGETS, LIP
+from emotivetalk.corpus.records import FRAMES_PER_S
+from emotivetalk.corpus.speech import Phoneme
+from emotivetalk.corpus.voices import Engine
 
 
 class Viseme(NamedTuple):

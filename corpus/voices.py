@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.signal import lfilter
 
-from corpus.records import SAMPLE_RATE_HZ, Split
-from models.emotion import EMOTIONS
+from emotivetalk.corpus.records import SAMPLE_RATE_HZ, Split
+from emotivetalk.models.emotion import EMOTIONS
 
 Engine = Literal["espeak", "flite"]
 

@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from actors.client import Client
-    from media.errors import EmotiveTalkError, InputError
-    from models.emotion import (
+    from emotivetalk.client import Client
+    from emotivetalk.errors import EmotiveTalkError, InputError
+    from emotivetalk.models.emotion import (
         EMOTIONS,
         EmotionImage,
         EmotionKey,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         EmotionTrack,
         EmotionVideo,
     )
-    from models.pipeline import EmotiveTalkPipeline
+    from emotivetalk.models.pipeline import EmotiveTalkPipeline
 
 __version__ = "0.1.0"
 
@@ -42,10 +42,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Client": "actors.client",
-    "EmotiveTalkPipeline": "models.pipeline",
-    "EmotiveTalkError": "media.errors",
-    "InputError": "media.errors",
+    "Client": "emotivetalk.client",
+    "EmotiveTalkPipeline": "emotivetalk.models.pipeline",
+    "EmotiveTalkError": "emotivetalk.errors",
+    "InputError": "emotivetalk.errors",
 }
 
 
@@ -53,7 +53,7 @@ def __getattr__(name: str) -> object:
     """Import a public name from its home (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'emotivetalk' has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "models.emotion")), name)
+    return getattr(import_module(_HOMES.get(name, "emotivetalk.models.emotion")), name)
 
 
 def __dir__() -> list[str]:

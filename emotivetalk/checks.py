@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from media.errors import InputError
-from media.files import check_writable, quoted
+from emotivetalk.errors import InputError
+from emotivetalk.media.files import check_writable, quoted
 
 
 def check_output(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:

@@ -24,7 +24,7 @@ from emotivetalk.commands.prepare import prepare
 from emotivetalk.commands.serve import serve
 from emotivetalk.commands.synthesize import synthesize
 from emotivetalk.commands.train import train
-from media.errors import EmotiveTalkError, InputError
+from emotivetalk.errors import EmotiveTalkError, InputError
 
 INTERRUPTED = 130  # what a shell reports of a process ended by Ctrl-C
 

@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from corpus.drawing import draw_clip
-from corpus.records import Clip, read_corpus
-from media.mux import VideoWriter
-from media.preview import contact_sheet
-from models.emotion import EMOTIONS
+from emotivetalk.corpus.drawing import draw_clip
+from emotivetalk.corpus.records import Clip, read_corpus
+from emotivetalk.media.mux import VideoWriter
+from emotivetalk.media.preview import contact_sheet
+from emotivetalk.models.emotion import EMOTIONS
 
 NUM_PEOPLE = 24
 NUM_VIDEOS = 4

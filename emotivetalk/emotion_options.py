@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emotivetalk.checks import as_input_error
-from media.errors import InputError
-from media.files import check_readable
-from media.limits import Limits
+from emotivetalk.errors import InputError
+from emotivetalk.media.files import check_readable
+from emotivetalk.media.limits import Limits
 
 if TYPE_CHECKING:
-    from models.emotion import EmotionSource, EmotionTrack
+    from emotivetalk.models.emotion import EmotionSource, EmotionTrack
 
 MAX_TRACK_BYTES = 1_000_000
 
@@ -63,7 +63,7 @@ class EmotionOptions:
         Raises:
             InputError: an unknown emotion, an intensity outside 0..1, or a file with something else in it.
         """
-        from models.emotion import EmotionImage, EmotionSpeech, EmotionText, EmotionVideo, parse_label
+        from emotivetalk.models.emotion import EmotionImage, EmotionSpeech, EmotionText, EmotionVideo, parse_label
 
         try:
             if self.label is not None:
@@ -85,7 +85,7 @@ class EmotionOptions:
 
 
 def _read_track(path: Path) -> EmotionTrack:
-    from models.emotion import EmotionTrack
+    from emotivetalk.models.emotion import EmotionTrack
 
     try:
         keys = json.loads(path.read_text(encoding="utf-8"))

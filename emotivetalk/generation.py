@@ -14,18 +14,18 @@ from jaxtyping import Float32, UInt8
 from emotivetalk import __version__
 from emotivetalk.checks import as_input_error
 from emotivetalk.emotion_options import EmotionOptions
+from emotivetalk.media.audio import load_speech
+from emotivetalk.media.checkpoints import checkpoint_id
+from emotivetalk.media.faces import PortraitCrop, choose_face, crop_portrait
+from emotivetalk.media.image import load_image
+from emotivetalk.media.limits import Limits
+from emotivetalk.media.mux import VideoWriter
+from emotivetalk.media.provenance import Provenance
+from emotivetalk.models.emotion import EmotionSource, MeaninglessTextError
+from emotivetalk.models.pipeline import EmotiveTalkPipeline, Progress, load_pipeline
+from emotivetalk.models.sentence_encoder import SentenceEncoderError
 from emotivetalk.pictures import to_tensor
 from emotivetalk.progress import progress_bar
-from media.audio import load_speech
-from media.checkpoints import checkpoint_id
-from media.faces import PortraitCrop, choose_face, crop_portrait
-from media.image import load_image
-from media.limits import Limits
-from media.mux import VideoWriter
-from media.provenance import Provenance
-from models.emotion import EmotionSource, MeaninglessTextError
-from models.pipeline import EmotiveTalkPipeline, Progress, load_pipeline
-from models.sentence_encoder import SentenceEncoderError
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from media.expressions import read_expression_image, read_expression_video
-from models.encoders import MOTION_SIZE
+from emotivetalk.media.expressions import read_expression_image, read_expression_video
+from emotivetalk.models.encoders import MOTION_SIZE
 
 
 def to_tensor(image: UInt8[np.ndarray, "height width 3"]) -> Float[Tensor, "3 height width"]:

@@ -14,13 +14,13 @@ from typing import Literal
 
 import torch
 
-from evaluation.figures import Settings
-from evaluation.scenes import Scene
-from evaluation.takes import Perform
-from media.errors import InputError
-from models.edi import EDI
-from models.emotion import EmotionSpeech, EmotionTrack, EmotionVideo
-from models.pipeline import EmotiveTalkPipeline, Performance
+from emotivetalk.errors import InputError
+from emotivetalk.evaluation.figures import Settings
+from emotivetalk.evaluation.measurements import MotionSource
+from emotivetalk.evaluation.test_cases import TestCase
+from emotivetalk.models.edi import EDI
+from emotivetalk.models.emotion import EmotionSpeech, EmotionTrack, EmotionVideo
+from emotivetalk.models.pipeline import EmotiveTalkPipeline, MotionSequence
 
 Switch = Literal["edi", "dicte", "vaid"]
 
@@ -162,7 +162,7 @@ def settings_of(ablation: Ablation, settings: Settings) -> Settings:
 
 
 @contextmanager
-def at_work(ablation: Ablation, pipeline: EmotiveTalkPipeline) -> Iterator[Perform | None]:
+def at_work(ablation: Ablation, pipeline: EmotiveTalkPipeline) -> Iterator[MotionSource | None]:
     """The pipeline without what the ablation takes away, until the end of the block; gives what stands in for V-AID.
 
     Raises:
@@ -201,33 +201,33 @@ def without_edi(pipeline: EmotiveTalkPipeline) -> Iterator[None]:
 
 
 @torch.no_grad()
-def held_utterance(pipeline: EmotiveTalkPipeline, scene: Scene, seed: int) -> Performance:
+def held_utterance(pipeline: EmotiveTalkPipeline, case: TestCase, seed: int) -> MotionSequence:
     """Lips as ever; instead of Di-CTE's sequence the mapped utterance source itself, the same for every frame.
 
     A track's keys fade into each other as commanded; a video brings its own expressions, which Di-CTE never made.
     """
-    performer, emotion = pipeline.performer, scene.emotion
-    made = pipeline.perform(scene.portrait, scene.waveform, emotion, seed=seed)
+    motion_generator, emotion = pipeline.motion_generator, case.emotion
+    made = pipeline.generate_motion(case.portrait, case.waveform, emotion, seed=seed)
     if isinstance(emotion, EmotionVideo):
         return made
-    role = performer.cast(scene.portrait, emotion)
+    role = motion_generator.prepare(case.portrait, emotion)
     if isinstance(emotion, EmotionTrack):
         held = pipeline.emotion_mapping.track(emotion, role.keys, len(made.lip))
     elif isinstance(emotion, EmotionSpeech):
-        held = pipeline.emotion_mapping.speech(scene.waveform[None]).expand_as(made.expression)
+        held = pipeline.emotion_mapping.speech(case.waveform[None]).expand_as(made.expression)
     else:
         held = (role.expression_reference[None] if emotion is None else role.keys).expand_as(made.expression)
-    return Performance(scene.portrait, made.lip, held.float(), role.expression_reference)
+    return MotionSequence(case.portrait, made.lip, held.float(), role.expression_reference)
 
 
 @torch.no_grad()
-def audio_features(pipeline: EmotiveTalkPipeline, scene: Scene, seed: int) -> Performance:
+def audio_features(pipeline: EmotiveTalkPipeline, case: TestCase, seed: int) -> MotionSequence:
     """The audio encoder's features in the place of lips, and no expression but the portrait's own.
 
     Raises:
         InputError: ETHD was trained on other lips.
     """
-    features = pipeline.audio_encoder(scene.waveform[None])[0].float()
+    features = pipeline.audio_encoder(case.waveform[None])[0].float()
     wanted = pipeline.ethd.config["dim_lip"]
     if features.shape[1] != wanted:
         raise InputError(
@@ -235,5 +235,5 @@ def audio_features(pipeline: EmotiveTalkPipeline, scene: Scene, seed: int) -> Pe
             f"this ETHD takes lips of {wanted} numbers, and audio features have {features.shape[1]}",
             "Train one on them: `emotivetalk ablate no-vaid` does, unless it is told not to.",
         )
-    reference = pipeline.performer.cast(scene.portrait, None).expression_reference
-    return Performance(scene.portrait, features, reference.expand(len(features), -1), reference)
+    reference = pipeline.motion_generator.prepare(case.portrait, None).expression_reference
+    return MotionSequence(case.portrait, features, reference.expand(len(features), -1), reference)

@@ -14,14 +14,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from corpus.parameters import LIP
-from evaluation import metrics
-from evaluation.figures import Figure
-from evaluation.latents import ClipLatents
-from evaluation.metrics import Estimate
-from evaluation.probes import KINDS, Kind, read_classes, read_number
-from evaluation.retrieval import retrieved_share
-from models.emotion import EMOTIONS
+from emotivetalk.corpus.parameters import LIP
+from emotivetalk.evaluation import metrics
+from emotivetalk.evaluation.figures import Figure
+from emotivetalk.evaluation.latents import ClipLatents
+from emotivetalk.evaluation.metrics import Estimate
+from emotivetalk.evaluation.probes import KINDS, Kind, read_classes, read_number
+from emotivetalk.evaluation.retrieval import retrieved_share
+from emotivetalk.models.emotion import EMOTIONS
 
 WINDOW_FRAMES, NUM_CANDIDATES = 9, 16
 _JAW = LIP.index("jaw")

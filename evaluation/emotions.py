@@ -8,51 +8,51 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from corpus.parameters import EMOTION_TARGETS, EXPRESSION
-from evaluation import metrics
-from evaluation.figures import Confusion, Figure
-from evaluation.metrics import Estimate
-from evaluation.reader import Reading
-from evaluation.scenes import LEVELS
-from evaluation.takes import Take
-from models.emotion import EMOTIONS
+from emotivetalk.corpus.parameters import EMOTION_TARGETS, EXPRESSION
+from emotivetalk.evaluation import metrics
+from emotivetalk.evaluation.figures import Confusion, Figure
+from emotivetalk.evaluation.measurements import Measurement
+from emotivetalk.evaluation.metrics import Estimate
+from emotivetalk.evaluation.reader import Reading
+from emotivetalk.evaluation.test_cases import LEVELS
+from emotivetalk.models.emotion import EMOTIONS
 
 _STILL_LEAVES = ("blink", "gaze_x", "gaze_y")  # of which an emotion's strength says nothing
 
 Levels = Float[np.ndarray, "groups levels"]
 
 
-def emotion_figure(key: str, title: str, takes: Sequence[Take]) -> Figure:
+def emotion_figure(key: str, title: str, measurements: Sequence[Measurement]) -> Figure:
     """Share of clips that are read as asked; floor: what was said, against what was asked of every other clip."""
-    asked = wanted(takes)
-    agree = said(takes)[:, None] == asked
-    others = (agree.sum(1) - agree.diagonal()) / max(1, len(takes) - 1)
+    asked = wanted(measurements)
+    agree = said(measurements)[:, None] == asked
+    others = (agree.sum(1) - agree.diagonal()) / max(1, len(measurements) - 1)
     return Figure(
         key=f"emotion.{key}",
         title=title,
-        value=metrics.accuracy(said(takes), asked),
-        ceiling=metrics.accuracy(_truly_said(takes), asked),
+        value=metrics.accuracy(said(measurements), asked),
+        ceiling=metrics.accuracy(_truly_said(measurements), asked),
         floor=metrics.mean_estimate(others),
     )
 
 
-def emotion_confusion(title: str, takes: Sequence[Take]) -> Confusion:
+def emotion_confusion(title: str, measurements: Sequence[Measurement]) -> Confusion:
     """Which emotion is taken for which."""
-    return Confusion(title, metrics.confusion(said(takes), wanted(takes), len(EMOTIONS)))
+    return Confusion(title, metrics.confusion(said(measurements), wanted(measurements), len(EMOTIONS)))
 
 
-def copied_figure(takes: Sequence[Take]) -> Figure:
+def copied_figure(measurements: Sequence[Measurement]) -> Figure:
     """What a network that copies the portrait's expression is found by."""
-    shown = np.array([take.scene.shown for take in takes])
+    shown = np.array([measurement.case.shown for measurement in measurements])
     return Figure(
         key="emotion.copied",
         title="the portrait's own emotion is read instead",
-        value=metrics.accuracy(said(takes), shown),
-        ceiling=metrics.accuracy(_truly_said(takes), shown),
+        value=metrics.accuracy(said(measurements), shown),
+        ceiling=metrics.accuracy(_truly_said(measurements), shown),
     )
 
 
-def edi_figure(takes: Sequence[Take], without: Sequence[Take]) -> Figure:
+def edi_figure(measurements: Sequence[Measurement], without: Sequence[Measurement]) -> Figure:
     """By how much the same clips are read as asked less often without EDI: share with, less share without.
 
     Ceiling: the share with EDI, as if nothing were left without; floor: no difference.
@@ -60,9 +60,9 @@ def edi_figure(takes: Sequence[Take], without: Sequence[Take]) -> Figure:
     Raises:
         ValueError: not the same number of clips.
     """
-    if len(takes) != len(without):
+    if len(measurements) != len(without):
         raise ValueError(f"{len(takes)} clips with EDI, {len(without)} without. Give the same ones.")
-    right = (said(takes) == wanted(takes)).astype(float)
+    right = (said(measurements) == wanted(measurements)).astype(float)
     left = (said(without) == wanted(without)).astype(float)
     return Figure(
         key="edi.margin",
@@ -73,16 +73,20 @@ def edi_figure(takes: Sequence[Take], without: Sequence[Take]) -> Figure:
     )
 
 
-def level_figures(groups: Sequence[Sequence[Take]]) -> list[Figure]:
+def level_figures(groups: Sequence[Sequence[Measurement]]) -> list[Figure]:
     """Commanded against read intensity over all clips, and within each clip by itself; floor: the read ones shuffled.
 
     Spearman's correlation shares ranks among equal commands, so with n levels and many clips no reading comes over
     sqrt(1 - 1 / n^2): 0.94 with three. Within a clip there are no equal commands, and the highest is 1. The first says
     whether a command means the same on every face and in every emotion, the second whether more asked is more shown.
     """
-    commanded = np.array([[take.scene.level for take in group] for group in groups])
-    read = np.array([[strength(take.reading, take.scene.wanted) for take in group] for group in groups])
-    true = np.array([[strength(take.truth, take.scene.wanted) for take in group] for group in groups])
+    commanded = np.array([[measurement.case.level for measurement in group] for group in groups])
+    read = np.array(
+        [[strength(measurement.reading, measurement.case.wanted) for measurement in group] for group in groups]
+    )
+    true = np.array(
+        [[strength(measurement.truth, measurement.case.wanted) for measurement in group] for group in groups]
+    )
     shuffled = np.random.default_rng(0).permuted(read, axis=1)
     return [
         Figure(key, title, rank(read, commanded), rank(true, commanded), rank(shuffled, commanded))
@@ -116,15 +120,15 @@ def strength(reading: Reading, emotion: int) -> float:
     return float((reading.expression.mean(0) - targets[0]) @ way / way.square().sum())
 
 
-def said(takes: Sequence[Take]) -> Int[np.ndarray, " clips"]:
+def said(measurements: Sequence[Measurement]) -> Int[np.ndarray, " clips"]:
     """The emotion that is read of each clip."""
-    return np.array([take.reading.clip_emotion for take in takes])
+    return np.array([measurement.reading.clip_emotion for measurement in measurements])
 
 
-def wanted(takes: Sequence[Take]) -> Int[np.ndarray, " clips"]:
+def wanted(measurements: Sequence[Measurement]) -> Int[np.ndarray, " clips"]:
     """The emotion that was asked for."""
-    return np.array([take.scene.wanted for take in takes])
+    return np.array([measurement.case.wanted for measurement in measurements])
 
 
-def _truly_said(takes: Sequence[Take]) -> Int[np.ndarray, " clips"]:
-    return np.array([take.truth.clip_emotion for take in takes])
+def _truly_said(measurements: Sequence[Measurement]) -> Int[np.ndarray, " clips"]:
+    return np.array([measurement.truth.clip_emotion for measurement in measurements])

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
-from evaluation.metrics import Estimate, LagCurve, Motion
+from emotivetalk.evaluation.metrics import Estimate, LagCurve, Motion
 
 
 class Settings(BaseModel):

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from evaluation.scenes import Scene, truth_images
-from models.encoders import MOTION_SIZE
-from models.pipeline import EmotiveTalkPipeline
+from emotivetalk.evaluation.test_cases import TestCase, true_frames
+from emotivetalk.models.encoders import MOTION_SIZE
+from emotivetalk.models.pipeline import EmotiveTalkPipeline
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,42 +32,42 @@ class ClipLatents:
 
 
 @torch.no_grad()
-def clip_latents(pipeline: EmotiveTalkPipeline, scenes: Sequence[Scene], seed: int) -> list[ClipLatents]:
-    """One for each scene, of which each performs its own clip (`Stage.own_performances`).
+def clip_latents(pipeline: EmotiveTalkPipeline, cases: Sequence[TestCase], seed: int) -> list[ClipLatents]:
+    """One for each scene, of which each performs its own clip (`CaseBuilder.own_performances`).
 
     Each has noise of its own (seed + k): sequences from one and the same noise tell the frame's number, and with it what
     jaws do on the average at that time of a clip.
     """
     found = []
-    for k, scene in enumerate(scenes):
-        made = pipeline.perform(scene.portrait, scene.waveform, scene.emotion, seed=seed + k)
-        another = scenes[(k + len(scenes) // 2) % len(scenes)].identity_seed
+    for k, case in enumerate(cases):
+        made = pipeline.generate_motion(case.portrait, case.waveform, case.emotion, seed=seed + k)
+        another = cases[(k + len(cases) // 2) % len(cases)].identity_seed
         found.append(
             ClipLatents(
-                scene.identity_seed,
-                scene.wanted,
+                case.identity_seed,
+                case.wanted,
                 made.lip.float().cpu(),
-                seen_lips(pipeline, scene),
-                seen_lips(pipeline, replace(scene, identity_seed=another)),
+                seen_lips(pipeline, case),
+                seen_lips(pipeline, replace(case, identity_seed=another)),
                 made.expression.float().cpu(),
-                scene.lip,
-                torch.cat([scene.expression, scene.pose], 1),
+                case.lip,
+                torch.cat([case.expression, case.pose], 1),
             )
         )
     return found
 
 
 @torch.no_grad()
-def seen_lips(pipeline: EmotiveTalkPipeline, scene: Scene) -> Float[Tensor, "frames dim_lip"]:
+def seen_lips(pipeline: EmotiveTalkPipeline, case: TestCase) -> Float[Tensor, "frames dim_lip"]:
     """The frozen lip encoder on the renderer's frames: `lip_visual`."""
     encoder = pipeline.lip_encoder
-    parts = truth_images(scene, MOTION_SIZE)
+    parts = true_frames(case, MOTION_SIZE)
     return torch.cat([encoder((part * 2 - 1).to(encoder.device, encoder.dtype)).float().cpu() for part in parts])
 
 
 @torch.no_grad()
-def seen_expressions(pipeline: EmotiveTalkPipeline, scene: Scene) -> Float[Tensor, "frames dim_expression"]:
+def seen_expressions(pipeline: EmotiveTalkPipeline, case: TestCase) -> Float[Tensor, "frames dim_expression"]:
     """The frozen expression encoder on the renderer's frames: `expression_visual`."""
     encoder = pipeline.expression_encoder
-    parts = truth_images(scene, MOTION_SIZE)
+    parts = true_frames(case, MOTION_SIZE)
     return torch.cat([encoder((part * 2 - 1).to(encoder.device, encoder.dtype)).float().cpu() for part in parts])

@@ -7,46 +7,46 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from evaluation import metrics
-from evaluation.figures import Figure, Lags
-from evaluation.reader import Reading, mouth_opening
-from evaluation.takes import Take
+from emotivetalk.evaluation import metrics
+from emotivetalk.evaluation.figures import Figure, Lags
+from emotivetalk.evaluation.measurements import Measurement
+from emotivetalk.evaluation.reader import Reading, mouth_opening
 
 Openings = list[Float[np.ndarray, " frames"]]
 
 
-def mouth_figure(key: str, title: str, takes: Sequence[Take]) -> Figure:
+def mouth_figure(key: str, title: str, measurements: Sequence[Measurement]) -> Figure:
     """Pearson's r within clips; floor: everybody is compared with the next one's speech.
 
     Raises:
         ValueError: there are no takes.
     """
-    measured, truth = openings([take.reading for take in takes]), true_openings(takes)
+    measured, truth = openings([measurement.reading for measurement in measurements]), true_openings(measurements)
     pairs = [(a[: len(b)], b[: len(a)]) for a, b in zip(measured, [*truth[1:], truth[0]], strict=True)]
     return Figure(
         key=f"mouth_r.{key}",
         title=f"{title}: r",
         value=metrics.correlation(measured, truth),
-        ceiling=metrics.correlation(openings([take.truth for take in takes]), truth),
+        ceiling=metrics.correlation(openings([measurement.truth for measurement in measurements]), truth),
         floor=metrics.correlation(*zip(*pairs, strict=True)),
     )
 
 
-def mouth_lags(title: str, takes: Sequence[Take]) -> Lags:
+def mouth_lags(title: str, measurements: Sequence[Measurement]) -> Lags:
     """The same along lags, of generated frames and of true ones."""
-    truth = true_openings(takes)
+    truth = true_openings(measurements)
     return Lags(
         title,
-        metrics.lag_curve(openings([take.reading for take in takes]), truth),
-        metrics.lag_curve(openings([take.truth for take in takes]), truth),
+        metrics.lag_curve(openings([measurement.reading for measurement in measurements]), truth),
+        metrics.lag_curve(openings([measurement.truth for measurement in measurements]), truth),
     )
 
 
 def openings(readings: Sequence[Reading]) -> Openings:
-    """What the reader sees of the mouths, a track for each clip; see `evaluation.reader.mouth_opening`."""
+    """What the reader sees of the mouths, a track for each clip; see `emotivetalk.evaluation.reader.mouth_opening`."""
     return [reading.opening.numpy() for reading in readings]
 
 
-def true_openings(takes: Sequence[Take]) -> Openings:
+def true_openings(measurements: Sequence[Measurement]) -> Openings:
     """What the corpus says of them."""
-    return [mouth_opening(take.scene.lip).numpy() for take in takes]
+    return [mouth_opening(measurement.case.lip).numpy() for measurement in measurements]

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from evaluation.figures import Confusion, Drift, Lags, Seam
-from evaluation.metrics import MOST_DB
-from models.emotion import EMOTIONS
+from emotivetalk.evaluation.figures import Confusion, Drift, Lags, Seam
+from emotivetalk.evaluation.metrics import MOST_DB
+from emotivetalk.models.emotion import EMOTIONS
 
 _DPI = 130
 _GRAY, _BLUE, _RED = "0.6", "tab:blue", "tab:red"

@@ -1,6 +1,6 @@
 """The measuring instrument: a small network that reads an avatar's parameters and its emotion back from frames (ours).
 
-It is trained on the renderer's truth (`training/reader.py`), and reads true frames and generated ones alike, so every
+It is trained on the renderer's truth (`training/stages/reader.py`), and reads true frames and generated ones alike, so every
 figure of the report can be compared with what the reader makes of true frames: the ceiling.
 """
 
@@ -15,9 +15,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from corpus.parameters import EXPRESSION, LIP, POSE
-from models.emotion import EMOTIONS
-from models.encoders import MOTION_SIZE, SpatialBlock, to_motion_size
+from emotivetalk.corpus.parameters import EXPRESSION, LIP, POSE
+from emotivetalk.models.emotion import EMOTIONS
+from emotivetalk.models.encoders import MOTION_SIZE, SpatialBlock, to_motion_size
 
 _JAW, _PRESS = LIP.index("jaw"), LIP.index("press")
 _NUM_PARAMETERS = len(LIP) + len(EXPRESSION) + len(POSE)
@@ -30,7 +30,7 @@ def mouth_opening(lip: Float[Tensor, "*rows 6"]) -> Float[Tensor, "*rows"]:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the reader sees in frames: `corpus.parameters` names the columns, EMOTIONS those of `emotion` (logits)."""
+    """What the reader sees in frames: `emotivetalk.corpus.parameters` names the columns, EMOTIONS those of `emotion` (logits)."""
 
     lip: Float[Tensor, "frames 6"]
     expression: Float[Tensor, "frames 12"]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from evaluation.figures import Figure, Report, Settings
-from evaluation.metrics import Estimate
-from media.errors import InputError
+from emotivetalk.errors import InputError
+from emotivetalk.evaluation.figures import Figure, Report, Settings
+from emotivetalk.evaluation.metrics import Estimate
 
 _NO_WIDTH = 1e-6
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.ablations import Ablation
-from evaluation.figures import Figure, Movie, Report
-from evaluation.metrics import Estimate, Motion
-from evaluation.plots import plot_confusions, plot_drift, plot_lags, plot_seams
-from evaluation.targets import MUST_HOLD
-from media.mux import VideoWriter
-from media.preview import contact_sheet
-from models.emotion import EMOTIONS
+from emotivetalk.evaluation.ablations import Ablation
+from emotivetalk.evaluation.figures import Figure, Movie, Report
+from emotivetalk.evaluation.metrics import Estimate, Motion
+from emotivetalk.evaluation.plots import plot_confusions, plot_drift, plot_lags, plot_seams
+from emotivetalk.evaluation.targets import MUST_HOLD
+from emotivetalk.media.mux import VideoWriter
+from emotivetalk.media.preview import contact_sheet
+from emotivetalk.models.emotion import EMOTIONS
 
 REPORT_FILE, DATA_FILE = "report.md", "report.json"
 LAGS_FILE, CONFUSIONS_FILE, PICTURES_FILE = "lags.png", "confusion.png", "emotions.png"
@@ -28,7 +28,7 @@ def write_report(report: Report, checkpoint: str, folder: Path, ablation: Ablati
     """Writes the report's files into a folder, over those of an earlier one.
 
     Args:
-        report: of `evaluation.evaluate`.
+        report: of `emotivetalk.evaluation.evaluate`.
         checkpoint: what was measured, for the heading.
         folder: made if need be.
         ablation: what was taken away, if anything.

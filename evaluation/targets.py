@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from evaluation.figures import Figure
+from emotivetalk.evaluation.figures import Figure
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from jaxtyping import Float32
 
-from media.containers import check_complete, claimed_duration_s, open_media, too_long
-from media.errors import InputError
-from media.files import quoted
-from media.limits import Limits, say_duration
+from emotivetalk.errors import InputError
+from emotivetalk.media.containers import check_complete, claimed_duration_s, open_media, too_long
+from emotivetalk.media.files import quoted
+from emotivetalk.media.limits import Limits, say_duration
 
 SAMPLE_RATE_HZ = 16_000
 SILENCE_PEAK = 1e-3  # -60 dB: below it there is no speech to follow, only hiss

@@ -4,11 +4,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from media.errors import InputError
+from emotivetalk.errors import InputError
+from emotivetalk.resources import shipped_folder
 
-PACKAGES = Path(__file__).resolve().parents[1]
-# The starter lies beside the packages in a checkout, and inside a package in a wheel.
-STARTERS = (PACKAGES / "checkpoints" / "starter", PACKAGES / "emotivetalk" / "checkpoints" / "starter")
+STARTER = shipped_folder("checkpoints") / "starter"
 
 
 def find_checkpoint(folder: Path | None) -> Path:
@@ -18,11 +17,10 @@ def find_checkpoint(folder: Path | None) -> Path:
         InputError: it is no checkpoint folder (one has `model_index.json`), or there is no starter.
     """
     if folder is None:
-        for starter in STARTERS:
-            if (starter / "model_index.json").is_file():
-                return starter
+        if (STARTER / "model_index.json").is_file():
+            return STARTER
         raise InputError(
-            "checkpoint_missing", f"the starter checkpoint is not at {STARTERS[0]}", "Name another with --checkpoint."
+            "checkpoint_missing", f"the starter checkpoint is not at {STARTER}", "Name another with --checkpoint."
         )
     if not (folder / "model_index.json").is_file():
         raise InputError(
@@ -30,7 +28,20 @@ def find_checkpoint(folder: Path | None) -> Path:
             f"--checkpoint {folder} has no model_index.json",
             "Give the folder of a checkpoint, such as checkpoints/starter.",
         )
+    _check_module_names(folder)
     return folder
+
+
+def _check_module_names(folder: Path) -> None:
+    """Refuse a checkpoint from before the networks moved to `emotivetalk.models`."""
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    old = [entry[0] for entry in index.values() if isinstance(entry, list) and str(entry[0]).startswith("models.")]
+    if old:
+        raise InputError(
+            "checkpoint_outdated",
+            f"{folder / 'model_index.json'} names {old[0]}, which is emotivetalk.{old[0]} today",
+            "Put 'emotivetalk.' before each 'models.' in that file.",
+        )
 
 
 def trained_on(checkpoint: Path) -> str | None:

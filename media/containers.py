@@ -11,9 +11,9 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Stream
 
-from media.errors import InputError
-from media.files import check_readable, quoted
-from media.limits import Limits, say_duration
+from emotivetalk.errors import InputError
+from emotivetalk.media.files import check_readable, quoted
+from emotivetalk.media.limits import Limits, say_duration
 
 # FFmpeg also "opens" playlists, text, pictures and devices; a playlist names further files and addresses to read.
 READABLE_FORMATS = (

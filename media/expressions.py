@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from media.errors import InputError
-from media.faces import FaceBox, choose_face, crop_portrait, detect_faces
-from media.files import quoted
-from media.image import load_image
-from media.limits import Limits
-from media.video import read_frames
+from emotivetalk.errors import InputError
+from emotivetalk.media.faces import FaceBox, choose_face, crop_portrait, detect_faces
+from emotivetalk.media.files import quoted
+from emotivetalk.media.image import load_image
+from emotivetalk.media.limits import Limits
+from emotivetalk.media.video import read_frames
 
 FRAME_RATE_HZ = 25
 LOOKS_PER_S = 1  # how often a face is looked for in a video until one is found

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from media.cascades import FaceBox, Image, detect_faces
-from media.errors import InputError
-from media.limits import Limits
+from emotivetalk.errors import InputError
+from emotivetalk.media.cascades import FaceBox, Image, detect_faces
+from emotivetalk.media.limits import Limits
 
 __all__ = [
     "FaceBox",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from media.errors import InputError, OutputError
+from emotivetalk.errors import InputError, OutputError
 
 MIN_FREE_BYTES = 32_000_000
 

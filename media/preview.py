@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from media.files import atomic_write, check_writable, writing
-from media.image import save_image
+from emotivetalk.media.files import atomic_write, check_writable, writing
+from emotivetalk.media.image import save_image
 
 GAP = 4
 BACKGROUND = (24, 24, 28)

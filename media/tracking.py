@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from media.cascades import FaceBox, refine_by_eyes, survey_faces, track_face
-from media.faces import Framing, cut_square, resize_square
+from emotivetalk.media.cascades import FaceBox, refine_by_eyes, survey_faces, track_face
+from emotivetalk.media.faces import Framing, cut_square, resize_square
 
 LOOK_EVERY = 6  # frames
 SURVEY_EVERY = 2  # looks: a second face that is hard to see is seen in one survey of three
@@ -47,7 +47,7 @@ class Track:
 
     @property
     def correction(self) -> tuple[float, float, float]:
-        """How `media.cascades.detect_faces` would have its boxes: the median of `refined`."""
+        """How `emotivetalk.media.cascades.detect_faces` would have its boxes: the median of `refined`."""
         x, y, width = np.median(self.refined or [(0.0, 0.0, 1.0)], axis=0).tolist()
         return x, y, width
 

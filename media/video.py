@@ -11,10 +11,10 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
-from media.containers import check_complete, claimed_duration_s, open_media, too_long
-from media.errors import InputError
-from media.files import quoted
-from media.limits import Limits
+from emotivetalk.errors import InputError
+from emotivetalk.media.containers import check_complete, claimed_duration_s, open_media, too_long
+from emotivetalk.media.files import quoted
+from emotivetalk.media.limits import Limits
 
 Frame = UInt8[np.ndarray, "height width 3"]
 

@@ -16,7 +16,7 @@ from diffusers.models.embeddings import Timesteps
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from models.encoders import to_motion_size
+from emotivetalk.models.encoders import to_motion_size
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class DiCTE(nn.Module):
         timestep: Float[Tensor, " batch"],
         conditions: DiCTEConditions,
     ) -> Float[Tensor, "batch frames dim_expression"]:
-        """One evaluation: the raw prediction for a scaled noisy sequence, as `models.diffusion` preconditions it."""
+        """One evaluation: the raw prediction for a scaled noisy sequence, as `emotivetalk.models.diffusion` preconditions it."""
         switch = conditions.has_utterance
         own = conditions.expression_reference[:, None].expand_as(noisy)
         chosen = torch.where(switch[:, None, None], conditions.utterance, own)

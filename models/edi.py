@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.attention import CrossAttention
+from emotivetalk.models.attention import CrossAttention
 
 
 class EDI(nn.Module):

@@ -19,7 +19,7 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.log_mel import NUM_MELS, LogMel
+from emotivetalk.models.log_mel import NUM_MELS, LogMel
 
 EMOTIONS = ("neutral", "angry", "contempt", "disgusted", "fear", "happy", "sad", "surprised")  # MEAD's eight
 NUM_LEVELS = 4  # prototypes at intensity 0, 1/3, 2/3 and 1: MEAD's three levels, and none

@@ -20,8 +20,8 @@ from diffusers.models.resnet import Downsample2D, SpatioTemporalResBlock, Upsamp
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.ethd_block import Contexts, ETHDBlock
-from models.group_norm import use_fast_group_norm
+from emotivetalk.models.ethd_block import Contexts, ETHDBlock
+from emotivetalk.models.group_norm import use_fast_group_norm
 
 
 @dataclass(frozen=True)

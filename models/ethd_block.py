@@ -11,8 +11,8 @@ from diffusers.models.resnet import AlphaBlender
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.attention import Attention, CrossAttention
-from models.edi import EDI
+from emotivetalk.models.attention import Attention, CrossAttention
+from emotivetalk.models.edi import EDI
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.diffusion import euler_step, noisy
-from models.long_video_plan import Call, CallId, Ease, Gather, LongVideoPlan, SegmentPlan
+from emotivetalk.models.diffusion import euler_step, noisy
+from emotivetalk.models.long_video_plan import Call, CallId, Ease, Gather, LongVideoPlan, SegmentPlan
 
 Noise = Callable[[range], Float[Tensor, "frames ..."]]
 """Standard normal noise of the clip's frames in a range: `frame_noise` with everything else bound."""

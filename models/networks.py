@@ -10,11 +10,11 @@ from typing import Any, Final
 from diffusers import AutoencoderKLTemporalDecoder
 from diffusers.models.modeling_utils import ModelMixin
 
-from models.autoencoder import PortraitAutoencoder
-from models.emotion import EmotionMapping
-from models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder, Wav2Vec2AudioEncoder
-from models.ethd import ETHD
-from models.vaid import VAID
+from emotivetalk.models.autoencoder import PortraitAutoencoder
+from emotivetalk.models.emotion import EmotionMapping
+from emotivetalk.models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder, Wav2Vec2AudioEncoder
+from emotivetalk.models.ethd import ETHD
+from emotivetalk.models.vaid import VAID
 
 NETWORKS: Final[Mapping[str, tuple[type[ModelMixin], ...]]] = {
     "vae": (PortraitAutoencoder, AutoencoderKLTemporalDecoder),

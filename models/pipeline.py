@@ -3,7 +3,7 @@
     portrait, emotion --cast--> Role --+
                           speech ------+--perform--> blocks of V-AID's latents --render--> frames, segment by segment
 
-`perform` is V-AID (`models/performer.py`), `render` is ETHD and the decoder (`models/renderer.py`); serving deploys the
+`generate_motion` is V-AID (`models/motion_generator.py`), `render` is ETHD and the decoder (`models/latent_sampler.py`); serving deploys the
 two apart. Both walk long video's plan (`models/long_video.py`), so a clip of any length takes bounded memory and comes
 out as it is made: neither waits for the end of the other.
 """
@@ -25,19 +25,20 @@ from diffusers.utils import logging as diffusers_logging
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from models.autoencoder import PortraitAutoencoder
-from models.diffusion import Guidance
-from models.emotion import EmotionMapping, EmotionSource
-from models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder, Wav2Vec2AudioEncoder
-from models.ethd import ETHD
-from models.face_mask import FaceRegion
-from models.log_mel import SAMPLES_PER_FRAME
-from models.long_video import at_once, run, run_excerpt
-from models.long_video_plan import Call, LongVideoConfig, LongVideoPlan
-from models.performer import PerformanceBlock, Performer, join
-from models.precision import has_bfloat16
-from models.renderer import DECODED_AT_ONCE, Performed, Renderer, Scene, Screen
-from models.vaid import VAID
+from emotivetalk.models.autoencoder import PortraitAutoencoder
+from emotivetalk.models.diffusion import Guidance
+from emotivetalk.models.emotion import EmotionMapping, EmotionSource
+from emotivetalk.models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder, Wav2Vec2AudioEncoder
+from emotivetalk.models.ethd import ETHD
+from emotivetalk.models.face_mask import FaceRegion
+from emotivetalk.models.frame_decoder import DECODED_AT_ONCE, FrameDecoder
+from emotivetalk.models.latent_sampler import LatentSampler, MotionLookup, PortraitConditions
+from emotivetalk.models.log_mel import SAMPLES_PER_FRAME
+from emotivetalk.models.long_video import at_once, run, run_excerpt
+from emotivetalk.models.long_video_plan import Call, LongVideoConfig, LongVideoPlan
+from emotivetalk.models.motion_generator import MotionBlock, MotionGenerator, join
+from emotivetalk.models.precision import has_bfloat16
+from emotivetalk.models.vaid import VAID
 
 PARTS = ("vae", "audio_encoder", "lip_encoder", "expression_encoder", "emotion_mapping", "vaid", "ethd", "scheduler")
 
@@ -46,7 +47,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Performance:
+class MotionSequence:
     """What V-AID makes of speech and emotion for one portrait: all that rendering needs, for the whole clip."""
 
     portrait: Float[Tensor, "3 height width"]
@@ -174,9 +175,9 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         return LongVideoConfig.from_checkpoint(self.config)
 
     @cached_property
-    def performer(self) -> Performer:
+    def motion_generator(self) -> MotionGenerator:
         """V-AID at work."""
-        return Performer(
+        return MotionGenerator(
             self.audio_encoder,
             self.expression_encoder,
             self.emotion_mapping,
@@ -188,10 +189,10 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         )
 
     @property
-    def renderer(self) -> Renderer:
+    def latent_sampler(self) -> LatentSampler:
         """ETHD at work."""
         config = self.config
-        return Renderer(self.ethd, self.scheduler, self.long_video, config["num_steps"], config["noise_scale"])
+        return LatentSampler(self.ethd, self.scheduler, self.long_video, config["num_steps"], config["noise_scale"])
 
     def __call__(
         self,
@@ -211,7 +212,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         Args:
             portrait: a framed face, RGB in -1..1, `image_size` square.
             waveform: mono speech, 16 kHz, -1..1. The video has ceil(samples / 640) frames.
-            emotion: one of `models.emotion`'s sources; None keeps the portrait's own expression.
+            emotion: one of `emotivetalk.models.emotion`'s sources; None keeps the portrait's own expression.
             seed: same seed and inputs, same frames.
             num_steps: ETHD's; more is slower and a little crisper.
             emotion_strength: the guidance of Di-CTE, times `expression_guidance` where that guides; 0 is none of the emotion,
@@ -224,8 +225,8 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             ValueError: shapes or values that do not fit.
         """
         self._check(portrait, waveform)
-        role = self.performer.cast(portrait, emotion)
-        blocks = self.performer.blocks(role, waveform, seed=seed, emotion_strength=emotion_strength)
+        role = self.motion_generator.prepare(portrait, emotion)
+        blocks = self.motion_generator.blocks(role, waveform, seed=seed, emotion_strength=emotion_strength)
         return self._pictures(
             portrait,
             role.expression_reference,
@@ -238,7 +239,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             progress,
         )
 
-    def perform(
+    def generate_motion(
         self,
         portrait: Float[Tensor, "3 height width"],
         waveform: Float[Tensor, " samples"],
@@ -246,17 +247,17 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         *,
         seed: int = 0,
         emotion_strength: float = 1.0,
-    ) -> Performance:
+    ) -> MotionSequence:
         """V-AID alone: lip and expression latents of the whole clip; see `__call__`."""
         self._check(portrait, waveform)
-        role = self.performer.cast(portrait, emotion)
-        blocks = list(self.performer.blocks(role, waveform, seed=seed, emotion_strength=emotion_strength))
+        role = self.motion_generator.prepare(portrait, emotion)
+        blocks = list(self.motion_generator.blocks(role, waveform, seed=seed, emotion_strength=emotion_strength))
         whole = join(blocks, range(blocks[-1].frames.stop))
-        return Performance(portrait, whole.lip, whole.expression, role.expression_reference)
+        return MotionSequence(portrait, whole.lip, whole.expression, role.expression_reference)
 
     def render(
         self,
-        performance: Performance,
+        motion: MotionSequence,
         *,
         seed: int = 0,
         num_steps: int | None = None,
@@ -266,10 +267,10 @@ class EmotiveTalkPipeline(DiffusionPipeline):
     ) -> Iterator[UInt8[Tensor, "frames height width 3"]]:
         """Frames from V-AID's latents, a few at a time; see `__call__`."""
         return self._pictures(
-            performance.portrait,
-            performance.expression_reference,
-            _whole(performance),
-            len(performance.lip),
+            motion.portrait,
+            motion.expression_reference,
+            _whole(motion),
+            len(motion.lip),
             seed,
             num_steps,
             guidance,
@@ -279,7 +280,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
 
     def excerpts(
         self,
-        performance: Performance,
+        motion: MotionSequence,
         spans: Sequence[range],
         *,
         seed: int = 0,
@@ -292,21 +293,21 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         Raises:
             ValueError: a span is empty or reaches beyond the clip.
         """
-        screen, renderer, num_frames = Screen(self.vae), self.renderer, len(performance.lip)
-        scene = self.scene(performance.portrait, performance.expression_reference)
-        seen = screen.seen(performance.portrait)
-        divided = renderer.long_video
+        frame_decoder, latent_sampler, num_frames = FrameDecoder(self.vae), self.latent_sampler, len(motion.lip)
+        portrait_conditions = self.portrait_conditions(motion.portrait, motion.expression_reference)
+        seen = frame_decoder.portrait_features(motion.portrait)
+        divided = latent_sampler.long_video
         whole = replace(divided, segment_chunks=max(divided.segment_chunks, -(-num_frames // divided.chunk_frames)))
-        segment = LongVideoPlan(whole, num_frames, num_steps or renderer.num_steps).segment(0)
-        predict = partial(renderer.predict, scene, _whole(performance), num_frames, Guidance())
-        sigmas, noise = renderer.sigmas(num_steps), renderer.noise(scene, seed)
+        segment = LongVideoPlan(whole, num_frames, num_steps or latent_sampler.num_steps).segment(0)
+        predict = partial(latent_sampler.predict, portrait_conditions, _whole(motion), num_frames, Guidance())
+        sigmas, noise = latent_sampler.sigmas(num_steps), latent_sampler.noise(portrait_conditions, seed)
         for span in spans:
             latents = run_excerpt(segment, span, predict, sigmas, noise)
-            yield torch.cat([screen.pictures(part, seen) for part in latents.split(DECODED_AT_ONCE)])
+            yield torch.cat([frame_decoder.decode(part, seen) for part in latents.split(DECODED_AT_ONCE)])
 
     def render_latents(
         self,
-        performance: Performance,
+        motion: MotionSequence,
         *,
         seed: int = 0,
         num_steps: int | None = None,
@@ -315,12 +316,12 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         progress: Progress | None = None,
     ) -> Iterator[Float[Tensor, "frames channels h w"]]:
         """ETHD alone: the clip's latents, segment by segment."""
-        scene = self.scene(performance.portrait, performance.expression_reference, face_region)
+        portrait_conditions = self.portrait_conditions(motion.portrait, motion.expression_reference, face_region)
         with ExitStack() as stack:
             yield from self._latents(
-                scene,
-                _whole(performance),
-                len(performance.lip),
+                portrait_conditions,
+                _whole(motion),
+                len(motion.lip),
                 seed,
                 num_steps,
                 guidance,
@@ -328,16 +329,16 @@ class EmotiveTalkPipeline(DiffusionPipeline):
                 self._pool(stack),
             )
 
-    def scene(
+    def portrait_conditions(
         self,
         portrait: Float[Tensor, "3 height width"],
         expression_reference: Float[Tensor, " dim_expression"],
         face_region: FaceRegion | None = None,
-    ) -> Scene:
+    ) -> PortraitConditions:
         """What ETHD is shown of the portrait."""
-        latent = Screen(self.vae).reference_latent(portrait)
+        latent = FrameDecoder(self.vae).reference_latent(portrait)
         mask = (face_region or FaceRegion()).mask(*latent.shape[-2:])
-        return Scene(latent, expression_reference, mask)
+        return PortraitConditions(latent, expression_reference, mask)
 
     def _check(self, portrait: Tensor, waveform: Tensor) -> None:
         side = self.image_size
@@ -360,7 +361,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         self,
         portrait: Tensor,
         expression_reference: Tensor,
-        performed: Performed,
+        motion_at: MotionLookup,
         num_frames: int,
         seed: int,
         num_steps: int | None,
@@ -368,26 +369,28 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         face_region: FaceRegion | None,
         progress: Progress | None,
     ) -> Iterator[UInt8[Tensor, "frames height width 3"]]:
-        screen = Screen(self.vae)
-        seen = screen.seen(portrait)
-        scene = self.scene(portrait, expression_reference, face_region)
+        frame_decoder = FrameDecoder(self.vae)
+        seen = frame_decoder.portrait_features(portrait)
+        portrait_conditions = self.portrait_conditions(portrait, expression_reference, face_region)
         with ExitStack() as stack:
             ahead = stack.enter_context(ThreadPoolExecutor(1)) if self.num_workers > 1 else None
             pool = self._pool(stack)
             spread = map if pool is None else pool.map
-            segments = self._latents(scene, performed, num_frames, seed, num_steps, guidance, progress, pool)
+            segments = self._latents(
+                portrait_conditions, motion_at, num_frames, seed, num_steps, guidance, progress, pool
+            )
             latents = next(segments, None)
             while latents is not None:
                 # A pool is given all of a segment's pictures now, before the chunks of the next: so no thread idles.
-                pictures = spread(lambda part: screen.pictures(part, seen), latents.split(DECODED_AT_ONCE))
+                pictures = spread(lambda part: frame_decoder.decode(part, seen), latents.split(DECODED_AT_ONCE))
                 upcoming = ahead.submit(next, segments, None) if ahead is not None else None
                 yield from pictures
                 latents = upcoming.result() if upcoming is not None else next(segments, None)
 
     def _latents(
         self,
-        scene: Scene,
-        performed: Performed,
+        portrait_conditions: PortraitConditions,
+        motion_at: MotionLookup,
         num_frames: int,
         seed: int,
         num_steps: int | None,
@@ -395,8 +398,8 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         progress: Progress | None,
         pool: ThreadPoolExecutor | None,
     ) -> Iterator[Float[Tensor, "frames channels h w"]]:
-        renderer = self.renderer
-        plan = renderer.plan(num_frames, num_steps)
+        latent_sampler = self.latent_sampler
+        plan = latent_sampler.plan(num_frames, num_steps)
         num_calls, num_done = plan.num_calls, 0
 
         def told(_: Call) -> None:
@@ -405,12 +408,12 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             if progress is not None:
                 progress(num_done, num_calls)
 
-        predict = partial(renderer.predict, scene, performed, num_frames, guidance or Guidance())
+        predict = partial(latent_sampler.predict, portrait_conditions, motion_at, num_frames, guidance or Guidance())
         segments = run(
             plan,
             predict,
-            renderer.sigmas(num_steps),
-            renderer.noise(scene, seed),
+            latent_sampler.sigmas(num_steps),
+            latent_sampler.noise(portrait_conditions, seed),
             batch_calls=self.chunks_at_once,
             progress=told,
             submit=at_once if pool is None else pool.submit,
@@ -419,21 +422,21 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             yield segment.frames
 
 
-def _whole(performance: Performance) -> Performed:
+def _whole(motion: MotionSequence) -> MotionLookup:
     """Frames of a performance that is there already."""
-    block = PerformanceBlock(range(len(performance.lip)), performance.lip, performance.expression)
+    block = MotionBlock(range(len(motion.lip)), motion.lip, motion.expression)
     return lambda frames: join([block], frames)
 
 
 class _Unfolding:
     """Frames of a performance that is made as far as it is asked for; what lies two blocks back is forgotten."""
 
-    def __init__(self, blocks: Iterator[PerformanceBlock]) -> None:
+    def __init__(self, blocks: Iterator[MotionBlock]) -> None:
         self._blocks = blocks
-        self._kept: deque[PerformanceBlock] = deque(maxlen=3)
+        self._kept: deque[MotionBlock] = deque(maxlen=3)
         self._lock = Lock()
 
-    def __call__(self, frames: range) -> PerformanceBlock:
+    def __call__(self, frames: range) -> MotionBlock:
         with self._lock:
             while not self._kept or self._kept[-1].frames.stop < frames.stop:
                 self._kept.append(next(self._blocks))

@@ -1,7 +1,7 @@
 """V-AID, Vision-guided Audio Information Decoupling: speech to lip latents and to expression latents (Figure 2a).
 
 The frozen audio encoder's features go two ways: the audio-lip projector makes `lip_audio`, and the audio-expression
-generator, Di-CTE, makes `expression_audio`. In training (`training/vaid.py`) the frozen lip and expression encoders
+generator, Di-CTE, makes `expression_audio`. In training (`training/stages/vaid.py`) the frozen lip and expression encoders
 guide both by vision: pull to what is seen, push the two apart.
 """
 
@@ -12,8 +12,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.dicte import DiCTE
-from models.encoders import TemporalBlock
+from emotivetalk.models.dicte import DiCTE
+from emotivetalk.models.encoders import TemporalBlock
 
 
 class AudioLipProjector(nn.Module):

@@ -24,7 +24,7 @@ from diffusers import UNetSpatioTemporalConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
-from models.ethd import ETHD
+from emotivetalk.models.ethd import ETHD
 
 _RENAMES: Final = (
     (r"^conv_norm_out\.", "norm_out."),

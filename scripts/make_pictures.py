@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from corpus.avatar import Identity
-from corpus.parameters import EMOTION_TARGETS, POSE_AT_REST
-from corpus.renderer import render
+from emotivetalk.corpus.avatar import Identity
+from emotivetalk.corpus.parameters import EMOTION_TARGETS, POSE_AT_REST
+from emotivetalk.corpus.renderer import render
+from emotivetalk.media.audio import load_speech
+from emotivetalk.media.checkpoints import find_checkpoint
+from emotivetalk.media.image import load_image
+from emotivetalk.media.preview import contact_sheet, save_animation
+from emotivetalk.models.emotion import EMOTIONS, EmotionKey, EmotionLabel, EmotionTrack
+from emotivetalk.models.pipeline import load_pipeline
 from emotivetalk.pictures import to_tensor
-from media.audio import load_speech
-from media.checkpoints import find_checkpoint
-from media.image import load_image
-from media.preview import contact_sheet, save_animation
-from models.emotion import EMOTIONS, EmotionKey, EmotionLabel, EmotionTrack
-from models.pipeline import load_pipeline
 
 PICTURES = Path("docs/pictures")
 PEOPLE = (1053576, 1053582, 1053583, 1053587)

@@ -67,5 +67,6 @@ if ! fits .venv/bin/python; then
 fi
 say "installing emotivetalk[$extras] into .venv under constraints.txt (a few minutes the first time)"
 .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[$extras]" </dev/null
+scripts/link_sources.sh
 echo "$key" >"$stamp"
 say "ready"

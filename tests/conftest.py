@@ -2,7 +2,7 @@
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["models"], "beartype.beartype")  # before anything imports models
+install_import_hook(["emotivetalk.models"], "beartype.beartype")  # before anything imports emotivetalk.models
 
 import torch  # noqa: E402 the hook comes first
 

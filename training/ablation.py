@@ -8,12 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evaluation.ablations import Ablation
-from training.checkpoint import training_checkpoints
-from training.config import load_config
-from training.loop import train
+from emotivetalk.evaluation.ablations import Ablation
+from emotivetalk.resources import shipped_folder
+from emotivetalk.training.checkpoints.training_state import training_checkpoints
+from emotivetalk.training.run.config import load_config
+from emotivetalk.training.run.loop import train
 
-CONFIGS = Path(__file__).resolve().parents[1] / "train_configs"
+CONFIGS = shipped_folder("train_configs")
 
 
 def train_ablation(
@@ -35,7 +36,7 @@ def train_ablation(
             latents that the checkpoint's own training may have left.
         size: of the training YAMLs.
         overrides: for all of them, after the ablation's own.
-        console: see `training.loop.train`.
+        console: see `emotivetalk.training.run.loop.train`.
 
     Returns:
         The checkpoint's folder; None if a run was asked to stop before its end.

@@ -8,7 +8,6 @@ what is missing. The folder of the corpus must be one that every node sees.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,14 +19,14 @@ import ray
 import ray.data
 import ray.exceptions
 
-from actors.cluster import joined_cluster
-from corpus.preparing.assembly import CorpusFolder
-from corpus.preparing.labels import Label
-from corpus.preparing.report import write_report, write_times
-from corpus.preparing.results import FileRow, Source
-from corpus.preparing.sandbox import Bounds, Sandbox
-from corpus.preparing.settings import Settings
-from media.errors import EmotiveTalkError, OutputError
+from emotivetalk.actors.cluster import joined_cluster
+from emotivetalk.corpus.preparing.assembly import CorpusFolder
+from emotivetalk.corpus.preparing.labels import Label
+from emotivetalk.corpus.preparing.report import write_report, write_times
+from emotivetalk.corpus.preparing.results import FileRow, Source
+from emotivetalk.corpus.preparing.sandbox import Bounds, Sandbox
+from emotivetalk.corpus.preparing.settings import Settings
+from emotivetalk.errors import EmotiveTalkError, OutputError
 
 FILES_PER_BLOCK = 1  # a film and a sentence do not wait for each other
 
@@ -89,7 +88,7 @@ def prepare_corpus(
     """Prepare the files that have no good part yet, then put the corpus and its report together.
 
     Args:
-        sources: by name (`corpus.preparing.sources.find_sources`).
+        sources: by name (`emotivetalk.corpus.preparing.sources.find_sources`).
         output: the folder of the corpus.
         settings: what is cut and kept; `settings.sync` goes with `sync_checkpoint`.
         sync_checkpoint: whose networks measure synchrony; None leaves that out.
@@ -131,7 +130,7 @@ def _run(missing: Sequence[Source], launch: Launch, worker: tuple[Any, ...]) -> 
     context.execution_options.preserve_order = False
     cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
     num_workers = min(launch.num_workers or cpus, len(missing))
-    environment = {"env_vars": {"PYTHONPATH": _python_path(), "OMP_NUM_THREADS": "1"}}
+    environment = {"env_vars": {"OMP_NUM_THREADS": "1"}}
     rows = [{"source": asdict(source)} for source in missing]
     files = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // FILES_PER_BLOCK))
     done = files.map_batches(
@@ -150,7 +149,3 @@ def _run(missing: Sequence[Source], launch: Launch, worker: tuple[Any, ...]) -> 
             f"Ray gave up: {str(error).strip().splitlines()[-1]}",
             "What is done stays; run it again. Ray's logs, in /tmp/ray/session_latest/logs of each node, say more.",
         ) from error
-
-
-def _python_path() -> str:
-    return os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)

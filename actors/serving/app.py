@@ -23,27 +23,27 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from actors.errors import ServingError
-from actors.serving.artifacts import ArtifactStore
-from actors.serving.config import ServingConfig
-from actors.serving.decoder import DecoderReplica
-from actors.serving.director import Director
-from actors.serving.ethd import ETHDReplica
-from actors.serving.gateway.grpc_server import GrpcServer, TlsFiles, start_grpc_server
-from actors.serving.gateway.http import http_app
-from actors.serving.jobs import JobStore
-from actors.serving.live import LiveLimits
-from actors.serving.live_engine import LiveRenderer
-from actors.serving.meters import InRay, Meters
-from actors.serving.plans import CheckpointPlans
-from actors.serving.replica import start_replica, worker_name
-from actors.serving.service import ServedModel, VideoService
-from actors.serving.stages import ServeStages
-from actors.serving.vaid import VAIDReplica
-from actors.serving.webhooks import WebhookSender
-from media.checkpoints import checkpoint_id, find_checkpoint
-from media.errors import InputError
-from models.emotion import FRAME_RATE_HZ
+from emotivetalk.actors.errors import ServingError
+from emotivetalk.actors.serving.config import ServingConfig
+from emotivetalk.actors.serving.gateway.grpc.server import GrpcServer, TlsFiles, start_grpc_server
+from emotivetalk.actors.serving.gateway.http.app import http_app
+from emotivetalk.actors.serving.gateway.live_session import LiveLimits
+from emotivetalk.actors.serving.gateway.service import ServedModel, VideoService
+from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.jobs.store import JobStore
+from emotivetalk.actors.serving.jobs.webhooks import WebhookSender
+from emotivetalk.actors.serving.observing.meters import InRay, Meters
+from emotivetalk.actors.serving.rendering.director import Director
+from emotivetalk.actors.serving.rendering.live_engine import LiveRenderer
+from emotivetalk.actors.serving.rendering.plans import CheckpointPlans
+from emotivetalk.actors.serving.rendering.replica_calls import ServeReplicaCalls
+from emotivetalk.actors.serving.replicas.decoder import DecoderReplica
+from emotivetalk.actors.serving.replicas.ethd import ETHDReplica
+from emotivetalk.actors.serving.replicas.startup import start_replica, worker_name
+from emotivetalk.actors.serving.replicas.vaid import VAIDReplica
+from emotivetalk.errors import InputError
+from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
+from emotivetalk.models.emotion import FRAME_RATE_HZ
 
 SWEEP_S = 60.0
 GAUGES_S = 5.0
@@ -88,7 +88,9 @@ class DirectorReplica:
         start_replica("director")
         settings, meters = config.director, Meters(InRay())
         self._jobs = job_store(config)
-        stages = ServeStages(vaid, ethd, decoder, settings.call_attempts, slots=settings.calls_in_flight, meters=meters)
+        stages = ServeReplicaCalls(
+            vaid, ethd, decoder, settings.call_attempts, slots=settings.calls_in_flight, meters=meters
+        )
         worker = f"{worker_name()}:{uuid.uuid4().hex[:8]}"
         self._director = Director(self._jobs, stages, CheckpointPlans(Path(checkpoint)), settings, worker, meters)
         self._running: asyncio.Task[None] | None = None
@@ -170,7 +172,7 @@ class GatewayReplica:
     def _live_renderer(self) -> LiveRenderer:
         live = self._config.live
         calls = live.max_calls * live.ethd_in_flight
-        stages = ServeStages(*self._handles, live.call_attempts, slots=calls, meters=self._meters)
+        stages = ServeReplicaCalls(*self._handles, live.call_attempts, slots=calls, meters=self._meters)
         make_plan = partial(
             self._plans.live,
             math.ceil(live.clip_s * FRAME_RATE_HZ),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actors.serving.settings import GatewaySettings
+from emotivetalk.actors.serving.gateway.settings import GatewaySettings
 
 DATA_ENV = "EMOTIVETALK_DATA"
 
@@ -101,7 +101,7 @@ class LiveSettings(_Config):
 
 
 class ServingConfig(_Config):
-    """What `actors.serving.app:build` is given.
+    """What `emotivetalk.actors.serving.app:build` is given.
 
     Attributes:
         checkpoint: a folder; None is the starter.

@@ -12,12 +12,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from actors.serving.app import DEFAULTS, job_store
-from actors.serving.artifacts import ArtifactStore
-from actors.serving.launch import LaunchPlan, check_exposure, is_loopback
-from actors.serving.plans import CheckpointPlans
-from media.checkpoints import checkpoint_id, find_checkpoint
-from media.errors import EmotiveTalkError
+from emotivetalk.actors.serving.app import DEFAULTS, job_store
+from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.launch import LaunchPlan, check_exposure, is_loopback
+from emotivetalk.actors.serving.rendering.plans import CheckpointPlans
+from emotivetalk.errors import EmotiveTalkError
+from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
 
 MIN_SHUTDOWN_S = {"VAID": 60.0, "ETHD": 60.0, "decoder": 60.0, "director": 15.0, "gateway": 10.0}
 """The longest call on a slow machine: a block of V-AID's, a group of chunks, a segment's decoding; Serve's default is 20."""

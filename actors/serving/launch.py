@@ -17,11 +17,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from actors.serving.config import ServingConfig
-from media.checkpoints import find_checkpoint
-from media.errors import EmotiveTalkError, InputError
+from emotivetalk.actors.serving.config import ServingConfig
+from emotivetalk.errors import EmotiveTalkError, InputError
+from emotivetalk.media.checkpoints import find_checkpoint
+from emotivetalk.resources import find_config, shipped_folder
 
-CONFIGS = Path(__file__).resolve().parents[2] / "serve_configs"
+CONFIGS = shipped_folder("serve_configs")
 # So small a result would travel in the reply itself, and lie in the director's memory: latents never do.
 SYSTEM_CONFIG = {"max_direct_call_object_size": 4096}
 
@@ -50,6 +51,7 @@ def read_plan(path: Path) -> LaunchPlan:
     """
     from ray.serve.schema import ServeDeploySchema
 
+    path = find_config(path, "serve_configs")
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -60,11 +62,11 @@ def read_plan(path: Path) -> LaunchPlan:
         schema = ServeDeploySchema.model_validate(document)
     except (ValidationError, ValueError) as error:
         raise _invalid(path, error) from error
-    ours = [app for app in schema.applications if app.import_path == "actors.serving.app:build"]
+    ours = [app for app in schema.applications if app.import_path == "emotivetalk.actors.serving.app:build"]
     if len(ours) != 1 or len(schema.applications) != 1:
         raise InputError(
             "config_invalid",
-            f"{path} has {len(ours)} applications of actors.serving.app:build among {len(schema.applications)}",
+            f"{path} has {len(ours)} applications of emotivetalk.actors.serving.app:build among {len(schema.applications)}",
             "`emotivetalk serve` runs exactly one; deploy others with `serve deploy`.",
         )
     try:
@@ -182,7 +184,7 @@ class Service:
         """Deploy, or change what is deployed; returns when it is ready."""
         from ray import serve
 
-        from actors.serving.app import DEFAULTS, build_with
+        from emotivetalk.actors.serving.app import DEFAULTS, build_with
 
         options = plan.options
         if plan.logging_config is not None:

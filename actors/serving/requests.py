@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.emotion import (
+from emotivetalk.models.emotion import (
     MAX_TEXT_LENGTH,
     MAX_TRACK_KEYS,
     EmotionLabel,

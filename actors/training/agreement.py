@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch.distributed as dist
 
-from media.errors import EmotiveTalkError
+from emotivetalk.errors import EmotiveTalkError
 
 ResultT = TypeVar("ResultT")
 

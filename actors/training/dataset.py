@@ -24,10 +24,10 @@ from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 from torch import Tensor
 
-from media.errors import EmotiveTalkError
-from training.batches import Feed, split_seeds, step_seeds
-from training.config import TrainConfig
-from training.stage import Stage
+from emotivetalk.errors import EmotiveTalkError
+from emotivetalk.training.data.batches import Feed, split_seeds, step_seeds
+from emotivetalk.training.run.config import TrainConfig
+from emotivetalk.training.stages.stage import Stage
 
 if TYPE_CHECKING:
     from ray.data._internal.execution.interfaces.physical_operator import PhysicalOperator
@@ -165,7 +165,7 @@ class BoundedAhead(BackpressurePolicy):
 
 
 class DatasetFeed(Feed[list[Any]]):
-    """`training.batches.BatchFeed` in other processes: the same batches in the same order, from whatever step one begins.
+    """`emotivetalk.training.data.batches.BatchFeed` in other processes: the same batches in the same order, from whatever step one begins.
 
     A stream is opened at the first step that is taken, and again if a step does not follow the one before it.
 

@@ -15,15 +15,15 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from rich.console import Console
 
-from actors.cluster import joined_cluster
-from actors.training.files import Outcome, RunFiles
-from actors.training.rules import check
-from actors.training.worker import Job, train_worker
-from media.errors import EmotiveTalkError, InputError, OutputError
-from training.config import TrainConfig
-from training.loop import StopRequest, TrainingDivergedError, TrainResult, claimed_run
-from training.stage import Stage
-from training.stages import stage_class
+from emotivetalk.actors.cluster import joined_cluster
+from emotivetalk.actors.training.files import Outcome, RunFiles
+from emotivetalk.actors.training.launch_checks import check
+from emotivetalk.actors.training.worker import Job, train_worker
+from emotivetalk.errors import EmotiveTalkError, InputError, OutputError
+from emotivetalk.training.run.config import TrainConfig
+from emotivetalk.training.run.loop import StopRequest, TrainingDivergedError, TrainResult, claimed_run
+from emotivetalk.training.stages.registry import stage_class
+from emotivetalk.training.stages.stage import Stage
 
 FREE_S = 10.0
 COLLECTIVE_S = 4 * 3600  # the others wait while the leader validates; Ray sees a dead worker much sooner
@@ -61,7 +61,7 @@ def train_on_ray(
 ) -> TrainResult:
     """Runs a stage on many workers. The run's folder must be one that every node sees.
 
-    Losses, order of the data, training checkpoints and networks are those of `training.loop.train`, and each can go on
+    Losses, order of the data, training checkpoints and networks are those of `emotivetalk.training.run.loop.train`, and each can go on
     from the other's training checkpoints, with any number of workers.
     SIGTERM and the first Ctrl-C let the step finish, write a training checkpoint and return.
 
@@ -73,9 +73,9 @@ def train_on_ray(
         stage: the class (default: the one of `config.name`).
 
     Raises:
-        InputError: as for `training.loop.train`; or there are not enough resources, no cluster at the address, or the
+        InputError: as for `emotivetalk.training.run.loop.train`; or there are not enough resources, no cluster at the address, or the
             optimiser does not go with `zero`.
-        TrainingDivergedError: as for `training.loop.train`.
+        TrainingDivergedError: as for `emotivetalk.training.run.loop.train`.
         OutputError: a training checkpoint could not be written.
         WorkersFailedError: workers died too often.
     """
@@ -129,7 +129,6 @@ def _trainer(job: Job, launch: Launch, files: RunFiles) -> TorchTrainer:
     environment = {
         "DS_ACCELERATOR": "cuda" if is_gpu else "cpu",
         "OMP_NUM_THREADS": str(config.threads or 1),
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).strip(":"),
     }
     return TorchTrainer(
         train_worker,

@@ -9,10 +9,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from actors.training.rules import check
-from media.errors import InputError
-from training.config import TrainConfig
-from training.stage import Stage
+from emotivetalk.actors.training.launch_checks import check
+from emotivetalk.errors import InputError
+from emotivetalk.training.run.config import TrainConfig
+from emotivetalk.training.stages.stage import Stage
 
 FLOAT_BYTES = 4  # weights, gradients, moments and averages are float32, under bf16 too
 

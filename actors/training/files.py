@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from media.errors import EmotiveTalkError
-from training.loop import TrainResult
+from emotivetalk.errors import EmotiveTalkError
+from emotivetalk.training.run.loop import TrainResult
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The trainer of one worker among many: `training.trainer.Trainer` with DeepSpeed's engine in place of the bare module."""
+"""The trainer of one worker among many: `emotivetalk.training.run.trainer.Trainer` with DeepSpeed's engine in place of the bare module."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from actors.training import zero
-from actors.training.agreement import AgreedError, agree
-from actors.training.rules import check
-from actors.training.shards import SavedTensors, ShardedAverage, Shards, Skeleton
-from media.errors import EmotiveTalkError
-from training import checkpoint
-from training.batches import Feed, to_device
-from training.checkpoint import Progress, Retention
-from training.config import TrainConfig
-from training.ema import WeightAverage
-from training.run_log import StepRecord
-from training.stage import Stage, StepLoss
-from training.trainer import Trainer, TrainingDivergedError
+from emotivetalk.actors.training import zero
+from emotivetalk.actors.training.agreement import AgreedError, agree
+from emotivetalk.actors.training.launch_checks import check
+from emotivetalk.actors.training.shards import SavedTensors, ShardedAverage, Shards, Skeleton
+from emotivetalk.errors import EmotiveTalkError
+from emotivetalk.training.checkpoints import training_state as checkpoint
+from emotivetalk.training.checkpoints.training_state import Progress, Retention
+from emotivetalk.training.data.batches import Feed, to_device
+from emotivetalk.training.optim.ema import WeightAverage
+from emotivetalk.training.run.config import TrainConfig
+from emotivetalk.training.run.log import StepRecord
+from emotivetalk.training.run.trainer import Trainer, TrainingDivergedError
+from emotivetalk.training.stages.stage import Stage, StepLoss
 
 
 class ShardedTrainer(Trainer):
@@ -85,7 +85,10 @@ class ShardedTrainer(Trainer):
     def _build_feed(self) -> Feed[list[Any]]:
         if not self.num_loaders:
             return super()._build_feed()
-        from actors.training.dataset import DatasetFeed, Share  # Ray Data, which a run without loaders does not need
+        from emotivetalk.actors.training.dataset import (  # Ray Data, which a run without loaders does not need
+            DatasetFeed,
+            Share,
+        )
 
         share = Share(type(self.stage), self.config, self.rank, self.num_workers, Path.cwd())
         return DatasetFeed(share, self.num_loaders)
@@ -260,7 +263,7 @@ class ShardedTrainer(Trainer):
         self.committed(folder / f"step_{progress.num_done:08d}", progress)
 
     def _tensors(self) -> dict[str, Tensor]:
-        """This worker's share of what `training.checkpoint` keeps, by the same names."""
+        """This worker's share of what `emotivetalk.training.checkpoints.training_state` keeps, by the same names."""
         own: dict[str, Tensor] = {}
         keeps_average = self.sharded_average is not None
 

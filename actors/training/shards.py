@@ -11,7 +11,7 @@ import torch.distributed as dist
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from training.checkpoint import mismatch, tensor_files
+from emotivetalk.training.checkpoints.training_state import mismatch, tensor_files
 
 
 class Shards:
@@ -66,7 +66,7 @@ class Shards:
 
 
 class ShardedAverage:
-    """`training.ema.WeightAverage`, of which each worker keeps its parts: the same average, in a share of the memory."""
+    """`emotivetalk.training.optim.ema.WeightAverage`, of which each worker keeps its parts: the same average, in a share of the memory."""
 
     def __init__(self, shards: Shards, decay: float) -> None:
         self.shards, self.decay = shards, decay

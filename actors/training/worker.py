@@ -15,13 +15,13 @@ import torch.distributed as dist
 from ray.train import Checkpoint, CheckpointUploadMode, get_context, report
 from rich.console import Console
 
-from actors.training.agreement import AgreedError, agree, agreed
-from actors.training.files import Outcome, RunFiles
-from training.checkpoint import Progress, training_checkpoints
-from training.claim import claimed
-from training.config import TrainConfig
-from training.loop import TrainResult, run
-from training.stage import Stage
+from emotivetalk.actors.training.agreement import AgreedError, agree, agreed
+from emotivetalk.actors.training.files import Outcome, RunFiles
+from emotivetalk.training.checkpoints.training_state import Progress, training_checkpoints
+from emotivetalk.training.run.config import TrainConfig
+from emotivetalk.training.run.folder_lock import claimed
+from emotivetalk.training.run.loop import TrainResult, run
+from emotivetalk.training.stages.stage import Stage
 
 ORPHANS_S = 60.0
 """How long the workers of a driver that was killed may go on before those of the next give up, in seconds."""
@@ -73,8 +73,8 @@ def _alone(files: RunFiles) -> Iterator[None]:
 
 def _train(job: Job, files: RunFiles) -> TrainResult:
     # Here, for the driver imports this file too, and DeepSpeed and TensorBoard are slow and only the workers'.
-    from actors.training.board import BoardLog
-    from actors.training.sharded import ShardedTrainer
+    from emotivetalk.actors.training.sharded import ShardedTrainer
+    from emotivetalk.actors.training.tensorboard_log import BoardLog
 
     config = job.config
     if config.threads is not None:

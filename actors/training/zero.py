@@ -17,9 +17,9 @@ from deepspeed.utils import (
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from models.precision import mixed_precision
-from training.config import TrainConfig
-from training.stage import StepLoss
+from emotivetalk.models.precision import mixed_precision
+from emotivetalk.training.run.config import TrainConfig
+from emotivetalk.training.stages.stage import StepLoss
 
 BUCKET_ELEMENTS = 2**25  # of gradients that travel together; DeepSpeed's default would take 2 GB for each buffer
 SMALL_ELEMENTS = 1024  # ZeRO 3 leaves weights up to this size, biases and norms, whole on every worker

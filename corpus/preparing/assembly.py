@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from corpus.preparing.results import FileRow, Source, has_part, read_part, read_row
-from corpus.preparing.settings import Settings
-from corpus.records import Clip, Split, write_shards
-from media.errors import InputError
-from media.files import atomic_write, check_writable, quoted, writing
+from emotivetalk.corpus.preparing.results import FileRow, Source, has_part, read_part, read_row
+from emotivetalk.corpus.preparing.settings import Settings
+from emotivetalk.corpus.records import Clip, Split, write_shards
+from emotivetalk.errors import InputError
+from emotivetalk.media.files import atomic_write, check_writable, quoted, writing
 
 CLIPS_PER_SHARD = 256
 

@@ -10,21 +10,21 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from corpus.parameters import EXPRESSION, LIP, POSE
-from corpus.preparing.labels import Label
-from corpus.preparing.reasons import Reason, reason_of_error
-from corpus.preparing.results import ClipRow, FileRow, Scores, Source, thumbnail
-from corpus.preparing.settings import Settings
-from corpus.preparing.synchrony import Curve, Offset, SyncMeter, offset_of, slice_sound
-from corpus.records import FRAMES_PER_S, Clip, to_float, to_int16
-from media.errors import InputError
-from media.files import quoted
-from media.pictures import encode_pictures, scaled, sharpness
-from media.raw_video import PictureReader, check_whole, probe, read_beside
-from media.scenes import cut_scenes, signature
-from media.speech_activity import speech_activity
-from media.tracking import Track, looks_of, steady_crop, track_faces
-from models.emotion import EMOTIONS
+from emotivetalk.corpus.parameters import EXPRESSION, LIP, POSE
+from emotivetalk.corpus.preparing.labels import Label
+from emotivetalk.corpus.preparing.reasons import Reason, reason_of_error
+from emotivetalk.corpus.preparing.results import ClipRow, FileRow, Scores, Source, thumbnail
+from emotivetalk.corpus.preparing.settings import Settings
+from emotivetalk.corpus.preparing.synchrony import Curve, Offset, SyncMeter, offset_of, slice_sound
+from emotivetalk.corpus.records import FRAMES_PER_S, Clip, to_float, to_int16
+from emotivetalk.errors import InputError
+from emotivetalk.media.files import quoted
+from emotivetalk.media.image_codec import encode_pictures, scaled, sharpness
+from emotivetalk.media.raw_video import PictureReader, check_whole, probe, read_beside
+from emotivetalk.media.shots import cut_scenes, signature
+from emotivetalk.media.speech_activity import speech_activity
+from emotivetalk.media.tracking import Track, looks_of, steady_crop, track_faces
+from emotivetalk.models.emotion import EMOTIONS
 
 SCENE_SIDE, FACE_SIDE = 160, 640  # long sides at which cuts and faces are looked for
 SHARPNESS_SIZE = 256

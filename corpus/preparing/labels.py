@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from media.errors import InputError
-from media.files import check_readable, quoted
-from models.emotion import EMOTIONS
+from emotivetalk.errors import InputError
+from emotivetalk.media.files import check_readable, quoted
+from emotivetalk.models.emotion import EMOTIONS
 
 MAX_CSV_BYTES = 200_000_000
 REQUIRED_COLUMNS = ("path", "emotion")
@@ -45,7 +45,7 @@ class Label:
     """Of a whole file.
 
     Attributes:
-        emotion: one of `models.emotion.EMOTIONS`.
+        emotion: one of `emotivetalk.models.emotion.EMOTIONS`.
         intensity: 0..1.
         speaker: a name, the same in all files of a person.
         text: what is said; empty if not known.

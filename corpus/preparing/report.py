@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from corpus.preparing.assembly import held_out_speakers, split_of
-from corpus.preparing.reasons import Reason
-from corpus.preparing.results import THUMBNAIL, ClipRow, FileRow
-from corpus.preparing.settings import Settings
-from media.files import atomic_write, writing
-from media.pictures import decode_picture
-from media.preview import contact_sheet
+from emotivetalk.corpus.preparing.assembly import held_out_speakers, split_of
+from emotivetalk.corpus.preparing.reasons import Reason
+from emotivetalk.corpus.preparing.results import THUMBNAIL, ClipRow, FileRow
+from emotivetalk.corpus.preparing.settings import Settings
+from emotivetalk.media.files import atomic_write, writing
+from emotivetalk.media.image_codec import decode_picture
+from emotivetalk.media.preview import contact_sheet
 
 NUM_SHOWN = 48  # pictures of kept clips on the sheet
 NUM_SHOWN_DROPPED = 4  # of each reason

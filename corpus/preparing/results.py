@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from corpus.preparing.labels import Label
-from corpus.preparing.reasons import Reason
-from corpus.records import Clip, read_clips, read_notes, write_clips
-from media.errors import InputError
-from media.files import atomic_write, writing
-from media.pictures import encode_pictures, scaled
+from emotivetalk.corpus.preparing.labels import Label
+from emotivetalk.corpus.preparing.reasons import Reason
+from emotivetalk.corpus.records import Clip, read_clips, read_notes, write_clips
+from emotivetalk.errors import InputError
+from emotivetalk.media.files import atomic_write, writing
+from emotivetalk.media.image_codec import encode_pictures, scaled
 
 THUMBNAIL = 96  # pixels
 _RESULT_KEY = b"emotivetalk.prepare.result"

@@ -19,11 +19,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from corpus.preparing.reasons import Reason
-from corpus.preparing.results import FileRow, Source, write_part
-from corpus.preparing.settings import Settings
-from media.errors import OutputError
-from media.limits import say_duration
+from emotivetalk.corpus.preparing.reasons import Reason
+from emotivetalk.corpus.preparing.results import FileRow, Source, write_part
+from emotivetalk.corpus.preparing.settings import Settings
+from emotivetalk.errors import OutputError
+from emotivetalk.media.limits import say_duration
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class Sandbox:
         if self._process is None:
             self._complaints.truncate(0)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "corpus.preparing.worker"],
+                [sys.executable, "-m", "emotivetalk.corpus.preparing.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._complaints,

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from corpus.records import SCHEMA_VERSION
+from emotivetalk.corpus.records import SCHEMA_VERSION
 
 WORK_VERSION = 4
 """Raised whenever the same video would give other clips."""

@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
-from corpus.preparing.labels import Label, label_of
-from corpus.preparing.results import Source
-from media.errors import InputError
-from media.files import quoted
+from emotivetalk.corpus.preparing.labels import Label, label_of
+from emotivetalk.corpus.preparing.results import Source
+from emotivetalk.errors import InputError
+from emotivetalk.media.files import quoted
 
 SUFFIXES = (
     ".mp4",

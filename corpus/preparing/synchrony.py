@@ -1,7 +1,7 @@
 """By how many frames the sound of footage is late, measured where V-AID compares lips seen with lips heard.
 
 The lip encoder and the audio encoder with its projector were trained to meet in one space, and to tell the right moment
-of a clip from the others (training/lip_sync.py, training/vaid.py). So the lag at which the two agree best is the
+of a clip from the others (training/stages/lip_sync.py, training/stages/vaid.py). So the lag at which the two agree best is the
 offset; how much better than elsewhere says whether it is to be believed. The starter's encoders know avatars: on
 faces unlike these the curve is flat, and nothing is claimed.
 """
@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from corpus.preparing.settings import SYNC_NETWORKS
-from corpus.records import SAMPLES_PER_FRAME
-from media.errors import InputError
-from media.files import quoted
-from models.networks import load_network
+from emotivetalk.corpus.preparing.settings import SYNC_NETWORKS
+from emotivetalk.corpus.records import SAMPLES_PER_FRAME
+from emotivetalk.errors import InputError
+from emotivetalk.media.files import quoted
+from emotivetalk.models.networks import load_network
 
 MAX_LAG = 15  # frames
 PEAK_HALF_WIDTH = 3  # frames around the peak that belong to it

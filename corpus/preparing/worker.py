@@ -16,14 +16,14 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from corpus.preparing.file_work import prepare_file
-from corpus.preparing.labels import Label
-from corpus.preparing.reasons import reason_of_error
-from corpus.preparing.results import FileRow, Source, write_part
-from corpus.preparing.settings import Settings
-from corpus.preparing.sources import local_copy
-from media.cascades import look_with_one_thread
-from media.errors import EmotiveTalkError, InputError
+from emotivetalk.corpus.preparing.file_work import prepare_file
+from emotivetalk.corpus.preparing.labels import Label
+from emotivetalk.corpus.preparing.reasons import reason_of_error
+from emotivetalk.corpus.preparing.results import FileRow, Source, write_part
+from emotivetalk.corpus.preparing.settings import Settings
+from emotivetalk.corpus.preparing.sources import local_copy
+from emotivetalk.errors import EmotiveTalkError, InputError
+from emotivetalk.media.cascades import look_with_one_thread
 
 PR_SET_PDEATHSIG = 1
 SAY_EVERY_S = 1.0
@@ -64,7 +64,7 @@ def main() -> None:
     if order["sync_checkpoint"] is not None:
         import torch
 
-        from corpus.preparing.synchrony import SyncMeter
+        from emotivetalk.corpus.preparing.synchrony import SyncMeter
 
         torch.set_num_threads(1)
         meter = SyncMeter(Path(order["sync_checkpoint"]))

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from emotivetalk.commands.evaluate import check_corpus, find_reader
-from emotivetalk.commands.measuring import DEFAULT_CORPUS, Checkpoint, Corpus, Reader, Seed, Steps
-from media.checkpoints import checkpoint_id, find_checkpoint
-from media.errors import InputError
-from media.files import quoted
+from emotivetalk.commands.evaluation_options import DEFAULT_CORPUS, Checkpoint, Corpus, Reader, Seed, Steps
+from emotivetalk.errors import InputError
+from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
+from emotivetalk.media.files import quoted
 
 STOPPED = 130
 
@@ -49,7 +49,7 @@ def ablate(
       emotivetalk ablate no-push-loss --set steps=400
       emotivetalk ablate no-push-loss --set steps=400 --control
     """
-    from evaluation.ablations import ABLATIONS, control_of, find_ablation
+    from emotivetalk.evaluation.ablations import ABLATIONS, control_of, find_ablation
 
     if show or not name:
         for ablation in ABLATIONS:
@@ -64,14 +64,14 @@ def ablate(
     if output.exists() and not output.is_dir():
         raise InputError("output_not_folder", f"output {quoted(output)} is not a folder", "Give a folder's name.")
 
+    from emotivetalk.evaluation.ablations import settings_of
+    from emotivetalk.evaluation.evaluate import evaluate as measure
+    from emotivetalk.evaluation.figures import Settings
+    from emotivetalk.evaluation.reader import Reader
+    from emotivetalk.evaluation.report import write_report
+    from emotivetalk.models.pipeline import load_pipeline
     from emotivetalk.progress import progress_bar
-    from evaluation.ablations import settings_of
-    from evaluation.evaluate import evaluate as measure
-    from evaluation.figures import Settings
-    from evaluation.reader import Reader
-    from evaluation.report import write_report
-    from models.pipeline import load_pipeline
-    from training.ablation import train_ablation
+    from emotivetalk.training.ablation import train_ablation
 
     measured: Path | None = folder
     if ablation.trains:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from media.errors import InputError
+from emotivetalk.errors import InputError
 
 
 def adopt(
@@ -28,7 +28,7 @@ def adopt(
         raise InputError(
             "nothing_to_adopt", "there is nothing to adopt", "Give --stable-video-diffusion or --wav2vec2, or both."
         )
-    from training.adopt import adopt_audio_encoder, adopt_vae
+    from emotivetalk.training.checkpoints.adopt import adopt_audio_encoder, adopt_vae
 
     if stable_video_diffusion is not None:
         typer.echo(adopt_vae(stable_video_diffusion, output))

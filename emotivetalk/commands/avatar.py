@@ -41,11 +41,11 @@ def avatar(
 
     import torch
 
-    from corpus.avatar import Identity
-    from corpus.parameters import EMOTION_TARGETS, POSE_AT_REST
-    from corpus.renderer import render
-    from media.image import save_image
-    from models.emotion import emotion_index, parse_label
+    from emotivetalk.corpus.avatar import Identity
+    from emotivetalk.corpus.parameters import EMOTION_TARGETS, POSE_AT_REST
+    from emotivetalk.corpus.renderer import render
+    from emotivetalk.media.image import save_image
+    from emotivetalk.models.emotion import emotion_index, parse_label
 
     try:
         label = parse_label(emotion)

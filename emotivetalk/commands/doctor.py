@@ -18,8 +18,8 @@ def doctor(
     Example:
       emotivetalk doctor serve_configs/cluster.yaml --address auto
     """
-    from actors.serving.doctor import Verdict, examine
-    from actors.serving.launch import CONFIGS, read_plan
+    from emotivetalk.actors.serving.doctor import Verdict, examine
+    from emotivetalk.actors.serving.launch import CONFIGS, read_plan
 
     path = config or CONFIGS / "local.yaml"
     marks = {Verdict.OK: "ok     ", Verdict.WARNING: "WARNING", Verdict.FAILURE: "FAILURE"}

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from emotivetalk.commands.measuring import DEFAULT_CORPUS, Checkpoint, Corpus, Reader, Seed, Steps
-from media.checkpoints import checkpoint_id, find_checkpoint
-from media.errors import InputError
-from media.files import quoted
+from emotivetalk.commands.evaluation_options import DEFAULT_CORPUS, Checkpoint, Corpus, Reader, Seed, Steps
+from emotivetalk.errors import InputError
+from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
+from emotivetalk.media.files import quoted
 
 FAILED = 1
 
@@ -68,13 +68,13 @@ def evaluate(
     instrument = find_reader(reader)
     check_corpus(corpus)
 
+    from emotivetalk.evaluation.evaluate import evaluate as measure
+    from emotivetalk.evaluation.figures import Settings
+    from emotivetalk.evaluation.reader import Reader
+    from emotivetalk.evaluation.reference import falls, read_reference, reference_of, write_reference
+    from emotivetalk.evaluation.report import write_report
+    from emotivetalk.models.pipeline import load_pipeline
     from emotivetalk.progress import progress_bar
-    from evaluation.evaluate import evaluate as measure
-    from evaluation.figures import Settings
-    from evaluation.reader import Reader
-    from evaluation.reference import falls, read_reference, reference_of, write_reference
-    from evaluation.report import write_report
-    from models.pipeline import load_pipeline
 
     reference = None if against is None else read_reference(against)
     settings = Settings.slice(steps, seed) if part else Settings(num_steps=steps, seed=seed)
@@ -103,16 +103,16 @@ def _evaluate_real(
     seed: int,
     by_video: bool,
 ) -> None:
+    from emotivetalk.evaluation.real.generation import generate_again
+    from emotivetalk.evaluation.real.measure import measure_folders
+    from emotivetalk.evaluation.real.report import write_real_report
+    from emotivetalk.evaluation.real.weights import weights_from
     from emotivetalk.progress import progress_bar
-    from evaluation.real.generation import generate_again
-    from evaluation.real.measure import measure_folders
-    from evaluation.real.report import write_real_report
-    from evaluation.real.weights import weights_from
 
     weights = weights_from(options)
     made = str(generated)
     if generated is None:
-        from models.pipeline import load_pipeline
+        from emotivetalk.models.pipeline import load_pipeline
 
         folder = find_checkpoint(checkpoint)
         made = checkpoint_id(folder)
@@ -140,14 +140,13 @@ def find_reader(folder: Path | None) -> Path:
     Raises:
         InputError: there is no network there.
     """
-    from media.checkpoints import STARTERS
+    from emotivetalk.media.checkpoints import STARTER
 
-    candidates = [starter.with_name("reader") for starter in STARTERS] if folder is None else [folder]
-    found = next((path for path in candidates if (path / "config.json").is_file()), None)
-    if found is None:
+    found = STARTER.with_name("reader") if folder is None else folder
+    if not (found / "config.json").is_file():
         raise InputError(
             "reader_missing",
-            f"there is no reader at {quoted(candidates[0])}",
+            f"there is no reader at {quoted(found)}",
             "Train one with `emotivetalk train train_configs/reader_starter.yaml`, and name it with --reader.",
         )
     return found

@@ -29,7 +29,7 @@ def export(
     Example:
       emotivetalk export build/checkpoints/starter -o checkpoints/starter
     """
-    from training.export import export as write
+    from emotivetalk.training.checkpoints.export import export as write
 
     size = write(
         checkpoint,

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from actors.serving.jobs import Job, JobStore, Segment
+    from emotivetalk.actors.serving.jobs.store import Job, JobStore, Segment
 
 jobs = typer.Typer(
     name="jobs",
@@ -49,8 +49,8 @@ def list_jobs(
     Example:
       emotivetalk jobs list --store sqlite:////var/lib/emotivetalk/jobs.db --status in_progress
     """
-    from actors.serving.jobs import JobStatus
-    from media.errors import InputError
+    from emotivetalk.actors.serving.jobs.store import JobStatus
+    from emotivetalk.errors import InputError
 
     if status is not None and status not in set(JobStatus):
         raise InputError(
@@ -147,7 +147,7 @@ def retry_jobs(job_ids: JobsArgument, store: StoreOption, as_json: JsonOption = 
 def _opened(url: str) -> Any:
     from contextlib import closing
 
-    from actors.serving.jobs import JobStore
+    from emotivetalk.actors.serving.jobs.store import JobStore
 
     store: JobStore = JobStore(url, create=False)  # a mistyped URL is not answered with a new, empty store
     return closing(store)

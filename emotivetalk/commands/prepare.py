@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from media.checkpoints import find_checkpoint
-from media.errors import InputError
-from media.files import quoted
+from emotivetalk.errors import InputError
+from emotivetalk.media.checkpoints import find_checkpoint
+from emotivetalk.media.files import quoted
 
 if TYPE_CHECKING:
-    from actors.preparing.driver import Preparation
+    from emotivetalk.actors.preparing.driver import Preparation
 
 PRECOMPUTED_FRAMES = 16  # what the ethd stage takes of a clip unless its YAML says otherwise
 
@@ -71,11 +71,11 @@ def prepare(
 
     checkpoint = _sync_checkpoint(sync_checkpoint) if sync else None
 
-    from actors.preparing.driver import Launch, prepare_corpus
-    from corpus.preparing.labels import read_labels
-    from corpus.preparing.settings import Settings, weights_hash
-    from corpus.preparing.sources import find_sources
-    from corpus.records import FRAMES_PER_S
+    from emotivetalk.actors.preparing.driver import Launch, prepare_corpus
+    from emotivetalk.corpus.preparing.labels import read_labels
+    from emotivetalk.corpus.preparing.settings import Settings, weights_hash
+    from emotivetalk.corpus.preparing.sources import find_sources
+    from emotivetalk.corpus.records import FRAMES_PER_S
 
     settings = Settings(
         num_frames=round(seconds * FRAMES_PER_S),
@@ -99,7 +99,7 @@ def prepare(
 
 
 def _check_installed() -> None:
-    from media.raw_video import require_decord
+    from emotivetalk.media.raw_video import require_decord
 
     require_decord()
     for package in ("ray", "pandas", "pyarrow", "fsspec"):
@@ -112,7 +112,7 @@ def _check_installed() -> None:
 
 
 def _sync_checkpoint(given: Path | None) -> Path:
-    from corpus.preparing.synchrony import check_sync_checkpoint
+    from emotivetalk.corpus.preparing.synchrony import check_sync_checkpoint
 
     checkpoint = given or find_checkpoint(None)
     check_sync_checkpoint(checkpoint)
@@ -130,8 +130,8 @@ def _check_precompute(checkpoint: Path) -> None:
 
 
 def _precompute(output: Path, checkpoint: Path, size: int, num_frames: int) -> None:
-    from corpus.records import SPLITS
-    from training.latents import audio_features, motion_latents, video_latents
+    from emotivetalk.corpus.records import SPLITS
+    from emotivetalk.training.data.latents import audio_features, motion_latents, video_latents
 
     cache = output / "latents"
     window = min(PRECOMPUTED_FRAMES, num_frames)
@@ -145,7 +145,7 @@ def _precompute(output: Path, checkpoint: Path, size: int, num_frames: int) -> N
 
 
 def _say(output: Path, made: "Preparation") -> None:
-    from corpus.preparing.report import KEPT, count_clips, count_files
+    from emotivetalk.corpus.preparing.report import KEPT, count_clips, count_files
 
     files, clips = count_files(made.rows), count_clips(made.rows)
     typer.echo(

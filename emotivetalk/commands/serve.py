@@ -31,7 +31,7 @@ def serve(
     """
     import dataclasses
 
-    from actors.serving.launch import CONFIGS, Service, read_plan
+    from emotivetalk.actors.serving.launch import CONFIGS, Service, read_plan
 
     plan = read_plan(config or CONFIGS / "local.yaml")
     changes: dict[str, object] = {}

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from media.errors import InputError
-from media.files import quoted
+from emotivetalk.errors import InputError
+from emotivetalk.media.files import quoted
 
 
 def synthesize(
@@ -31,8 +31,8 @@ def synthesize(
     if output.exists() and not output.is_dir():
         raise InputError("output_not_folder", f"output {quoted(output)} is not a folder", "Give a folder's name.")
 
-    from corpus.records import FRAMES_PER_S
-    from corpus.synthesize import synthesize as write_corpus
+    from emotivetalk.corpus.records import FRAMES_PER_S
+    from emotivetalk.corpus.synthesize import synthesize as write_corpus
     from emotivetalk.corpus_preview import write_preview
     from emotivetalk.progress import progress_bar
 

@@ -40,14 +40,14 @@ def train(
     """
     from rich.console import Console
 
-    from training.config import load_config
+    from emotivetalk.training.run.config import load_config
 
     overrides = [*(settings or ()), *([] if zero is None else [f"zero={zero}"])]
     run_config = load_config(config, overrides)
     if dry_run:
-        from actors.training.estimate import dry_run as estimate
-        from actors.training.rules import check
-        from training.stages import stage_class
+        from emotivetalk.actors.training.estimate import dry_run as estimate
+        from emotivetalk.actors.training.launch_checks import check
+        from emotivetalk.training.stages.registry import stage_class
 
         check(run_config, workers or 1, loaders)
         estimate(stage_class(run_config.name)(run_config.stage), run_config, workers or 1, Console())
@@ -57,11 +57,11 @@ def train(
             raise typer.BadParameter("--address needs --workers: how many of the cluster's workers to train on.")
         if loaders:
             raise typer.BadParameter("--loaders needs --workers: without Ray this process makes the batches.")
-        from training.loop import train as run_training
+        from emotivetalk.training.run.loop import train as run_training
 
         result = run_training(run_config, resume=resume)
     else:
-        from actors.training.driver import Launch, train_on_ray
+        from emotivetalk.actors.training.driver import Launch, train_on_ray
 
         result = train_on_ray(run_config, Launch(workers, address, loaders), resume=resume)
     if not result.is_finished:

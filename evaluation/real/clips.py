@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from media.audio import load_speech
-from media.errors import InputError
-from media.files import quoted
-from media.video import read_frames
+from emotivetalk.errors import InputError
+from emotivetalk.media.audio import load_speech
+from emotivetalk.media.files import quoted
+from emotivetalk.media.video import read_frames
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from evaluation.real.clips import SUFFIXES
-from media.audio import load_speech
-from media.errors import InputError
-from media.expressions import read_expression_video
-from media.files import quoted
-from media.mux import VideoWriter
-from models.emotion import EmotionSpeech, EmotionVideo
-from models.log_mel import SAMPLES_PER_FRAME
-from models.pipeline import EmotiveTalkPipeline
+from emotivetalk.errors import InputError
+from emotivetalk.evaluation.real.clips import SUFFIXES
+from emotivetalk.media.audio import load_speech
+from emotivetalk.media.expressions import read_expression_video
+from emotivetalk.media.files import quoted
+from emotivetalk.media.mux import VideoWriter
+from emotivetalk.models.emotion import EmotionSpeech, EmotionVideo
+from emotivetalk.models.log_mel import SAMPLES_PER_FRAME
+from emotivetalk.models.pipeline import EmotiveTalkPipeline
 
 REAL, GENERATED = "real", "generated"
 _MAX_S = 60.0

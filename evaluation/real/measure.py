@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from evaluation import metrics
-from evaluation.figures import Figure
-from evaluation.metrics import Estimate
-from evaluation.real.clips import ClipPair, find_pairs, read_pairs
-from evaluation.real.frechet import EXPRESSION_SIZE, Frechet, for_i3d, for_inception, resized
-from evaluation.real.sync import Sync, sync_of
-from evaluation.real.weights import Weights
+from emotivetalk.evaluation import metrics
+from emotivetalk.evaluation.figures import Figure
+from emotivetalk.evaluation.metrics import Estimate
+from emotivetalk.evaluation.real.clips import ClipPair, find_pairs, read_pairs
+from emotivetalk.evaluation.real.frechet import EXPRESSION_SIZE, Frechet, for_i3d, for_inception, resized
+from emotivetalk.evaluation.real.sync import Sync, sync_of
+from emotivetalk.evaluation.real.weights import Weights
 
 _FACE_SIZE = 112
 _AT_ONCE = 16

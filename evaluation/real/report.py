@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from evaluation.real.measure import RealReport
-from evaluation.report import DATA_FILE, REPORT_FILE, estimate_text
+from emotivetalk.evaluation.real.measure import RealReport
+from emotivetalk.evaluation.report import DATA_FILE, REPORT_FILE, estimate_text
 
 
 def write_real_report(report: RealReport, real: str, generated: str, folder: Path) -> Path:

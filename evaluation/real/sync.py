@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from evaluation.real.frechet import resized
-from evaluation.real.mfcc import mfcc
+from emotivetalk.evaluation.real.frechet import resized
+from emotivetalk.evaluation.real.mfcc import mfcc
 
 MAX_OFFSET = 15
 _FRAMES, _STEPS, _STEPS_PER_FRAME = 5, 20, 4

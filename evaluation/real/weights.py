@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from media.errors import InputError
+from emotivetalk.errors import InputError
 
 VARIABLE = "EMOTIVETALK_WEIGHTS_"
 """Environment variables of this beginning, such as EMOTIVETALK_WEIGHTS_I3D, name files too."""
@@ -29,7 +29,7 @@ class Need:
 
     name: str
     what: str
-    takes: str
+    measurements: str
     gives: str
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from corpus.drawing import draw_clip
+from emotivetalk.corpus.drawing import draw_clip
 from tests.training.debug import NUM_FRAMES, clip
 
 CLIP = clip("train", 1, 5, seed=2)

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from corpus.emotion_prompts import emotion_words, reworded_prompts, training_prompts
-from corpus.held_out_prompts import DEMO_PROMPTS, HELD_OUT, INTENSITY_PAIRS, MEANINGLESS, NEGATED
-from corpus.prompt import KINDS, EmotionPrompt, strengthened, weakened
-from models.emotion import EMOTIONS, EmotionText
+from emotivetalk.corpus.emotion_prompts import emotion_words, reworded_prompts, training_prompts
+from emotivetalk.corpus.held_out_prompts import DEMO_PROMPTS, HELD_OUT, INTENSITY_PAIRS, MEANINGLESS, NEGATED
+from emotivetalk.corpus.prompt import KINDS, EmotionPrompt, strengthened, weakened
+from emotivetalk.models.emotion import EMOTIONS, EmotionText
 
 PAIRED = tuple(prompt for pair in INTENSITY_PAIRS for prompt in pair)
 TESTED = (*HELD_OUT, *DEMO_PROMPTS, *MEANINGLESS, *NEGATED, *PAIRED)

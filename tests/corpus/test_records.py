@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from corpus import records
-from corpus.records import SAMPLES_PER_FRAME, SCHEMA, Clip, read_corpus, to_float, to_int16, write_shards
-from media.errors import InputError
+from emotivetalk.corpus import records
+from emotivetalk.corpus.records import SAMPLES_PER_FRAME, SCHEMA, Clip, read_corpus, to_float, to_int16, write_shards
+from emotivetalk.errors import InputError
 
 
 def clip(number: int, split: records.Split = "train", num_frames: int = 5) -> Clip:

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from corpus.avatar import HAIR, Identity
-from corpus.canvas import Canvas, smoothstep
-from corpus.parameters import EMOTION_TARGETS, EXPRESSION, LIP, POSE, POSE_AT_REST
-from corpus.renderer import render
+from emotivetalk.corpus.avatar import HAIR, Identity
+from emotivetalk.corpus.canvas import Canvas, smoothstep
+from emotivetalk.corpus.parameters import EMOTION_TARGETS, EXPRESSION, LIP, POSE, POSE_AT_REST
+from emotivetalk.corpus.renderer import render
 
 SIZE = 96
 

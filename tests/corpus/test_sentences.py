@@ -3,7 +3,15 @@ import re
 import numpy as np
 import pytest
 
-from corpus.sentences import SHORT_TEMPLATES, TEMPLATES, WORDS, half_of, invented_word, is_reserved, sentence
+from emotivetalk.corpus.sentences import (
+    SHORT_TEMPLATES,
+    TEMPLATES,
+    WORDS,
+    half_of,
+    invented_word,
+    is_reserved,
+    sentence,
+)
 
 
 def test_vocabulary_is_rich_and_mostly_trained():

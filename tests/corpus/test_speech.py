@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from corpus import speech
-from corpus.speech import Utterance, speak
-from corpus.visemes import visemes_of
-from corpus.voices import FLITE_TRAINED, Prosody, Voice, voice_of
-from media.errors import EmotiveTalkError
+from emotivetalk.corpus import speech
+from emotivetalk.corpus.speech import Utterance, speak
+from emotivetalk.corpus.visemes import visemes_of
+from emotivetalk.corpus.voices import FLITE_TRAINED, Prosody, Voice, voice_of
+from emotivetalk.errors import EmotiveTalkError
 from tests.corpus.speakers import needs_espeak, needs_flite
 from tests.processes import ends
 
@@ -122,8 +122,8 @@ def test_missing_engines_name_their_packages(monkeypatch: pytest.MonkeyPatch):
 KILLED_WHILE_IT_LISTENS = """
 import multiprocessing, os, signal
 from multiprocessing.connection import Connection
-from corpus.speech import speak
-from corpus.voices import Prosody, Voice
+from emotivetalk.corpus.speech import speak
+from emotivetalk.corpus.voices import Prosody, Voice
 
 def die(connection):
     print(multiprocessing.active_children()[0].pid, flush=True)

@@ -6,12 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from corpus.parameters import LIP
-from corpus.performance import speech_energy
-from corpus.records import Clip, read_corpus
-from corpus.sentences import half_of
-from corpus.synthesize import CHANGE_SHARE, FIRST_HELD_OUT_IDENTITY, INTENSITIES, orders, synthesize, synthesize_clip
-from corpus.voices import VOICES
+from emotivetalk.corpus.motion_tracks import speech_energy
+from emotivetalk.corpus.parameters import LIP
+from emotivetalk.corpus.records import Clip, read_corpus
+from emotivetalk.corpus.sentences import half_of
+from emotivetalk.corpus.synthesize import (
+    CHANGE_SHARE,
+    FIRST_HELD_OUT_IDENTITY,
+    INTENSITIES,
+    orders,
+    synthesize,
+    synthesize_clip,
+)
+from emotivetalk.corpus.voices import VOICES
 from tests.corpus.speakers import needs_espeak, needs_flite
 
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.parameters import EMOTION_TARGETS, LIP
-from corpus.speech import Phoneme
-from corpus.visemes import VISEMES, jaw_gain, lip_track, visemes_of
+from emotivetalk.corpus.parameters import EMOTION_TARGETS, LIP
+from emotivetalk.corpus.speech import Phoneme
+from emotivetalk.corpus.visemes import VISEMES, jaw_gain, lip_track, visemes_of
 
 JAW, WIDE, PUCKER, PRESS, TUCK, TONGUE = range(len(LIP))
 
@@ -86,7 +86,7 @@ def test_unknown_phoneme_is_named():
 
 
 def test_every_viseme_is_used():
-    from corpus import visemes
+    from emotivetalk.corpus import visemes
 
     for table in (visemes._ESPEAK, visemes._FLITE):
         assert {name for names in table.values() for name in names} == set(VISEMES)

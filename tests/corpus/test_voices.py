@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from corpus.voices import (
+from emotivetalk.corpus.voices import (
     ESPEAK_ACCENTS,
     ESPEAK_VARIANTS,
     FLITE_SHARE,
@@ -11,7 +11,7 @@ from corpus.voices import (
     prosody_of,
     voice_of,
 )
-from models.emotion import EMOTIONS
+from emotivetalk.models.emotion import EMOTIONS
 
 
 def test_splits_share_no_voice_and_no_variant():

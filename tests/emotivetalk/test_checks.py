@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from emotivetalk.checks import as_input_error, check_output
-from media.errors import InputError
+from emotivetalk.errors import InputError
 
 
 def test_an_output_is_not_made_by_checking(tmp_path: Path) -> None:

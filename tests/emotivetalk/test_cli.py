@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from emotivetalk.cli import run
-from media.errors import EmotiveTalkError
-from training.loop import TrainResult
+from emotivetalk.errors import EmotiveTalkError
+from emotivetalk.training.run.loop import TrainResult
 
 COMMANDS = ("generate", "avatar", "synthesize", "prepare", "train", "evaluate", "ablate")
 HEAVY = ("torch", "diffusers", "transformers", "av", "cv2", "numpy", "pyarrow", "matplotlib")
@@ -111,7 +111,7 @@ def test_interrupting_is_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 def test_what_was_stopped_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("training.loop.train", lambda *_, **__: TrainResult(3, False, tmp_path, {}))
+    monkeypatch.setattr("emotivetalk.training.run.loop.train", lambda *_, **__: TrainResult(3, False, tmp_path, {}))
     command = ["train", "train_configs/autoencoder_debug.yaml"]
     assert run(command) == 130
     assert "Go on with the same command and --resume." in capsys.readouterr().out
@@ -121,7 +121,7 @@ def test_an_ablation_that_was_stopped_goes_on_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("emotivetalk.commands.ablate.check_corpus", lambda _: None)
-    monkeypatch.setattr("training.ablation.train", lambda *_, **__: TrainResult(3, False, tmp_path, {}))
+    monkeypatch.setattr("emotivetalk.training.ablation.train", lambda *_, **__: TrainResult(3, False, tmp_path, {}))
     assert run(["ablate", "no-push-loss", "-o", str(tmp_path / "ablation")]) == 130
     said = capsys.readouterr().out
     assert "Go on with the same command." in said and "--resume" not in said

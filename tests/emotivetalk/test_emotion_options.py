@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from emotivetalk.emotion_options import EmotionOptions
-from media.errors import InputError
-from models.emotion import EmotionLabel, EmotionSpeech, EmotionText, EmotionTrack
+from emotivetalk.errors import InputError
+from emotivetalk.models.emotion import EmotionLabel, EmotionSpeech, EmotionText, EmotionTrack
 
 
 @pytest.mark.parametrize(

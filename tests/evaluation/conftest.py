@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from evaluation.figures import Settings
-from evaluation.latents import seen_expressions, seen_lips
-from evaluation.reader import Reader
-from evaluation.scenes import Scene, Stage, truth_images
-from evaluation.takes import to_pixels
-from models.autoencoder import PortraitAutoencoder
-from models.emotion import EmotionSource
-from models.encoders import MOTION_SIZE
-from models.long_video_plan import LongVideoConfig
-from models.pipeline import Performance
+from emotivetalk.evaluation.figures import Settings
+from emotivetalk.evaluation.latents import seen_expressions, seen_lips
+from emotivetalk.evaluation.measurements import to_pixels
+from emotivetalk.evaluation.reader import Reader
+from emotivetalk.evaluation.test_cases import CaseBuilder, TestCase, true_frames
+from emotivetalk.models.autoencoder import PortraitAutoencoder
+from emotivetalk.models.emotion import EmotionSource
+from emotivetalk.models.encoders import MOTION_SIZE
+from emotivetalk.models.long_video_plan import LongVideoConfig
+from emotivetalk.models.pipeline import MotionSequence
 from tests.models import debug as debug_models
 from tests.training import debug as debug_training
 
@@ -47,19 +47,19 @@ SETTINGS = Settings(
 )
 
 
-def scenes_of(stage: Stage, settings: Settings) -> list[Scene]:
+def cases_of(builder: CaseBuilder, settings: Settings) -> list[TestCase]:
     """All that `evaluate` asks for."""
     return [
-        *stage.speech_alone(settings.audio_clips),
-        *stage.by_label(settings.label_clips + settings.motion_clips),
-        *stage.by_image(settings.image_clips),
-        *stage.by_text(settings.text_clips),
-        *stage.by_video(settings.video_clips),
-        *stage.by_speech(settings.speech_clips),
-        *(scene for group in stage.by_level(settings.level_clips) for scene in group),
-        *stage.by_track(settings.track_clips, settings.track_keys, settings.track_key_frames),
-        *stage.own_performances(settings.driven_clips),
-        *(stage.long_take(settings.long_s * 25, person=k) for k in range(settings.long_clips)),
+        *builder.speech_alone(settings.audio_clips),
+        *builder.by_label(settings.label_clips + settings.motion_clips),
+        *builder.by_image(settings.image_clips),
+        *builder.by_text(settings.text_clips),
+        *builder.by_video(settings.video_clips),
+        *builder.by_speech(settings.speech_clips),
+        *(case for group in builder.by_level(settings.level_clips) for case in group),
+        *builder.by_track(settings.track_clips, settings.track_keys, settings.track_key_frames),
+        *builder.own_motions(settings.driven_clips),
+        *(builder.long_case(settings.long_s * 25, person=k) for k in range(settings.long_clips)),
     ]
 
 
@@ -70,14 +70,14 @@ class TruthTalker:
     long_video = LongVideoConfig(chunk_frames=8, segment_chunks=3, pinned_frames=2, shift_stride=3)
     config: dict[str, Any] = {"num_steps": 2}  # noqa: RUF012 as a pipeline's
 
-    def __init__(self, scenes: list[Scene]) -> None:
+    def __init__(self, cases: list[TestCase]) -> None:
         self._networks = debug_models.pipeline()
         self.vae: PortraitAutoencoder = self._networks.vae
         self.ethd = self._networks.ethd
         self.lip_encoder, self.expression_encoder = self._networks.lip_encoder, self._networks.expression_encoder
-        self.performer = self._networks.performer
-        self._last: Scene | None = None
-        self._scenes = {_key(s.portrait, s.waveform, s.emotion): s for s in scenes}
+        self.motion_generator = self._networks.motion_generator
+        self._last: TestCase | None = None
+        self._scenes = {_key(s.portrait, s.waveform, s.emotion): s for s in cases}
 
     def __call__(
         self,
@@ -88,32 +88,30 @@ class TruthTalker:
         seed: int = 0,
         num_steps: int | None = None,
     ) -> Iterator[Tensor]:
-        for images in truth_images(self._scenes[_key(portrait, waveform, emotion)], self.image_size):
+        for images in true_frames(self._scenes[_key(portrait, waveform, emotion)], self.image_size):
             yield to_pixels(images)
 
-    def perform(self, portrait: Tensor, waveform: Tensor, emotion: EmotionSource = None, *, seed: int = 0):
+    def generate_motion(self, portrait: Tensor, waveform: Tensor, emotion: EmotionSource = None, *, seed: int = 0):
         """Of the random networks: V-AID's latents are not what this stand-in is perfect at."""
         self._last = self._scenes.get(_key(portrait, waveform, emotion))
         small = torch.nn.functional.interpolate(portrait[None], size=self._networks.image_size)[0]
-        return self._networks.perform(small, waveform, emotion, seed=seed)
+        return self._networks.generate_motion(small, waveform, emotion, seed=seed)
 
-    def excerpts(
-        self, performance: Performance, spans: Sequence[range], *, seed: int = 0, num_steps: int | None = None
-    ):
+    def excerpts(self, motion: MotionSequence, spans: Sequence[range], *, seed: int = 0, num_steps: int | None = None):
         """Of the scene that was performed last."""
         assert self._last is not None
-        frames = torch.cat(list(truth_images(self._last, self.image_size)))
+        frames = torch.cat(list(true_frames(self._last, self.image_size)))
         yield from (to_pixels(frames[span.start : span.stop]) for span in spans)
 
-    def render(self, performance: Performance, *, seed: int = 0, num_steps: int | None = None) -> Iterator[Tensor]:
+    def render(self, motion: MotionSequence, *, seed: int = 0, num_steps: int | None = None) -> Iterator[Tensor]:
         """The frames of the scene whose lips and expressions these are."""
-        for scene in self._scenes.values():
-            if not torch.equal(scene.portrait, performance.portrait) or scene.num_frames != len(performance.lip):
+        for case in self._scenes.values():
+            if not torch.equal(case.portrait, motion.portrait) or case.num_frames != len(motion.lip):
                 continue
-            if torch.equal(seen_lips(self, scene), performance.lip) and torch.equal(
-                seen_expressions(self, scene), performance.expression
+            if torch.equal(seen_lips(self, case), motion.lip) and torch.equal(
+                seen_expressions(self, case), motion.expression
             ):
-                yield from (to_pixels(images) for images in truth_images(scene, self.image_size))
+                yield from (to_pixels(images) for images in true_frames(case, self.image_size))
                 return
 
 
@@ -130,8 +128,8 @@ def corpus(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stage(corpus) -> Stage:
-    return Stage(corpus, MOTION_SIZE, SETTINGS.clip_frames)
+def builder(corpus) -> CaseBuilder:
+    return CaseBuilder(corpus, MOTION_SIZE, SETTINGS.clip_frames)
 
 
 @pytest.fixture(scope="session")

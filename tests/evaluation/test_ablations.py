@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from evaluation.ablations import (
+from emotivetalk.errors import InputError
+from emotivetalk.evaluation.ablations import (
     ABLATIONS,
     Ablation,
     at_work,
@@ -15,13 +16,12 @@ from evaluation.ablations import (
     settings_of,
     without_edi,
 )
-from evaluation.evaluate import evaluate
-from evaluation.figures import Settings
-from media.errors import InputError
-from models.edi import EDI
-from models.emotion import EmotionLabel, EmotionSpeech
+from emotivetalk.evaluation.evaluate import evaluate
+from emotivetalk.evaluation.figures import Settings
+from emotivetalk.models.edi import EDI
+from emotivetalk.models.emotion import EmotionLabel, EmotionSpeech
 from tests.evaluation.conftest import SETTINGS
-from tests.evaluation.takes import scene
+from tests.evaluation.measured import case
 from tests.models import debug as debug_models
 
 
@@ -31,7 +31,7 @@ def pipeline():
 
 
 def spoken(emotion):
-    made = scene(emotion=emotion, num=12)
+    made = case(emotion=emotion, num=12)
     generator = torch.Generator().manual_seed(0)
     portrait = torch.rand(3, debug_models.IMAGE_SIZE, debug_models.IMAGE_SIZE, generator=generator) * 2 - 1
     return replace(made, portrait=portrait, waveform=0.1 * torch.randn(12 * 640, generator=generator))
@@ -59,12 +59,12 @@ def test_without_edi_its_layers_change_nothing_until_the_block_ends(pipeline):
 def test_the_utterance_is_held_and_the_lips_are_not(pipeline):
     label = EmotionLabel("happy")
     held = held_utterance(pipeline, spoken(label), 0)
-    made = pipeline.perform(spoken(label).portrait, spoken(label).waveform, label)
+    made = pipeline.generate_motion(spoken(label).portrait, spoken(label).waveform, label)
     assert torch.equal(held.lip, made.lip)
     assert torch.allclose(held.expression, pipeline.emotion_mapping.label("happy").expand(12, -1))
     assert (held.expression == held.expression[0]).all() and not (made.expression == made.expression[0]).all()
     own = held_utterance(pipeline, spoken(None), 0)
-    neutral = EmotionLabel("neutral")  # what `scene` puts in for none
+    neutral = EmotionLabel("neutral")  # what `case` puts in for none
     assert torch.allclose(own.expression, pipeline.emotion_mapping.label(neutral.emotion).expand(12, -1))
     assert len(held_utterance(pipeline, spoken(EmotionSpeech()), 0).expression) == 12
 
@@ -82,8 +82,8 @@ def test_audio_features_want_a_network_that_was_trained_on_them(pipeline):
 
 def test_fusion_is_set_for_the_block_and_idle_ablations_are_refused(pipeline):
     other = find_ablation("overlap-fusion")
-    with at_work(other, pipeline) as perform:
-        assert perform is None and pipeline.long_video.fusion == "overlap"
+    with at_work(other, pipeline) as generate_motion:
+        assert generate_motion is None and pipeline.long_video.fusion == "overlap"
     assert pipeline.long_video.fusion == "shift"
     with pytest.raises(InputError, match="changes nothing"), at_work(find_ablation("shift-fusion"), pipeline):
         pass

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.decoupling import decoupling_figures, retrieval_figure
-from evaluation.latents import ClipLatents
-from evaluation.probes import read_classes, read_number
+from emotivetalk.evaluation.decoupling import decoupling_figures, retrieval_figure
+from emotivetalk.evaluation.latents import ClipLatents
+from emotivetalk.evaluation.probes import read_classes, read_number
 
 GENERATOR = torch.Generator().manual_seed(0)
 

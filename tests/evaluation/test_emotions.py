@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from evaluation.emotions import edi_figure, emotion_figure, level_figures, strength
-from evaluation.scenes import LEVELS
-from tests.evaluation.takes import face, reading, scene, take
+from emotivetalk.evaluation.emotions import edi_figure, emotion_figure, level_figures, strength
+from emotivetalk.evaluation.test_cases import LEVELS
+from tests.evaluation.measured import case, face, measurement, reading
 
 
 def said_and_asked(said: list[int], asked: list[int]):
-    return [take(scene(wanted), reading(one), reading(wanted)) for one, wanted in zip(said, asked, strict=True)]
+    return [measurement(case(wanted), reading(one), reading(wanted)) for one, wanted in zip(said, asked, strict=True)]
 
 
 def test_a_perfect_generator_is_at_the_ceiling_and_a_deaf_one_at_the_floor():
@@ -43,7 +43,7 @@ def groups(shown):
     """Of each emotion, a take at each level that shows `shown(emotion, level)`; true frames show the level itself."""
     return [
         [
-            take(scene(e, level), reading(e, face(e, shown(e, level))), reading(e, face(e, level + 0.001 * e)))
+            measurement(case(e, level), reading(e, face(e, shown(e, level))), reading(e, face(e, level + 0.001 * e)))
             for level in LEVELS
         ]
         for e in range(1, 8)

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from evaluation.evaluate import evaluate
-from evaluation.report import write_report
-from evaluation.steadiness import borders
-from evaluation.targets import MUST_HOLD
-from models.long_video_plan import LongVideoConfig
-from tests.evaluation.conftest import SETTINGS, TruthTalker, scenes_of
+from emotivetalk.evaluation.evaluate import evaluate
+from emotivetalk.evaluation.report import write_report
+from emotivetalk.evaluation.stability import borders
+from emotivetalk.evaluation.targets import MUST_HOLD
+from emotivetalk.models.long_video_plan import LongVideoConfig
+from tests.evaluation.conftest import SETTINGS, TruthTalker, cases_of
 from tests.models import debug as debug_models
 
 NO_SOURCES = dict.fromkeys(
@@ -25,8 +25,8 @@ def told() -> list[tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def report(corpus, stage, reader, told):
-    talker = TruthTalker(scenes_of(stage, SETTINGS))
+def report(corpus, builder, reader, told):
+    talker = TruthTalker(cases_of(builder, SETTINGS))
     return evaluate(talker, reader, corpus, SETTINGS, progress=lambda done, total: told.append((done, total)))
 
 
@@ -139,7 +139,7 @@ def test_a_pipeline_of_random_weights_can_be_measured(corpus, reader):
     assert 0 <= report.figure("retrieval").value.value <= 1
 
 
-def test_motion_is_of_more_clips_than_emotions_and_all_have_noise_of_their_own(corpus, stage, reader):
+def test_motion_is_of_more_clips_than_emotions_and_all_have_noise_of_their_own(corpus, builder, reader):
     class Seeded(TruthTalker):
         def __call__(self, portrait, waveform, emotion=None, *, seed=0, num_steps=None):
             seeds.append(seed)
@@ -149,7 +149,7 @@ def test_motion_is_of_more_clips_than_emotions_and_all_have_noise_of_their_own(c
     only = {"audio_clips": 0, "label_clips": 2, "motion_clips": 3, "edi_clips": 0, "track_clips": 0, "driven_clips": 0}
     other = {"latent_clips": 0, "still_frames": 0, "long_clips": 0, "seed": 7}
     settings = SETTINGS.model_copy(update={**NO_SOURCES, **only, **other})
-    report = evaluate(Seeded(scenes_of(stage, settings)), reader, corpus, settings)
+    report = evaluate(Seeded(cases_of(builder, settings)), reader, corpus, settings)
     assert seeds == [7, 8, 9, 10, 11]
     assert np.sum(report.confusions[0].counts) == 2
     assert report.num_frames == 5 * settings.clip_frames

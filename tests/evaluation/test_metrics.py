@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio
 
-from evaluation import metrics
+from emotivetalk.evaluation import metrics
 
 RANDOM = np.random.default_rng(0)
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from corpus.avatar import Identity
-from corpus.faces import sample_faces
-from corpus.renderer import render
-from corpus.synthesize import FIRST_HELD_OUT_IDENTITY
-from evaluation.metrics import correlation
-from evaluation.reader import Reader, mouth_opening, read_frames
+from emotivetalk.corpus.avatar import Identity
+from emotivetalk.corpus.faces import sample_faces
+from emotivetalk.corpus.renderer import render
+from emotivetalk.corpus.synthesize import FIRST_HELD_OUT_IDENTITY
+from emotivetalk.evaluation.metrics import correlation
+from emotivetalk.evaluation.reader import Reader, mouth_opening, read_frames
 
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "reader"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.figures import Figure, Report, Settings
-from evaluation.metrics import Estimate
-from evaluation.reference import falls, read_reference, reference_of, write_reference
-from evaluation.targets import MUST_HOLD
-from media.errors import InputError
+from emotivetalk.errors import InputError
+from emotivetalk.evaluation.figures import Figure, Report, Settings
+from emotivetalk.evaluation.metrics import Estimate
+from emotivetalk.evaluation.reference import falls, read_reference, reference_of, write_reference
+from emotivetalk.evaluation.targets import MUST_HOLD
 
 ROOT = Path(__file__).resolve().parents[2]
 

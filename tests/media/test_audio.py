@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from media.audio import SAMPLE_RATE_HZ, load_speech
-from media.errors import InputError
+from emotivetalk.errors import InputError
+from emotivetalk.media.audio import SAMPLE_RATE_HZ, load_speech
 
 Signal = Callable[..., np.ndarray]
 

@@ -11,12 +11,12 @@ import pytest
 import soundfile
 from PIL import Image
 
-from media.audio import load_speech
-from media.errors import EmotiveTalkError, InputError
-from media.image import load_image
-from media.limits import Limits
-from media.provenance import read_provenance
-from media.video import read_frames
+from emotivetalk.errors import EmotiveTalkError, InputError
+from emotivetalk.media.audio import load_speech
+from emotivetalk.media.image import load_image
+from emotivetalk.media.limits import Limits
+from emotivetalk.media.provenance import read_provenance
+from emotivetalk.media.video import read_frames
 
 Make = Callable[[Path], None]
 

@@ -1,11 +1,12 @@
 """A checkpoint folder is known by its model_index.json; its provenance says what it was trained on."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from media import checkpoints as checkpoint
-from media.errors import InputError
+from emotivetalk.errors import InputError
+from emotivetalk.media import checkpoints as checkpoint
 
 
 def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
@@ -13,13 +14,21 @@ def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
         checkpoint.find_checkpoint(tmp_path)
 
 
+def test_a_checkpoint_with_old_module_names_is_refused(tmp_path: Path) -> None:
+    index = {"_class_name": "EmotiveTalkPipeline", "ethd": ["models.ethd", "ETHD"], "scheduler": ["diffusers", "X"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"models\.ethd.*emotivetalk\.models\.ethd") as refused:
+        checkpoint.find_checkpoint(tmp_path)
+    assert refused.value.code == "checkpoint_outdated"
+
+
 def test_a_named_checkpoint_is_taken(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text("{}")
     assert checkpoint.find_checkpoint(tmp_path) == tmp_path
 
 
-def test_the_first_starter_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "STARTERS", (tmp_path / "absent", tmp_path / "starter"))
+def test_the_starter_is_taken_where_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "STARTER", tmp_path / "starter")
     with pytest.raises(InputError, match="--checkpoint"):
         checkpoint.find_checkpoint(None)
     (tmp_path / "starter").mkdir()

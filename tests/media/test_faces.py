@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from media.errors import InputError
-from media.faces import FaceBox, Framing, PortraitCrop, choose_face, crop_portrait, detect_faces
+from emotivetalk.errors import InputError
+from emotivetalk.media.faces import FaceBox, Framing, PortraitCrop, choose_face, crop_portrait, detect_faces
 
 
 def box(*numbers: float) -> FaceBox:
@@ -87,7 +87,7 @@ def test_no_face() -> None:
 @pytest.fixture
 def two_found(monkeypatch: pytest.MonkeyPatch) -> list[FaceBox]:
     faces = [box(10, 20, 60, 60), box(100, 20, 30, 30)]
-    monkeypatch.setattr("media.faces.detect_faces", lambda image: faces)
+    monkeypatch.setattr("emotivetalk.media.faces.detect_faces", lambda image: faces)
     return faces
 
 

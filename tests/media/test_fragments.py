@@ -17,12 +17,12 @@ import pytest
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
-from media.audio import load_speech
-from media.errors import InputError
-from media.fragments import ClipAudio, GrowingAudio, encode_audio, fragment, init_segment
-from media.mux import count_frames
-from media.provenance import Provenance, read_provenance
-from media.video import read_frames
+from emotivetalk.errors import InputError
+from emotivetalk.media.audio import load_speech
+from emotivetalk.media.fragments import ClipAudio, GrowingAudio, encode_audio, fragment, init_segment
+from emotivetalk.media.mux import count_frames
+from emotivetalk.media.provenance import Provenance, read_provenance
+from emotivetalk.media.video import read_frames
 
 SIDE = 32
 LENGTHS = [7, 1, 1, 13, 2, 60, 5, 11]  # 100 frames, some fragments of one, one longer than a group of pictures
@@ -211,7 +211,7 @@ def test_a_last_frame_without_sound(tmp_path: Path) -> None:
 REMAKE = """
 import sys
 from pathlib import Path
-from media.fragments import ClipAudio
+from emotivetalk.media.fragments import ClipAudio
 from tests.media.test_fragments import digests
 print(*digests(Path(sys.argv[1])))
 """

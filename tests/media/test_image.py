@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from media.errors import InputError
-from media.image import load_image, save_image
+from emotivetalk.errors import InputError
+from emotivetalk.media.image import load_image, save_image
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (70, 90, 3), dtype=np.uint8)
 

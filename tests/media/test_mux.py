@@ -9,11 +9,11 @@ import av
 import numpy as np
 import pytest
 
-from media.audio import load_speech
-from media.errors import InputError, OutputError
-from media.files import check_writable
-from media.mux import VideoWriter, count_frames
-from media.video import read_frames
+from emotivetalk.errors import InputError, OutputError
+from emotivetalk.media.audio import load_speech
+from emotivetalk.media.files import check_writable
+from emotivetalk.media.mux import VideoWriter, count_frames
+from emotivetalk.media.video import read_frames
 
 GREY = np.full((5, 32, 48, 3), 100, np.uint8)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from media.image import load_image
-from media.preview import GAP, contact_sheet, save_animation
+from emotivetalk.media.image import load_image
+from emotivetalk.media.preview import GAP, contact_sheet, save_animation
 
 COLOURS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 0], [0, 250, 250]], np.uint8)
 IMAGES = np.broadcast_to(COLOURS[:, None, None], (5, 64, 96, 3)).copy()

@@ -10,7 +10,7 @@ from tests.processes import ends, is_there
 PROGRAM = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
-from media.processes import end_with_parent
+from emotivetalk.media.processes import end_with_parent
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("forkserver")

@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from media.mux import VideoWriter
-from media.provenance import SYNTHETIC_MEDIA, Provenance, read_provenance
+from emotivetalk.media.mux import VideoWriter
+from emotivetalk.media.provenance import SYNTHETIC_MEDIA, Provenance, read_provenance
 
 GREY = np.full((2, 32, 48, 3), 100, np.uint8)
 

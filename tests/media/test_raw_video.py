@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.cascades import FaceBox
-from media.containers import is_cut_off
-from media.errors import InputError
-from media.pictures import decode_picture, encode_pictures
-from media.raw_video import PictureReader, index_at_25, probe, read_beside
-from media.scenes import cut_scenes, signature
-from media.speech_activity import speech_activity
-from media.tracking import VIDEO_FRAMING, Track, steady_crop
+from emotivetalk.errors import InputError
+from emotivetalk.media.cascades import FaceBox
+from emotivetalk.media.containers import is_cut_off
+from emotivetalk.media.image_codec import decode_picture, encode_pictures
+from emotivetalk.media.raw_video import PictureReader, index_at_25, probe, read_beside
+from emotivetalk.media.shots import cut_scenes, signature
+from emotivetalk.media.speech_activity import speech_activity
+from emotivetalk.media.tracking import VIDEO_FRAMING, Track, steady_crop
 
 RATES = [Fraction(12), Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(50), Fraction(60000, 1001)]
 

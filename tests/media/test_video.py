@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media.limits import Limits
-from media.video import read_frames
+from emotivetalk.media.limits import Limits
+from emotivetalk.media.video import read_frames
 
 Write = Callable[..., Path]
 

@@ -6,13 +6,13 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor
 
-from models.autoencoder import PortraitAutoencoder
-from models.diffusion import svd_scheduler
-from models.emotion import EmotionMapping
-from models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder
-from models.ethd import ETHD, Conditions
-from models.pipeline import EmotiveTalkPipeline
-from models.vaid import VAID
+from emotivetalk.models.autoencoder import PortraitAutoencoder
+from emotivetalk.models.diffusion import svd_scheduler
+from emotivetalk.models.emotion import EmotionMapping
+from emotivetalk.models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder
+from emotivetalk.models.ethd import ETHD, Conditions
+from emotivetalk.models.pipeline import EmotiveTalkPipeline
+from emotivetalk.models.vaid import VAID
 
 DIM_AUDIO, DIM_LIP, DIM_EXPRESSION = 16, 8, 6
 IMAGE_SIZE, LATENT_CHANNELS = 64, 4
@@ -45,7 +45,7 @@ def ethd(**changes: object) -> ETHD:
 
 
 def unet() -> UNetSpatioTemporalConditionModel:
-    """Stable Video Diffusion's U-Net with two levels; ETHD's settings of it are `models.weights.ethd_settings`."""
+    """Stable Video Diffusion's U-Net with two levels; ETHD's settings of it are `emotivetalk.models.weights.ethd_settings`."""
     torch.manual_seed(0)
     net = UNetSpatioTemporalConditionModel(
         in_channels=8,

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.attention import FEW_TOKENS, Attention, CrossAttention
+from emotivetalk.models.attention import FEW_TOKENS, Attention, CrossAttention
 from tests.models import debug
 
 

@@ -5,8 +5,8 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder
 from torch import nn
 
-from models.autoencoder import LatentCodec, PortraitAutoencoder
-from models.group_norm import GroupNorm, use_fast_group_norm
+from emotivetalk.models.autoencoder import LatentCodec, PortraitAutoencoder
+from emotivetalk.models.group_norm import GroupNorm, use_fast_group_norm
 from tests.models import debug
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.diffusion import (
+from emotivetalk.models.diffusion import (
     Guidance,
     denoise,
     denoising_loss,

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.emotion import (
+from emotivetalk.models.emotion import (
     EMOTIONS,
     FRAME_RATE_HZ,
     MAX_TEXT_LENGTH,

@@ -3,8 +3,14 @@
 import pytest
 import torch
 
-from models.encoders import MOTION_SIZE, ConvAudioEncoder, ExpressionEncoder, LipEncoder, Wav2Vec2AudioEncoder
-from models.log_mel import SAMPLES_PER_FRAME
+from emotivetalk.models.encoders import (
+    MOTION_SIZE,
+    ConvAudioEncoder,
+    ExpressionEncoder,
+    LipEncoder,
+    Wav2Vec2AudioEncoder,
+)
+from emotivetalk.models.log_mel import SAMPLES_PER_FRAME
 from tests.models import debug
 
 

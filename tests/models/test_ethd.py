@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.edi import EDI
-from models.ethd import lip_windows
+from emotivetalk.models.edi import EDI
+from emotivetalk.models.ethd import lip_windows
 from tests.models import debug
 
 FRAMES, SIDE = 4, 8

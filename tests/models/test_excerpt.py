@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.long_video import run_excerpt
-from models.long_video_plan import LongVideoPlan
+from emotivetalk.models.long_video import run_excerpt
+from emotivetalk.models.long_video_plan import LongVideoPlan
 from tests.models.test_long_video import chunked, levels, mixing, noise, plans, running
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from models.face_mask import FaceRegion
+from emotivetalk.models.face_mask import FaceRegion
 
 
 def test_inside_outside_and_between():

@@ -3,7 +3,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.log_mel import CONTEXT, FFT_SIZE, NUM_MELS, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME, LogMel, mel_filters
+from emotivetalk.models.log_mel import (
+    CONTEXT,
+    FFT_SIZE,
+    NUM_MELS,
+    SAMPLE_RATE_HZ,
+    SAMPLES_PER_FRAME,
+    LogMel,
+    mel_filters,
+)
 
 
 def noise(num_samples: int, batch: int = 1, seed: int = 0) -> torch.Tensor:

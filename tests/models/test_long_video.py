@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.diffusion import euler_step, sigma_schedule, svd_scheduler
-from models.long_video import advance, at_once, blend, finish, frame_noise, gather_input, run
-from models.long_video_plan import Call, CallId, LongVideoConfig, LongVideoPlan, SegmentPlan
+from emotivetalk.models.diffusion import euler_step, sigma_schedule, svd_scheduler
+from emotivetalk.models.long_video import advance, at_once, blend, finish, frame_noise, gather_input, run
+from emotivetalk.models.long_video_plan import Call, CallId, LongVideoConfig, LongVideoPlan, SegmentPlan
 
 SHAPE = (2, 3)
 # No deadline: on a busy machine, runtime shape checks make some examples slow.

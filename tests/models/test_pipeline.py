@@ -5,11 +5,11 @@ import itertools
 import pytest
 import torch
 
-from models.diffusion import Guidance
-from models.emotion import EmotionImage, EmotionKey, EmotionLabel, EmotionSpeech, EmotionTrack, EmotionVideo
-from models.log_mel import SAMPLES_PER_FRAME
-from models.performer import join
-from models.pipeline import EmotiveTalkPipeline
+from emotivetalk.models.diffusion import Guidance
+from emotivetalk.models.emotion import EmotionImage, EmotionKey, EmotionLabel, EmotionSpeech, EmotionTrack, EmotionVideo
+from emotivetalk.models.log_mel import SAMPLES_PER_FRAME
+from emotivetalk.models.motion_generator import join
+from emotivetalk.models.pipeline import EmotiveTalkPipeline
 from tests.models import debug
 
 SIDE = debug.IMAGE_SIZE
@@ -59,58 +59,58 @@ def test_frames_come_out_before_the_end(pipeline, portrait):
 
 def test_an_excerpt_is_what_one_segment_shows(pipeline, portrait):
     """And where a clip has segments, frames far from their borders are the same."""
-    performance = pipeline.perform(portrait, speech(100), seed=3)
+    motion = pipeline.generate_motion(portrait, speech(100), seed=3)
     before = {"segment_chunks": pipeline.config["segment_chunks"]}
-    divided = torch.cat(list(pipeline.render(performance, seed=3)))
-    (start,) = pipeline.excerpts(performance, [range(3)], seed=3)
+    divided = torch.cat(list(pipeline.render(motion, seed=3)))
+    (start,) = pipeline.excerpts(motion, [range(3)], seed=3)
     assert torch.equal(start, divided[:3])
     pipeline.register_to_config(segment_chunks=100)
     try:
-        whole = torch.cat(list(pipeline.render(performance, seed=3)))
+        whole = torch.cat(list(pipeline.render(motion, seed=3)))
     finally:
         pipeline.register_to_config(**before)
     spans = [range(1), range(40, 57), range(99, 100)]
-    for span, made in zip(spans, pipeline.excerpts(performance, spans, seed=3), strict=True):
+    for span, made in zip(spans, pipeline.excerpts(motion, spans, seed=3), strict=True):
         assert (made.int() - whole[span.start : span.stop].int()).abs().max() <= 1
     with pytest.raises(ValueError, match="not among"):
-        list(pipeline.excerpts(performance, [range(90, 101)]))
+        list(pipeline.excerpts(motion, [range(90, 101)]))
 
 
 def test_the_start_does_not_depend_on_what_comes_long_after(pipeline, portrait):
     """Segments follow each other, so V-AID's latents being equal, the first is the same in a longer clip."""
-    performance = pipeline.perform(portrait, speech(90), EmotionLabel("sad"))
-    whole = list(pipeline.render_latents(performance))
+    motion = pipeline.generate_motion(portrait, speech(90), EmotionLabel("sad"))
+    whole = list(pipeline.render_latents(motion))
     assert len(whole) > 2
-    again = next(iter(pipeline.render_latents(performance)))
+    again = next(iter(pipeline.render_latents(motion)))
     assert torch.equal(again, whole[0])
 
 
 def test_long_speech_is_heard_without_a_seam(pipeline, portrait):
     """Features, lips and tone of voice of blocks are those of the whole speech in one piece."""
     waveform = speech(400)
-    performer = pipeline.performer
+    motion_generator = pipeline.motion_generator
     with torch.no_grad():
         whole = pipeline.audio_encoder(waveform[None])
         lip = pipeline.vaid.projector(whole)[0]
-    role = performer.cast(portrait, EmotionSpeech())
-    blocks = list(performer.blocks(role, waveform))
+    role = motion_generator.prepare(portrait, EmotionSpeech())
+    blocks = list(motion_generator.blocks(role, waveform))
     assert len(blocks) > 2
     made = join(blocks, range(400))
     torch.testing.assert_close(made.lip, lip, rtol=1e-4, atol=1e-4)
     with torch.no_grad():
         torch.testing.assert_close(
-            performer._audio_features(waveform, range(100, 180)), whole[0, 100:180], atol=1e-4, rtol=1e-4
+            motion_generator._audio_features(waveform, range(100, 180)), whole[0, 100:180], atol=1e-4, rtol=1e-4
         )
-        tone = performer._tone_of_voice(waveform, range(400), 400)
-        part = performer._tone_of_voice(waveform, range(210, 260), 400)
+        tone = motion_generator._tone_of_voice(waveform, range(400), 400)
+        part = motion_generator._tone_of_voice(waveform, range(210, 260), 400)
     torch.testing.assert_close(part, tone[210:260], rtol=1e-4, atol=1e-5)
 
 
 def test_a_block_can_be_made_again_by_another_process(pipeline, portrait):
-    role = pipeline.performer.cast(portrait, EmotionLabel("happy"))
-    blocks = list(pipeline.performer.blocks(role, speech(300), seed=3))
-    again = debug.pipeline().performer
-    made = again.perform(again.cast(portrait, EmotionLabel("happy")), speech(300), 1, blocks[0], seed=3)
+    role = pipeline.motion_generator.prepare(portrait, EmotionLabel("happy"))
+    blocks = list(pipeline.motion_generator.blocks(role, speech(300), seed=3))
+    again = debug.pipeline().motion_generator
+    made = again.generate_motion(again.prepare(portrait, EmotionLabel("happy")), speech(300), 1, blocks[0], seed=3)
     assert made.frames == blocks[1].frames
     torch.testing.assert_close(made.expression, blocks[1].expression, rtol=1e-5, atol=1e-6)
 
@@ -136,7 +136,7 @@ SOURCES = {
 
 
 def test_each_emotion_source_makes_another_performance(pipeline, portrait):
-    made = {name: pipeline.perform(portrait, speech(20), source) for name, source in SOURCES.items()}
+    made = {name: pipeline.generate_motion(portrait, speech(20), source) for name, source in SOURCES.items()}
     for (one, a), (other, b) in itertools.combinations(made.items(), 2):
         assert not torch.allclose(a.expression, b.expression, atol=1e-3), (one, other)
         assert torch.equal(a.lip, b.lip), "the emotion must not reach the lips"
@@ -144,28 +144,28 @@ def test_each_emotion_source_makes_another_performance(pipeline, portrait):
 
 def test_a_video_source_goes_through_frame_by_frame(pipeline, portrait):
     frames = torch.rand(4, 3, 64, 64) * 2 - 1
-    performance = pipeline.perform(portrait, speech(9), EmotionVideo(frames))
+    motion = pipeline.generate_motion(portrait, speech(9), EmotionVideo(frames))
     with torch.no_grad():
         seen = pipeline.expression_encoder(frames)
-    torch.testing.assert_close(performance.expression, seen[[0, 1, 2, 3, 2, 1, 0, 1, 2]], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(motion.expression, seen[[0, 1, 2, 3, 2, 1, 0, 1, 2]], rtol=1e-4, atol=1e-5)
 
 
 def test_guidance_of_one_adds_nothing_and_more_changes(pipeline, portrait):
-    performance = pipeline.perform(portrait, speech(8), EmotionLabel("happy"))
+    motion = pipeline.generate_motion(portrait, speech(8), EmotionLabel("happy"))
 
     def latents(guidance: Guidance) -> torch.Tensor:
-        return torch.cat(list(pipeline.render_latents(performance, guidance=guidance)))
+        return torch.cat(list(pipeline.render_latents(motion, guidance=guidance)))
 
     assert torch.equal(latents(Guidance()), latents(Guidance(1.0, 1.0)))
     assert not torch.allclose(latents(Guidance()), latents(Guidance(1.0, 3.0)), atol=1e-3)
 
 
 def test_more_chunks_at_once_change_nothing(pipeline, portrait):
-    performance = pipeline.perform(portrait, speech(40), EmotionLabel("happy"))
+    motion = pipeline.generate_motion(portrait, speech(40), EmotionLabel("happy"))
     overlap = debug.pipeline()
     overlap.register_to_config(fusion="overlap")
-    shifted = torch.cat(list(pipeline.render_latents(performance)))
-    blended = torch.cat(list(overlap.render_latents(performance)))
+    shifted = torch.cat(list(pipeline.render_latents(motion)))
+    blended = torch.cat(list(overlap.render_latents(motion)))
     assert shifted.shape == blended.shape
     assert not torch.equal(shifted, blended)
 
@@ -180,7 +180,7 @@ def test_more_chunks_at_once_change_nothing(pipeline, portrait):
 )
 def test_bad_input_is_named(pipeline, portrait_shape, waveform, said):
     with pytest.raises(ValueError, match=said):
-        pipeline.perform(torch.zeros(portrait_shape), waveform)
+        pipeline.generate_motion(torch.zeros(portrait_shape), waveform)
 
 
 def test_saved_and_loaded_makes_the_same_video(pipeline, portrait, tmp_path):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from models import precision
-from models.precision import has_bfloat16, mixed_precision
+from emotivetalk.models import precision
+from emotivetalk.models.precision import has_bfloat16, mixed_precision
 
 
 @pytest.mark.parametrize("has_it", [True, False])

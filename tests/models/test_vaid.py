@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.dicte import DiCTE, DiCTEConditions
-from models.vaid import VAID, AudioLipProjector
+from emotivetalk.models.dicte import DiCTE, DiCTEConditions
+from emotivetalk.models.vaid import VAID, AudioLipProjector
 from tests.models import debug
 
 FRAMES = 12

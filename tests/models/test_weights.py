@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 
-from models.ethd import ETHD, Conditions
-from models.weights import ethd_settings, import_unet
+from emotivetalk.models.ethd import ETHD, Conditions
+from emotivetalk.models.weights import ethd_settings, import_unet
 from tests.models import debug
 
 DIM_LIP, DIM_EXPRESSION = 8, 6

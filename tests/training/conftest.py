@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from models import precision
+from emotivetalk.models import precision
+from emotivetalk.training.data import latents
+from emotivetalk.training.run.config import load_config
+from emotivetalk.training.run.loop import Trainer
+from emotivetalk.training.stages.registry import stage_class
 from tests.training import debug
-from training import latents
-from training.config import load_config
-from training.loop import Trainer
-from training.stages import stage_class
 
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
 UPDATE_VARIABLE = "EMOTIVETALK_UPDATE_GOLDEN"

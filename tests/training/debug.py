@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from corpus.parameters import EMOTION_TARGETS, POSE_AT_REST
-from corpus.records import SAMPLES_PER_FRAME, Clip, Split, write_shards
-from corpus.synthesize import FIRST_HELD_OUT_IDENTITY
-from models.emotion import EMOTIONS
+from emotivetalk.corpus.parameters import EMOTION_TARGETS, POSE_AT_REST
+from emotivetalk.corpus.records import SAMPLES_PER_FRAME, Clip, Split, write_shards
+from emotivetalk.corpus.synthesize import FIRST_HELD_OUT_IDENTITY
+from emotivetalk.models.emotion import EMOTIONS
 from tests.models import debug
 
 CONFIGS = Path(__file__).resolve().parents[2] / "train_configs"

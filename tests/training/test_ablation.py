@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from emotivetalk.cli import run
-from evaluation.ablations import ABLATIONS, control_of, find_ablation
-from evaluation.reader import Reader
-from media.errors import InputError
-from models.ethd import ETHD
-from models.vaid import VAID
+from emotivetalk.errors import InputError
+from emotivetalk.evaluation.ablations import ABLATIONS, control_of, find_ablation
+from emotivetalk.evaluation.reader import Reader
+from emotivetalk.models.ethd import ETHD
+from emotivetalk.models.vaid import VAID
+from emotivetalk.training.ablation import train_ablation
+from emotivetalk.training.run.config import load_config
 from tests.training import debug
-from training.ablation import train_ablation
-from training.config import load_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "train_configs"
 TRAINED = [ablation.name for ablation in ABLATIONS if ablation.trains]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.batches import BatchFeed, module_seed, step_seeds, to_device
+from emotivetalk.training.data.batches import BatchFeed, module_seed, step_seeds, to_device
 
 
 def test_seeds_differ_between_runs_steps_and_samples() -> None:

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from media.errors import InputError
-from training import config as config_module
-from training.config import TrainConfig, load_config
-from training.stage import StageConfig
-from training.stages import STAGE_NAMES, stage_class
+from emotivetalk.errors import InputError
+from emotivetalk.training.run import config as config_module
+from emotivetalk.training.run.config import TrainConfig, load_config
+from emotivetalk.training.stages.registry import STAGE_NAMES, stage_class
+from emotivetalk.training.stages.stage import StageConfig
 
 
 class Loss(BaseModel):

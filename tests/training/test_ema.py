@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.ema import WeightAverage
+from emotivetalk.training.optim.ema import WeightAverage
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.2, 0.999])

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from media.errors import InputError
-from models.emotion import EmotionLabel
-from models.pipeline import EmotiveTalkPipeline, load_pipeline
-from models.renderer import Scene
+from emotivetalk.errors import InputError
+from emotivetalk.models.emotion import EmotionLabel
+from emotivetalk.models.latent_sampler import PortraitConditions
+from emotivetalk.models.pipeline import EmotiveTalkPipeline, load_pipeline
+from emotivetalk.training.checkpoints.export import export
 from tests.models import debug
-from training.export import export
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def test_the_noise_scale_goes_along_and_is_the_renderers(trained, tmp_path):
     export(trained, tmp_path / "shipped", "squares", debug.IMAGE_SIZE, 8, noise_scale=0.5)
     shipped, full = EmotiveTalkPipeline.from_pretrained(tmp_path / "shipped"), debug.pipeline()
     assert full.config["noise_scale"] == 1
-    scene = Scene(torch.zeros(4, 8, 8), torch.zeros(16), torch.ones(1, 8, 8))
-    half, whole = (one.renderer.noise(scene, 3)(range(5, 9)) for one in (shipped, full))
+    portrait_conditions = PortraitConditions(torch.zeros(4, 8, 8), torch.zeros(16), torch.ones(1, 8, 8))
+    half, whole = (one.latent_sampler.noise(portrait_conditions, 3)(range(5, 9)) for one in (shipped, full))
     assert whole.std() > 0.8 and torch.equal(half, whole / 2)
     half, whole = (video(one) for one in (shipped, full))
     assert not torch.equal(half, whole)
@@ -62,7 +62,7 @@ def test_the_guidance_goes_along_and_multiplies_the_strength(trained, tmp_path):
     plain.register_to_config(expression_guidance=1.0)
 
     def expressions(one: EmotiveTalkPipeline, strength: float, emotion: EmotionLabel | None) -> torch.Tensor:
-        return one.perform(portrait, speech, emotion, emotion_strength=strength).expression
+        return one.generate_motion(portrait, speech, emotion, emotion_strength=strength).expression
 
     label = EmotionLabel("happy")
     guided = expressions(shipped, 1.0, label)
@@ -79,10 +79,10 @@ def test_guidance_may_begin_at_a_lower_noise_level(trained, tmp_path):
             trained, tmp_path / "it", "", debug.IMAGE_SIZE, 8, expression_guidance=1.5, expression_guidance_below=below
         )
         pipeline = EmotiveTalkPipeline.from_pretrained(tmp_path / "it")
-        made[below] = pipeline.perform(portrait, speech, EmotionLabel("happy")).expression
+        made[below] = pipeline.generate_motion(portrait, speech, EmotionLabel("happy")).expression
     unguided = EmotiveTalkPipeline.from_pretrained(tmp_path / "it", expression_guidance=1.0)
     assert torch.equal(made[None], made[20.1])
-    assert torch.equal(made[0.01], unguided.perform(portrait, speech, EmotionLabel("happy")).expression)
+    assert torch.equal(made[0.01], unguided.generate_motion(portrait, speech, EmotionLabel("happy")).expression)
     assert (made[6.0] - made[None]).abs().max() > 1e-3 and (made[6.0] - made[0.01]).abs().max() > 1e-3
 
 

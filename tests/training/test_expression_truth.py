@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
+from emotivetalk.training.run.config import load_config
+from emotivetalk.training.stages.expression import ExpressionLoss, ExpressionStage
 from tests.training.debug import CONFIGS, overrides
-from training.config import load_config
-from training.expression import ExpressionLoss, ExpressionStage
 
 
 def stage(workplace, tmp_path, *changes: str) -> ExpressionStage:

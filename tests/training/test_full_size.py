@@ -10,17 +10,17 @@ from diffusers import AutoencoderKLTemporalDecoder
 from safetensors.torch import load_file
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from media.errors import InputError
-from models.autoencoder import LatentCodec
-from models.encoders import Wav2Vec2AudioEncoder
-from models.networks import load_network
-from models.pipeline import load_pipeline
+from emotivetalk.errors import InputError
+from emotivetalk.models.autoencoder import LatentCodec
+from emotivetalk.models.encoders import Wav2Vec2AudioEncoder
+from emotivetalk.models.networks import load_network
+from emotivetalk.models.pipeline import load_pipeline
+from emotivetalk.training.checkpoints.adopt import adopt_audio_encoder, adopt_vae
+from emotivetalk.training.checkpoints.export import export
+from emotivetalk.training.run.config import load_config
+from emotivetalk.training.run.loop import train
 from tests.models import debug
 from tests.training.debug import CONFIGS, overrides
-from training.adopt import adopt_audio_encoder, adopt_vae
-from training.config import load_config
-from training.export import export
-from training.loop import train
 
 SIZE = 64
 LIKE_THE_U_NET = ("stage.attention_levels=[true, false]", "stage.layers_per_block=2", "stage.feed_forward_mult=4")

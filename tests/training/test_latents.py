@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from corpus.drawing import draw_clip
-from corpus.records import read_corpus
-from media.errors import OutputError
+from emotivetalk.corpus.drawing import draw_clip
+from emotivetalk.corpus.records import read_corpus
+from emotivetalk.errors import OutputError
+from emotivetalk.training.data.latents import cached, motion_encoders, read_motion, video_latents
 from tests.training import debug
-from training.latents import cached, motion_encoders, read_motion, video_latents
 
 NUM_CLIPS = 40  # in parts of 16
 

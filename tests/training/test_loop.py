@@ -13,12 +13,12 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from media.errors import InputError
-from training.checkpoint import training_checkpoints
-from training.config import TrainConfig
-from training.loop import Trainer, TrainingDivergedError, train_stage
-from training.muon import OptimizerConfig
-from training.stage import Stage, StageConfig, StepLoss
+from emotivetalk.errors import InputError
+from emotivetalk.training.checkpoints.training_state import training_checkpoints
+from emotivetalk.training.optim.muon import OptimizerConfig
+from emotivetalk.training.run.config import TrainConfig
+from emotivetalk.training.run.loop import Trainer, TrainingDivergedError, train_stage
+from emotivetalk.training.stages.stage import Stage, StageConfig, StepLoss
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.log_mel import LogMel
-from training.augment import augment_mel, jitter_color, shift
-from training.autoencoder import local_detail
-from training.contrast import infonce, infonce_within_clips, push
-from training.measure import correlations, retrieval, ridge
+from emotivetalk.models.log_mel import LogMel
+from emotivetalk.training.data.augment import augment_mel, jitter_color, shift
+from emotivetalk.training.stages.autoencoder import local_detail
+from emotivetalk.training.stages.contrastive import infonce, infonce_within_clips, push
+from emotivetalk.training.stages.validation import correlations, retrieval, ridge
 
 
 def test_infonce_of_equal_views_is_near_zero_and_of_strangers_near_chance():

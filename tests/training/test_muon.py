@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from training.muon import Muon, OptimizerConfig, build_optimizers, learning_rate_at, orthogonalize, split_parameters
+from emotivetalk.training.optim.muon import (
+    Muon,
+    OptimizerConfig,
+    build_optimizers,
+    learning_rate_at,
+    orthogonalize,
+    split_parameters,
+)
 
 
 def parameter(*shape: int, seed: int = 0) -> nn.Parameter:

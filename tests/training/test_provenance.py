@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from media.errors import InputError
-from training.provenance import record_training
+from emotivetalk.errors import InputError
+from emotivetalk.training.checkpoints.provenance import record_training
 
 
 def test_stages_are_added_and_the_rest_stays(tmp_path: Path) -> None:

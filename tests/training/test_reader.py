@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evaluation.reader import Reader
-from models.emotion import EMOTIONS
+from emotivetalk.evaluation.reader import Reader
+from emotivetalk.models.emotion import EMOTIONS
+from emotivetalk.training.run.config import load_config
+from emotivetalk.training.run.loop import train
+from emotivetalk.training.stages.reader import NO_EMOTION, ReaderBatch, ReaderStage
 from tests.training import debug
-from training.config import load_config
-from training.loop import train
-from training.reader import NO_EMOTION, ReaderBatch, ReaderStage
 
 CONFIG = Path(__file__).resolve().parents[2] / "train_configs" / "reader_debug.yaml"
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.run_log import RunLog, StepRecord, ValidationRecord, smoothed
+from emotivetalk.training.run.log import RunLog, StepRecord, ValidationRecord, smoothed
 
 
 def record(step: int, loss: float) -> StepRecord:

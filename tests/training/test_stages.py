@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from media.errors import InputError
-from models.autoencoder import LatentCodec, PortraitAutoencoder
-from models.emotion import EmotionLabel
-from models.networks import load_network
-from models.pipeline import EmotiveTalkPipeline
-from models.vaid import VAID
+from emotivetalk.errors import InputError
+from emotivetalk.models.autoencoder import LatentCodec, PortraitAutoencoder
+from emotivetalk.models.emotion import EmotionLabel
+from emotivetalk.models.networks import load_network
+from emotivetalk.models.pipeline import EmotiveTalkPipeline
+from emotivetalk.models.vaid import VAID
+from emotivetalk.training.optim.muon import OptimizerConfig, build_optimizers
+from emotivetalk.training.run.config import TrainConfig, load_config
+from emotivetalk.training.run.loop import train
+from emotivetalk.training.stages.autoencoder import AutoencoderConfig, AutoencoderLoss
+from emotivetalk.training.stages.ethd import _up_to_the_brows
+from emotivetalk.training.stages.registry import stage_class
 from tests.training import debug
-from training.autoencoder import AutoencoderConfig, AutoencoderLoss
-from training.config import TrainConfig, load_config
-from training.ethd import _up_to_the_brows
-from training.loop import train
-from training.muon import OptimizerConfig, build_optimizers
-from training.stages import stage_class
 
 STAGES = ["autoencoder", "lip_sync", "expression", "audio_encoder", "emotion_sources", "vaid", "projector", "ethd"]
 FALLS_TO = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from actors.errors import OverloadError
-from media.errors import EmotiveTalkError, InputError
+from emotivetalk.actors.errors import OverloadError
+from emotivetalk.errors import EmotiveTalkError, InputError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import yaml
 
-from actors.serving.launch import CONFIGS
+from emotivetalk.actors.serving.launch import CONFIGS
 from tests.actors.cluster.conftest import ROOT, free_port
 
 READY_S = 180.0

@@ -19,11 +19,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from actors.serving.app import job_store
-from actors.serving.artifacts import ArtifactStore
-from actors.serving.job_records import Job
-from actors.serving.jobs import JobStore
-from actors.serving.launch import read_plan
+from emotivetalk.actors.serving.app import job_store
+from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.jobs.records import Job
+from emotivetalk.actors.serving.jobs.store import JobStore
+from emotivetalk.actors.serving.launch import read_plan
 from tests.actors.chaos.served import Served, write_config
 from tests.actors.cluster.conftest import CLASSES, PORTRAIT, SPEECH
 from tests.models import debug

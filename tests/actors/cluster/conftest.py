@@ -15,9 +15,9 @@ import httpx
 import psutil
 import pytest
 
-from actors.serving.app import job_store
-from actors.serving.artifacts import ArtifactStore
-from actors.serving.launch import CONFIGS, LaunchPlan, Service, read_plan
+from emotivetalk.actors.serving.app import job_store
+from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.launch import CONFIGS, LaunchPlan, Service, read_plan
 from tests.actors.cluster import watching
 from tests.models import debug
 

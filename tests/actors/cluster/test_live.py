@@ -12,9 +12,9 @@ import av
 import numpy as np
 import pytest
 
-from actors.client import Client, EmotionChange
-from actors.errors import OverloadError
-from media.audio import load_speech
+from emotivetalk.actors.errors import OverloadError
+from emotivetalk.client import Client, EmotionChange
+from emotivetalk.media.audio import load_speech
 from tests.actors.cluster.conftest import PORTRAIT, SPEECH, Cluster, replicas
 
 

@@ -10,10 +10,10 @@ import psutil
 import pytest
 import torch
 
-from actors.serving.job_files import JobFiles
-from media.fragments import ClipAudio, fragment
-from models.emotion import EmotionLabel
-from models.pipeline import load_pipeline
+from emotivetalk.actors.serving.jobs.files import JobFiles
+from emotivetalk.media.fragments import ClipAudio, fragment
+from emotivetalk.models.emotion import EmotionLabel
+from emotivetalk.models.pipeline import load_pipeline
 from tests.actors.cluster.conftest import Cluster, replicas
 
 

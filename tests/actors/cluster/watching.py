@@ -10,7 +10,7 @@ def hook() -> None:
     """Ray calls it in every worker as it starts: deserialising a block or a chunk leaves the process's number."""
     import ray.util
 
-    from actors.serving.messages import BlockData, ChunkData
+    from emotivetalk.actors.serving.replicas.messages import BlockData, ChunkData
 
     folder = Path(os.environ[FOLDER_ENV])
 

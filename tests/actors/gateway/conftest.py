@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from actors.serving.service import Intake
-from actors.serving.settings import CallerLimits, GatewaySettings
+from emotivetalk.actors.serving.gateway.service import Intake
+from emotivetalk.actors.serving.gateway.settings import CallerLimits, GatewaySettings
 from tests.actors.gateway.serving import FACE, OTHER_TOKEN, SPEECH, TOKEN, Director, Server, Serving, pretend_to_prepare
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import uvicorn
 
-from actors.errors import FencedError
-from actors.serving.artifacts import ArtifactStore
-from actors.serving.gateway.http import http_app
-from actors.serving.intake import Prepared
-from actors.serving.jobs import Claim, JobError, JobStore, Segment
-from actors.serving.service import Intake, ServedModel, VideoService
-from actors.serving.settings import GatewaySettings
-from media.errors import InputError
+from emotivetalk.actors.errors import FencedError
+from emotivetalk.actors.serving.gateway.http.app import http_app
+from emotivetalk.actors.serving.gateway.service import Intake, ServedModel, VideoService
+from emotivetalk.actors.serving.gateway.settings import GatewaySettings
+from emotivetalk.actors.serving.intake.prepare import Prepared
+from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.jobs.store import Claim, JobError, JobStore, Segment
+from emotivetalk.errors import InputError
 
 MODEL = ServedModel("emotivetalk-test", "test-0123abcd", 64)
 TOKEN, OTHER_TOKEN = "alice-has-this-token", "bob-has-another-token"

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from actors.serving.intake import Prepared
-from actors.serving.jobs import JobStatus
-from actors.serving.service import Intake
+from emotivetalk.actors.serving.gateway.service import Intake
+from emotivetalk.actors.serving.intake.prepare import Prepared
+from emotivetalk.actors.serving.jobs.store import JobStatus
 from tests.actors.gateway.conftest import Serve, client_of, create, files
 from tests.actors.gateway.serving import FACE, SPEECH, TOKEN, Director, Serving, pretend_to_prepare, wait_until
 

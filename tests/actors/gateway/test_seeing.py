@@ -7,7 +7,7 @@ import dataclasses
 import httpx
 import pytest
 
-from actors.serving.settings import CallerLimits
+from emotivetalk.actors.serving.gateway.settings import CallerLimits
 from tests.actors.gateway.conftest import Serve, client_of, create, files
 from tests.actors.gateway.serving import MODEL, Serving
 from tests.actors.serving.rendering import recorded

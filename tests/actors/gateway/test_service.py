@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from actors.errors import ArtifactStoreError, JobNotFoundError, JobStoreError, UnauthorizedError
-from actors.serving.artifacts import ArtifactStore
-from actors.serving.gateway.errors import ANSWERS, answer_to, public_code, public_message, retry_after_s
-from actors.serving.jobs import JobStore
-from actors.serving.requests import LabelEmotion
-from actors.serving.service import Caller, Intake, ServedModel, Submission, Upload, VideoService
-from actors.serving.settings import CallerLimits, GatewaySettings, SettingsError
-from actors.serving.submissions import in_thread
-from media.errors import EmotiveTalkError, InputError
+from emotivetalk.actors.errors import ArtifactStoreError, JobNotFoundError, JobStoreError, UnauthorizedError
+from emotivetalk.actors.serving.gateway.errors import ANSWERS, answer_to, public_code, public_message, retry_after_s
+from emotivetalk.actors.serving.gateway.service import Caller, Intake, ServedModel, Submission, Upload, VideoService
+from emotivetalk.actors.serving.gateway.settings import CallerLimits, GatewaySettings, SettingsError
+from emotivetalk.actors.serving.intake.submissions import in_thread
+from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.jobs.store import JobStore
+from emotivetalk.actors.serving.requests import LabelEmotion
+from emotivetalk.errors import EmotiveTalkError, InputError
 from tests.actors.gateway.serving import FACE, MODEL, SPEECH, pretend_to_prepare
 
 ALICE = Caller("alice", CallerLimits())

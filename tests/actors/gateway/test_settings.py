@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from actors.serving.rates import TokenBucket
-from actors.serving.service import is_loopback
-from actors.serving.settings import CallerLimits, GatewaySettings, SettingsError, parse_tokens
+from emotivetalk.actors.serving.gateway.rate_limit import TokenBucket
+from emotivetalk.actors.serving.gateway.service import is_loopback
+from emotivetalk.actors.serving.gateway.settings import CallerLimits, GatewaySettings, SettingsError, parse_tokens
 
 TOKEN = "a-token-of-some-length"
 
@@ -67,10 +67,10 @@ def test_limits() -> None:
 
 
 def test_a_rate_refills(monkeypatch: pytest.MonkeyPatch) -> None:
-    from actors.errors import RateLimitedError
+    from emotivetalk.actors.errors import RateLimitedError
 
     now = [0.0]
-    monkeypatch.setattr("actors.serving.rates.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("emotivetalk.actors.serving.gateway.rate_limit.time.monotonic", lambda: now[0])
     bucket = TokenBucket(60)
     for _ in range(60):
         bucket.take()

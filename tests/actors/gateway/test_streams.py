@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from actors.serving.gateway.ranges import RangeError, part_of
+from emotivetalk.actors.serving.gateway.http.ranges import RangeError, part_of
 from tests.actors.gateway.conftest import Serve, client_of, create
 from tests.actors.gateway.serving import Director, Serving, film, wait_until
 

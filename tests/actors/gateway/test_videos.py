@@ -14,8 +14,8 @@ import soundfile
 from PIL import Image
 from skimage.data import astronaut
 
-from actors.serving.jobs import JobError, JobStatus
-from actors.serving.service import Intake
+from emotivetalk.actors.serving.gateway.service import Intake
+from emotivetalk.actors.serving.jobs.store import JobError, JobStatus
 from tests.actors.gateway.conftest import Serve, client_of, create, files
 from tests.actors.gateway.serving import (
     FACE,

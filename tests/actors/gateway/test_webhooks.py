@@ -11,9 +11,9 @@ import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from actors.serving.jobs import JobError, JobStore
-from actors.serving.settings import GatewaySettings, SettingsError
-from actors.serving.webhooks import WebhookSender
+from emotivetalk.actors.serving.gateway.settings import GatewaySettings, SettingsError
+from emotivetalk.actors.serving.jobs.store import JobError, JobStore
+from emotivetalk.actors.serving.jobs.webhooks import WebhookSender
 from tests.actors.gateway.conftest import SECRET, Serve, client_of, create, files
 from tests.actors.gateway.serving import MODEL, Director, Serving, wait_until
 
@@ -150,7 +150,7 @@ def test_without_a_secret_there_are_no_webhooks(serve: Serve, monkeypatch: pytes
 def test_the_sender_runs_until_it_is_cancelled(
     client: httpx.Client, serving: Serving, director: Director, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actors.errors import JobStoreError
+    from emotivetalk.actors.errors import JobStoreError
 
     ended(client, receiver.url)
     find = serving.jobs.pending_deliveries

@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from actors.wire import videos_pb2 as pb
+from emotivetalk.wire import videos_pb2 as pb
 
 PORTRAIT, AUDIO = b"a portrait", b"\1\2" * 1500
 

@@ -21,19 +21,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from actors.client import Client
-from actors.errors import FencedError
-from actors.serving.artifacts import ArtifactStore
-from actors.serving.gateway.grpc_server import GrpcServer, TlsFiles, start_grpc_server
-from actors.serving.gateway.http import http_app
-from actors.serving.intake import Prepared
-from actors.serving.jobs import Claim, JobError, JobStore, Segment
-from actors.serving.live import LiveLimits
-from actors.serving.meters import Meters
-from actors.serving.service import Intake, ServedModel, VideoService
-from actors.serving.settings import CallerLimits, GatewaySettings
-from actors.wire import videos_pb2_grpc as pb_grpc
-from media.errors import InputError
+from emotivetalk.actors.errors import FencedError
+from emotivetalk.actors.serving.gateway.grpc.server import GrpcServer, TlsFiles, start_grpc_server
+from emotivetalk.actors.serving.gateway.http.app import http_app
+from emotivetalk.actors.serving.gateway.live_session import LiveLimits
+from emotivetalk.actors.serving.gateway.service import Intake, ServedModel, VideoService
+from emotivetalk.actors.serving.gateway.settings import CallerLimits, GatewaySettings
+from emotivetalk.actors.serving.intake.prepare import Prepared
+from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.jobs.store import Claim, JobError, JobStore, Segment
+from emotivetalk.actors.serving.observing.meters import Meters
+from emotivetalk.client import Client
+from emotivetalk.errors import InputError
+from emotivetalk.wire import videos_pb2_grpc as pb_grpc
 from tests.actors.grpc.live_sessions import Sessions
 
 ALICE, BOB = "alice-0123456789abcdef", "bob-0123456789abcdef"

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from actors.errors import OverloadError
-from actors.serving.live import LiveEmotion, LiveFragment, LiveHeader, LiveStarted
-from actors.serving.service import Caller
+from emotivetalk.actors.errors import OverloadError
+from emotivetalk.actors.serving.gateway.live_session import LiveEmotion, LiveFragment, LiveHeader, LiveStarted
+from emotivetalk.actors.serving.gateway.service import Caller
 
 SAMPLES_PER_FRAGMENT = 16_000
 

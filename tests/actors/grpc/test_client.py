@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from actors.client import Client, VideoError
-from actors.client.videos import said_by_service
-from actors.errors import OverloadError
-from actors.serving.gateway.grpc_server import TlsFiles
-from media.errors import EmotiveTalkError, InputError
+from emotivetalk.actors.errors import OverloadError
+from emotivetalk.actors.serving.gateway.grpc.server import TlsFiles
+from emotivetalk.client import Client, VideoError
+from emotivetalk.client.videos import said_by_service
+from emotivetalk.errors import EmotiveTalkError, InputError
 from tests.actors.grpc.calls import AUDIO, PORTRAIT
 from tests.actors.grpc.conftest import ALICE, BOB, FAILS, SLOW, STALLS, Serving, running
 
@@ -298,7 +298,7 @@ def test_tls(certificate: TlsFiles, tmp_path: Path) -> None:
 
 def test_the_client_is_light() -> None:
     code = (
-        "import sys, emotivetalk; emotivetalk.Client; import actors.client.over_http, actors.client.over_grpc;"
+        "import sys, emotivetalk; emotivetalk.Client; import emotivetalk.client.over_http, emotivetalk.client.over_grpc;"
         "print([name for name in ('torch', 'ray', 'fastapi', 'sqlalchemy', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

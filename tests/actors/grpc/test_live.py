@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 
-from actors.client import Client, EmotionChange
-from actors.errors import OverloadError
-from actors.serving.requests import LabelEmotion, TextEmotion
-from actors.wire import videos_pb2 as pb
-from actors.wire import videos_pb2_grpc as pb_grpc
-from media.errors import InputError
+from emotivetalk.actors.errors import OverloadError
+from emotivetalk.actors.serving.requests import LabelEmotion, TextEmotion
+from emotivetalk.client import Client, EmotionChange
+from emotivetalk.errors import InputError
+from emotivetalk.wire import videos_pb2 as pb
+from emotivetalk.wire import videos_pb2_grpc as pb_grpc
 from tests.actors.grpc.calls import PORTRAIT, Failure, bearer
 from tests.actors.grpc.conftest import ALICE, LIVE, Serving, running
 
@@ -140,7 +140,7 @@ def test_fragments_come_while_the_speech_goes_on(stub: pb_grpc.VideoServiceStub,
 
 
 def test_16_bit_samples() -> None:
-    from actors.serving.gateway.grpc_messages import read_audio
+    from emotivetalk.actors.serving.gateway.grpc.messages import read_audio
 
     read = read_audio(pb.LiveAudio(s16le=np.array([-32768, 0, 16384], "<i2").tobytes()))
     assert read.dtype == np.float32 and read.tolist() == [-1.0, 0.0, 0.5]

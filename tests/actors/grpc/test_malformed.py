@@ -7,7 +7,7 @@ import time
 import grpc
 import pytest
 
-from actors.wire import videos_pb2 as pb
+from emotivetalk.wire import videos_pb2 as pb
 from tests.actors.grpc.calls import bearer, header, upload
 from tests.actors.grpc.conftest import ALICE, Serving
 

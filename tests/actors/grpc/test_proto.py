@@ -143,6 +143,6 @@ def test_generated_code_is_up_to_date(tmp_path: Path) -> None:
 
 
 def test_the_wire_keeps_the_package_of_the_proto(file: FileDescriptorProto) -> None:
-    from actors.wire import videos_pb2
+    from emotivetalk.wire import videos_pb2
 
     assert videos_pb2.DESCRIPTOR.package == file.package == "emotivetalk.v1"

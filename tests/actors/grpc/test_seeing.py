@@ -9,10 +9,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.trace import StatusCode
 from prometheus_client import CollectorRegistry
 
-from actors.errors import ArtifactStoreError
-from actors.serving.meters import InRegistry, Meters
-from actors.wire import videos_pb2 as pb
-from actors.wire import videos_pb2_grpc as pb_grpc
+from emotivetalk.actors.errors import ArtifactStoreError
+from emotivetalk.actors.serving.observing.meters import InRegistry, Meters
+from emotivetalk.wire import videos_pb2 as pb
+from emotivetalk.wire import videos_pb2_grpc as pb_grpc
 from tests.actors.grpc.calls import bearer, header, upload
 from tests.actors.grpc.conftest import ALICE, SLOW, STALLS, Serving, running
 from tests.actors.grpc.test_server import wait_until

@@ -11,13 +11,13 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from actors.errors import ArtifactStoreError
-from actors.serving.gateway.grpc_guard import clipped, peer_address
-from actors.serving.gateway.grpc_server import TlsFiles, start_grpc_server
-from actors.serving.jobs import JobStatus
-from actors.wire import videos_pb2 as pb
-from actors.wire import videos_pb2_grpc as pb_grpc
-from media.errors import EmotiveTalkError
+from emotivetalk.actors.errors import ArtifactStoreError
+from emotivetalk.actors.serving.gateway.grpc.guard import clipped, peer_address
+from emotivetalk.actors.serving.gateway.grpc.server import TlsFiles, start_grpc_server
+from emotivetalk.actors.serving.jobs.store import JobStatus
+from emotivetalk.errors import EmotiveTalkError
+from emotivetalk.wire import videos_pb2 as pb
+from emotivetalk.wire import videos_pb2_grpc as pb_grpc
 from tests.actors.grpc.calls import AUDIO, PORTRAIT, Failure, bearer, header, upload
 from tests.actors.grpc.conftest import ALICE, BOB, FAILS, SLOW, STALLS, Serving, running
 
@@ -386,7 +386,7 @@ def test_health_and_reflection_need_no_token(channel: grpc.Channel) -> None:
 
 
 def test_health_follows_the_stores_and_the_shutdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actors.serving.gateway.grpc_server.HEALTH_PERIOD_S", 0.02)
+    monkeypatch.setattr("emotivetalk.actors.serving.gateway.grpc.server.HEALTH_PERIOD_S", 0.02)
     with running(tmp_path / "serving") as serving, grpc.insecure_channel(serving.address) as channel:
         states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
         assert next(states).status == health_pb2.HealthCheckResponse.SERVING

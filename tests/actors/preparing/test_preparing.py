@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.preparing.driver import Launch, Preparation, prepare_corpus
-from corpus.preparing.reasons import Reason
-from corpus.preparing.results import Source, read_row
-from corpus.preparing.sandbox import Bounds, Sandbox
-from corpus.preparing.settings import Settings, weights_hash
-from corpus.preparing.sources import find_sources
-from corpus.records import read_corpus
+from emotivetalk.actors.preparing.driver import Launch, Preparation, prepare_corpus
+from emotivetalk.corpus.preparing.reasons import Reason
+from emotivetalk.corpus.preparing.results import Source, read_row
+from emotivetalk.corpus.preparing.sandbox import Bounds, Sandbox
+from emotivetalk.corpus.preparing.settings import Settings, weights_hash
+from emotivetalk.corpus.preparing.sources import find_sources
+from emotivetalk.corpus.records import read_corpus
 from tests.corpus.preparing.raw_videos import Raw
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from actors.serving.jobs import JobStore
+from emotivetalk.actors.serving.jobs.store import JobStore
 from tests.actors.serving.jobs_for_tests import Clock
 
 USER = "emotivetalk"

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
-from actors.serving import deliveries, job_rows
-from actors.serving.jobs import Claim, Job, JobStore, Segment, new_job_id
+from emotivetalk.actors.serving.jobs import deliveries
+from emotivetalk.actors.serving.jobs import rows as job_rows
+from emotivetalk.actors.serving.jobs.store import Claim, Job, JobStore, Segment, new_job_id
 
 # Processes are forked from one that has imported what they need and does nothing else.
 _CONTEXT = multiprocessing.get_context("forkserver")

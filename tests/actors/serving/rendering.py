@@ -15,22 +15,22 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from actors.serving import tracing
-from actors.serving.artifacts import ArtifactStore
-from actors.serving.config import DirectorSettings
-from actors.serving.decoder import DecoderReplica
-from actors.serving.director import Director
-from actors.serving.ethd import ETHDReplica
-from actors.serving.job_files import JobFiles
-from actors.serving.jobs import Job, JobStore, new_job_id
-from actors.serving.messages import FinishCall, PerformCall, RenderCall
-from actors.serving.meters import Meters
-from actors.serving.plans import CheckpointPlans
-from actors.serving.requests import LabelEmotion, VideoRequest
-from actors.serving.stages import Made
-from actors.serving.vaid import VAIDReplica
-from media.fragments import encode_audio
-from media.image import save_image
+from emotivetalk.actors.serving.config import DirectorSettings
+from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.jobs.files import JobFiles
+from emotivetalk.actors.serving.jobs.store import Job, JobStore, new_job_id
+from emotivetalk.actors.serving.observing import tracing
+from emotivetalk.actors.serving.observing.meters import Meters
+from emotivetalk.actors.serving.rendering.director import Director
+from emotivetalk.actors.serving.rendering.plans import CheckpointPlans
+from emotivetalk.actors.serving.rendering.replica_calls import Made
+from emotivetalk.actors.serving.replicas.decoder import DecoderReplica
+from emotivetalk.actors.serving.replicas.ethd import ETHDReplica
+from emotivetalk.actors.serving.replicas.messages import FinishCall, MotionCall, RenderCall
+from emotivetalk.actors.serving.replicas.vaid import VAIDReplica
+from emotivetalk.actors.serving.requests import LabelEmotion, VideoRequest
+from emotivetalk.media.fragments import encode_audio
+from emotivetalk.media.image import save_image
 from tests.models import debug
 
 NUM_FRAMES = 40
@@ -58,9 +58,9 @@ class Replicas:
         self.decoder = DecoderReplica(str(checkpoint), artifacts, "debug@0", "test 1")
         self.before: Callable[[Any], None] = lambda call: None
 
-    async def perform(self, call: PerformCall, references: Sequence[Any]) -> Made:
+    async def generate_motion(self, call: MotionCall, references: Sequence[Any]) -> Made:
         self.before(call)
-        return await _both(self.vaid.perform(call, *references))
+        return await _both(self.vaid.generate_motion(call, *references))
 
     async def render(self, call: RenderCall, references: Sequence[Any]) -> Made:
         self.before(call)
@@ -83,8 +83,8 @@ class House:
         pipeline.save_pretrained(self.checkpoint)
         for part in ("vaid", "ethd", "decoder"):
             # The logs and the spans of a test are its own; and a part of a pipeline is none, by the annotations.
-            monkeypatch.setattr(f"actors.serving.{part}.start_replica", lambda name: None)
-            monkeypatch.setattr(f"actors.serving.{part}.load_pipeline", lambda *_, **__: pipeline)
+            monkeypatch.setattr(f"emotivetalk.actors.serving.{part}.start_replica", lambda name: None)
+            monkeypatch.setattr(f"emotivetalk.actors.serving.{part}.load_pipeline", lambda *_, **__: pipeline)
         self.artifacts = ArtifactStore(str(folder / "artifacts"))
         self.jobs = JobStore(f"sqlite:///{folder / 'jobs.db'}")
         self.replicas = Replicas(self.checkpoint, str(folder / "artifacts"))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.errors import ArtifactNotFoundError, ArtifactStoreError
-from actors.serving.artifacts import ArtifactStore
-from media.errors import InputError
+from emotivetalk.actors.errors import ArtifactNotFoundError, ArtifactStoreError
+from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.errors import InputError
 from tests.actors.serving.jobs_for_tests import process
 
 PATH = "jobs/video_0198/segments/00003-2.m4s"

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from actors.serving.deliveries import DELIVERY_LEASE_S, MAX_DELIVERY_ATTEMPTS, delay_after
-from actors.serving.jobs import JobError, JobStore
+from emotivetalk.actors.serving.jobs.deliveries import DELIVERY_LEASE_S, MAX_DELIVERY_ATTEMPTS, delay_after
+from emotivetalk.actors.serving.jobs.store import JobError, JobStore
 from tests.actors.serving.jobs_for_tests import Clock, add, claimed, finish
 
 HOOK = "https://example.org/hook"
@@ -88,7 +88,7 @@ def test_a_sender_that_dies_is_followed_by_another(store: JobStore, clock: Clock
 
 @pytest.mark.parametrize("error", [None, "410"])
 def test_rows_of_ended_deliveries_go_when_jobs_go(store: JobStore, clock: Clock, error: str | None) -> None:
-    from actors.serving.job_tables import deliveries
+    from emotivetalk.actors.serving.jobs.tables import deliveries
 
     store.cancel(add(store, webhook_url=HOOK).job_id)
     for _ in range(MAX_DELIVERY_ATTEMPTS):

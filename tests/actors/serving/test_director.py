@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from actors.serving.config import DirectorSettings
-from actors.serving.director import Director
-from actors.serving.job_records import JobStatus
-from actors.serving.jobs import JobStore, new_job_id
-from actors.serving.messages import FinishCall, PerformCall, Receipt, RenderCall
-from actors.serving.requests import VideoRequest
-from actors.serving.stages import Made
-from models.long_video_plan import LongVideoConfig, LongVideoPlan
+from emotivetalk.actors.serving.config import DirectorSettings
+from emotivetalk.actors.serving.jobs.records import JobStatus
+from emotivetalk.actors.serving.jobs.store import JobStore, new_job_id
+from emotivetalk.actors.serving.rendering.director import Director
+from emotivetalk.actors.serving.rendering.replica_calls import Made
+from emotivetalk.actors.serving.replicas.messages import FinishCall, MotionCall, Receipt, RenderCall
+from emotivetalk.actors.serving.requests import VideoRequest
+from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
 
 NUM_FRAMES = 60
 LAZY = DirectorSettings(poll_s=600, renew_s=600, lease_s=2000, slots=1, ethd_in_flight=3)
@@ -30,7 +30,7 @@ class Endless:
         self.begun: list[str] = []
         self.num_cancelled = 0
 
-    async def perform(self, call: PerformCall, references: Sequence[Any]) -> Made:
+    async def generate_motion(self, call: MotionCall, references: Sequence[Any]) -> Made:
         return Made("block", Receipt("test", 0.0))
 
     async def render(self, call: RenderCall, references: Sequence[Any]) -> Made:

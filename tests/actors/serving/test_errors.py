@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
-from actors import errors
-from media.errors import EmotiveTalkError, InputError
+from emotivetalk.actors import errors
+from emotivetalk.errors import EmotiveTalkError, InputError
 
 EXAMPLES = [
     errors.JobNotFoundError("video_1"),

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from actors.serving.artifacts import ArtifactStore
-from actors.serving.ethd import CallQueue, ETHDWorker
-from actors.serving.messages import BlockData, ChunkData, LivePortrait, Receipt, RenderCall
-from actors.serving.replica import ComputeThreads
-from actors.serving.requests import VideoRequest
-from models.long_video_plan import LongVideoConfig, LongVideoPlan
-from models.renderer import Screen
+from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.replicas.ethd import CallQueue, ETHDWorker
+from emotivetalk.actors.serving.replicas.messages import BlockData, ChunkData, LivePortrait, Receipt, RenderCall
+from emotivetalk.actors.serving.replicas.startup import ComputeThreads
+from emotivetalk.actors.serving.requests import VideoRequest
+from emotivetalk.models.frame_decoder import FrameDecoder
+from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
 from tests.models import debug
 
 NUM_FRAMES = 24
@@ -51,15 +51,15 @@ def test_chunks_of_several_videos_go_through_the_network_together(tmp_path: Path
     pipeline = debug.pipeline()
     sizes: list[int] = []
     pipeline.ethd.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
-    screen, artifacts = Screen(pipeline.vae), ArtifactStore(str(tmp_path))
-    plan = pipeline.renderer.plan(NUM_FRAMES)
+    frame_decoder, artifacts = FrameDecoder(pipeline.vae), ArtifactStore(str(tmp_path))
+    plan = pipeline.latent_sampler.plan(NUM_FRAMES)
     requests = [call for seed in (1, 2, 3) for call in first_calls(plan, seed)]
     assert len(requests) >= 6
 
-    apart = [ETHDWorker(pipeline.renderer, screen, artifacts).render([one])[0] for one in requests]
+    apart = [ETHDWorker(pipeline.latent_sampler, frame_decoder, artifacts).render([one])[0] for one in requests]
     assert set(sizes) == {1}
     sizes.clear()
-    together = ETHDWorker(pipeline.renderer, screen, artifacts, chunks_at_once=4).render(requests)
+    together = ETHDWorker(pipeline.latent_sampler, frame_decoder, artifacts, chunks_at_once=4).render(requests)
     assert sizes[0] == 4 and sum(sizes) == len(requests)
     for one, other in zip(apart, together, strict=True):
         assert one.chunks.keys() == other.chunks.keys()

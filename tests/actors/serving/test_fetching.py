@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from actors.serving.fetching import PublicTransport, check_address, fetch, resolve_host, say_url
-from media.errors import InputError, OutputError
+from emotivetalk.actors.serving.intake.fetch import PublicTransport, check_address, fetch, resolve_host, say_url
+from emotivetalk.errors import InputError, OutputError
 
 BODY = bytes(range(256)) * 20_000
 PUBLIC, OTHER_PUBLIC = "93.184.216.34", "2606:2800:220:1::1"
@@ -345,7 +345,7 @@ def test_a_full_disk_is_no_fault_of_the_url(tmp_path: Path, monkeypatch: pytest.
     async def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("actors.serving.fetching.asyncio.to_thread", full)
+    monkeypatch.setattr("emotivetalk.actors.serving.intake.fetch.asyncio.to_thread", full)
 
     async def main() -> None:
         async with serving({"/": reply(BODY)}) as server:

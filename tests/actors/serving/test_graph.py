@@ -6,10 +6,10 @@ from functools import partial
 import pytest
 import torch
 
-from actors.serving.graph import RenderGraph, Task
-from models.long_video import advance, blend, finish, frame_noise, run
-from models.long_video_plan import LongVideoConfig, LongVideoPlan
-from models.renderer import widened
+from emotivetalk.actors.serving.rendering.graph import RenderGraph, Task
+from emotivetalk.models.latent_sampler import widened
+from emotivetalk.models.long_video import advance, blend, finish, frame_noise, run
+from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
 
 CONFIG = LongVideoConfig(chunk_frames=8, segment_chunks=4, pinned_frames=3, fusion="shift", shift_stride=3)
 OVERLAP = LongVideoConfig(chunk_frames=8, segment_chunks=4, pinned_frames=3, fusion="overlap", overlap_frames=2)

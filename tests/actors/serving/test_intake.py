@@ -14,20 +14,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.errors import ServingError
-from actors.serving import intake
-from actors.serving.intake import Resources, prepare, prepare_portrait
-from actors.serving.intake_worker import Report, Task, prepare_files
+from emotivetalk.actors.errors import ServingError
+from emotivetalk.actors.serving.intake import prepare as intake
+from emotivetalk.actors.serving.intake.prepare import Resources, prepare, prepare_portrait
+from emotivetalk.actors.serving.intake.worker import Report, Task, prepare_files
+from emotivetalk.errors import EmotiveTalkError, InputError, OutputError
+from emotivetalk.media import expressions, faces
+from emotivetalk.media.audio import load_speech
+from emotivetalk.media.cascades import FaceBox
+from emotivetalk.media.faces import crop_portrait
+from emotivetalk.media.fragments import ClipAudio
+from emotivetalk.media.image import load_image
+from emotivetalk.media.limits import Limits
+from emotivetalk.models.encoders import MOTION_SIZE
 from emotivetalk.pictures import read_emotion_image, read_emotion_video
-from media import expressions, faces
-from media.audio import load_speech
-from media.cascades import FaceBox
-from media.errors import EmotiveTalkError, InputError, OutputError
-from media.faces import crop_portrait
-from media.fragments import ClipAudio
-from media.image import load_image
-from media.limits import Limits
-from models.encoders import MOTION_SIZE
 from tests.media.test_bad_input import IMAGES, SPEECH, VIDEO, Make, film, noise_image, wav
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

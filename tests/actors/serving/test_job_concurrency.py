@@ -11,9 +11,9 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from actors.errors import FencedError
-from actors.serving.job_tables import segments
-from actors.serving.jobs import JobStatus, JobStore
+from emotivetalk.actors.errors import FencedError
+from emotivetalk.actors.serving.jobs.store import JobStatus, JobStore
+from emotivetalk.actors.serving.jobs.tables import segments
 from tests.actors.serving.conftest import USER
 from tests.actors.serving.jobs_for_tests import (
     NUM_SEGMENTS,

@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from actors.errors import FencedError, JobNotFoundError, JobStateError
-from actors.serving.jobs import Claim, JobError, JobStatus, JobStore
+from emotivetalk.actors.errors import FencedError, JobNotFoundError, JobStateError
+from emotivetalk.actors.serving.jobs.store import Claim, JobError, JobStatus, JobStore
 from tests.actors.serving.jobs_for_tests import NUM_SEGMENTS, Clock, add, segment
 
 LEASE_S = 15

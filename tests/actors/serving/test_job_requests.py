@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 
-from actors.errors import IdempotencyConflictError, OverloadError, QueueFullError, TooManyJobsError
-from actors.serving.jobs import JobStatus, JobStore, new_job_id
-from media.errors import InputError
+from emotivetalk.actors.errors import IdempotencyConflictError, OverloadError, QueueFullError, TooManyJobsError
+from emotivetalk.actors.serving.jobs.store import JobStatus, JobStore, new_job_id
+from emotivetalk.errors import InputError
 from tests.actors.serving.jobs_for_tests import Clock, add, claimed, finish
 
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from actors.errors import FencedError, JobNotFoundError, JobStateError, JobStoreError
-from actors.serving.jobs import Claim, JobError, JobStatus, JobStore, Segment, new_job_id
-from media.errors import InputError
+from emotivetalk.actors.errors import FencedError, JobNotFoundError, JobStateError, JobStoreError
+from emotivetalk.actors.serving.jobs.store import Claim, JobError, JobStatus, JobStore, Segment, new_job_id
+from emotivetalk.errors import InputError
 from tests.actors.serving.jobs_for_tests import NUM_SEGMENTS, Clock, add, claimed, finish, segment
 
 
@@ -305,7 +305,7 @@ def test_ids_sort_by_time() -> None:
 
 
 def test_a_store_of_another_version_is_refused(store: JobStore, url: str) -> None:
-    from actors.serving import job_tables
+    from emotivetalk.actors.serving.jobs import tables as job_tables
 
     with store._database.write() as connection:
         connection.execute(job_tables.store.update().values(schema_version=99))
@@ -315,7 +315,7 @@ def test_a_store_of_another_version_is_refused(store: JobStore, url: str) -> Non
 
 
 def test_a_store_of_the_version_before_is_taken_over(store: JobStore, url: str) -> None:
-    from actors.serving import job_tables
+    from emotivetalk.actors.serving.jobs import tables as job_tables
 
     old = add(store)
     with store._database.write() as connection:

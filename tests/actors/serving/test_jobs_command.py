@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.serving.jobs import JobError, JobStatus, JobStore
+from emotivetalk.actors.serving.jobs.store import JobError, JobStatus, JobStore
 from emotivetalk.cli import run
 from tests.actors.serving.jobs_for_tests import NUM_SEGMENTS, add, claimed, segment
 

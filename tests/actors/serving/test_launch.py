@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from actors.serving.doctor import Verdict, examine
-from actors.serving.launch import CONFIGS, LaunchPlan, check_exposure, read_plan
-from media.errors import InputError
+from emotivetalk.actors.serving.doctor import Verdict, examine
+from emotivetalk.actors.serving.launch import CONFIGS, LaunchPlan, check_exposure, read_plan
+from emotivetalk.errors import InputError
 
 
 def local() -> dict:

@@ -14,28 +14,35 @@ import pytest
 import torch
 from prometheus_client import CollectorRegistry
 
-from actors.errors import OverloadError, ServingError
-from actors.serving.artifacts import ArtifactStore
-from actors.serving.config import LiveSettings
-from actors.serving.decoder import DecoderWorker
-from actors.serving.ethd import ETHDWorker
-from actors.serving.gateway.errors import answer_to
-from actors.serving.live import LiveEmotion, LiveFragment, LiveHeader, LiveStarted
-from actors.serving.live_engine import HeardSpeech, LiveRenderer, RenderedSession
-from actors.serving.live_plan import LivePlan, live_plan
-from actors.serving.messages import BlockData, LiveFinishCall, LiveFinished, LivePerformCall, Receipt, RenderCall
-from actors.serving.meters import InRegistry, Meters
-from actors.serving.requests import LabelEmotion, TextEmotion
-from actors.serving.settings import CallerLimits
-from actors.serving.stages import LostResultError, Made
-from actors.serving.submissions import Caller, ServedModel
-from actors.serving.vaid import VAIDWorker, as_block
-from media.errors import InputError
-from media.fragments import ClipAudio, encode_audio, fragment
-from models.emotion import EmotionMapping
-from models.performer import join
-from models.pipeline import EmotiveTalkPipeline, Performance
-from models.renderer import Screen
+from emotivetalk.actors.errors import OverloadError, ServingError
+from emotivetalk.actors.serving.config import LiveSettings
+from emotivetalk.actors.serving.gateway.errors import answer_to
+from emotivetalk.actors.serving.gateway.live_session import LiveEmotion, LiveFragment, LiveHeader, LiveStarted
+from emotivetalk.actors.serving.gateway.settings import CallerLimits
+from emotivetalk.actors.serving.intake.submissions import Caller, ServedModel
+from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.observing.meters import InRegistry, Meters
+from emotivetalk.actors.serving.rendering.live_engine import HeardSpeech, LiveRenderer, RenderedSession
+from emotivetalk.actors.serving.rendering.live_plan import LivePlan, live_plan
+from emotivetalk.actors.serving.rendering.replica_calls import LostResultError, Made
+from emotivetalk.actors.serving.replicas.decoder import DecoderWorker
+from emotivetalk.actors.serving.replicas.ethd import ETHDWorker
+from emotivetalk.actors.serving.replicas.messages import (
+    BlockData,
+    LiveFinishCall,
+    LiveFinished,
+    LiveMotionCall,
+    Receipt,
+    RenderCall,
+)
+from emotivetalk.actors.serving.replicas.vaid import VAIDWorker, as_block
+from emotivetalk.actors.serving.requests import LabelEmotion, TextEmotion
+from emotivetalk.errors import InputError
+from emotivetalk.media.fragments import ClipAudio, encode_audio, fragment
+from emotivetalk.models.emotion import EmotionMapping
+from emotivetalk.models.frame_decoder import FrameDecoder
+from emotivetalk.models.motion_generator import join
+from emotivetalk.models.pipeline import EmotiveTalkPipeline, MotionSequence
 from tests.models import debug
 
 CALLER = Caller("alice", CallerLimits())
@@ -49,17 +56,17 @@ class LocalStages:
     """The deployments' work in threads of this process; it remembers V-AID's blocks, and fails when it is told to."""
 
     def __init__(self, pipeline: EmotiveTalkPipeline, artifacts: ArtifactStore) -> None:
-        self.vaid = VAIDWorker(pipeline.performer, artifacts)
-        self.ethd = ETHDWorker(pipeline.renderer, Screen(pipeline.vae), artifacts)
-        self.decoder = DecoderWorker(Screen(pipeline.vae), artifacts, "debug", "test")
+        self.vaid = VAIDWorker(pipeline.motion_generator, artifacts)
+        self.ethd = ETHDWorker(pipeline.latent_sampler, FrameDecoder(pipeline.vae), artifacts)
+        self.decoder = DecoderWorker(FrameDecoder(pipeline.vae), artifacts, "debug", "test")
         self.blocks: list[BlockData] = []
         self.heard: list[int] = []
         self.num_started = self.num_cancelled = 0
         self.stuck: asyncio.Event | None = None
         self.error: Exception | None = None
 
-    async def perform_live(self, call: LivePerformCall, references: Sequence[Any]) -> Made:
-        block = await asyncio.to_thread(self.vaid.perform_live, call, references[0] if references else None)
+    async def generate_motion_live(self, call: LiveMotionCall, references: Sequence[Any]) -> Made:
+        block = await asyncio.to_thread(self.vaid.generate_motion_live, call, references[0] if references else None)
         assert call.block == len(self.blocks)
         self.blocks.append(block)
         self.heard.append(len(call.speech))
@@ -228,8 +235,8 @@ def test_fragments_are_those_of_one_go(studio: Studio, whole: tuple[Shown, Local
     latents = join(blocks, range(num_frames))
     portrait = torch.from_numpy(studio.portrait.copy()).permute(2, 0, 1) / 127.5 - 1
     reference = torch.from_numpy(stages.blocks[0].expression_reference.copy())
-    performance = Performance(portrait, latents.lip, latents.expression, reference)
-    frames = torch.cat(list(studio.pipeline.render(performance, seed=3, num_steps=2))).numpy()
+    motion = MotionSequence(portrait, latents.lip, latents.expression, reference)
+    frames = torch.cat(list(studio.pipeline.render(motion, seed=3, num_steps=2))).numpy()
     encode_audio(studio.speech, tmp_path / "speech.m4a")
     with ClipAudio(tmp_path / "speech.m4a") as audio:
         for one in shown.fragments:
@@ -240,9 +247,9 @@ def test_fragments_are_those_of_one_go(studio: Studio, whole: tuple[Shown, Local
 
 def test_lips_are_those_of_a_job(studio: Studio, whole: tuple[Shown, LocalStages]) -> None:
     """Behind the clip's begin, before which a job hears nothing and a live call silence; and before its end."""
-    performer = studio.pipeline.performer
-    role = performer.cast(torch.zeros(3, 64, 64), None)
-    job = join(list(performer.blocks(role, torch.from_numpy(studio.speech))), range(48))
+    motion_generator = studio.pipeline.motion_generator
+    role = motion_generator.prepare(torch.zeros(3, 64, 64), None)
+    job = join(list(motion_generator.blocks(role, torch.from_numpy(studio.speech))), range(48))
     live = join([as_block(block) for block in whole[1].blocks], range(48))
     torch.testing.assert_close(live.lip[CONTEXT : 48 - CONTEXT], job.lip[CONTEXT : 48 - CONTEXT])
 
@@ -308,13 +315,13 @@ def test_the_portraits_own_expression_needs_no_emotion(studio: Studio) -> None:
     """A track of it is what no emotion at all is, to V-AID."""
     renderer, stages = studio.renderer()
     show(renderer, saying(studio.speech[: 16 * FRAME]), emotion=None)
-    plan, performer = renderer.make_plan(None), studio.pipeline.performer
+    plan, motion_generator = renderer.make_plan(None), studio.pipeline.motion_generator
     portrait = torch.from_numpy(studio.portrait.copy()).permute(2, 0, 1) / 127.5 - 1
     speech = torch.zeros(plan.expression.num_frames * FRAME)
     start = plan.lead * FRAME
     speech[start : start + 16 * FRAME] = torch.from_numpy(studio.speech[: 16 * FRAME])
-    block = performer.perform(
-        performer.cast(portrait, None), speech, 0, None, seed=3, long_video=plan.expression.config
+    block = motion_generator.generate_motion(
+        motion_generator.prepare(portrait, None), speech, 0, None, seed=3, long_video=plan.expression.config
     )
     np.testing.assert_allclose(stages.blocks[0].expression, block.expression.numpy(), atol=1e-5)
 
@@ -322,14 +329,14 @@ def test_the_portraits_own_expression_needs_no_emotion(studio: Studio) -> None:
 def test_many_changes_are_forgotten_when_they_are_over(studio: Studio) -> None:
     renderer, stages = studio.renderer()
     most = 0
-    perform = stages.perform_live
+    generate_motion = stages.generate_motion_live
 
-    async def counting(call: LivePerformCall, references: Sequence[Any]) -> Made:
+    async def counting(call: LiveMotionCall, references: Sequence[Any]) -> Made:
         nonlocal most
         most = max(most, len(call.cues))
-        return await perform(call, references)
+        return await generate_motion(call, references)
 
-    stages.perform_live = counting  # pyright: ignore[reportAttributeAccessIssue]
+    stages.generate_motion_live = counting  # pyright: ignore[reportAttributeAccessIssue]
     changes: dict[int, LiveEmotion] = {at: SAD if at % 1600 else HAPPY for at in range(800, 30_400, 800)}
     show(renderer, saying(studio.speech, (800,), changes))
     assert 20 < most <= renderer.make_plan(None).expression.config.segment_frames + 14
@@ -440,7 +447,7 @@ def test_speech_is_kept_as_long_as_it_is_needed() -> None:
 def test_the_plan_is_the_same_whatever_the_length(
     chunk: int, pinned: int, segment_chunks: int, expression: int
 ) -> None:
-    from models.long_video_plan import LongVideoConfig
+    from emotivetalk.models.long_video_plan import LongVideoConfig
 
     video = LongVideoConfig(chunk, segment_chunks, pinned, "shift", 5)
     plans = [live_plan(video, 3, expression, 16, 5, CONTEXT, num_frames) for num_frames in (30, 7500)]

@@ -15,12 +15,12 @@ import pytest
 from ray._common.formatters import JSONFormatter
 from ray.serve._private.logging_utils import ServeFormatter, ServeLogAttributeRemovalFilter
 
-from actors.serving import logs
-from actors.serving.jobs import JobStatus
-from actors.serving.logs import log_with_serve
+from emotivetalk.actors.serving.jobs.store import JobStatus
+from emotivetalk.actors.serving.observing import logs
+from emotivetalk.actors.serving.observing.logs import log_with_serve
 from tests.actors.serving.rendering import House, recorded
 
-log = logging.getLogger("actors.serving.test")
+log = logging.getLogger("emotivetalk.actors.serving.test")
 
 
 class Written:
@@ -120,6 +120,6 @@ def test_every_deployments_lines_name_the_video(
 
 
 def test_urls_are_not_logged_where_they_are_fetched() -> None:
-    import actors.serving.fetching as fetching
+    import emotivetalk.actors.serving.intake.fetch as fetching
 
     assert fetching is not None and not logging.getLogger("httpx").isEnabledFor(logging.INFO)

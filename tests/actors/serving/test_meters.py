@@ -11,12 +11,12 @@ import ray.serve
 import yaml
 from prometheus_client import CollectorRegistry
 
-from actors.serving.gateway.metrics import JobCollector
-from actors.serving.jobs import JobStatus, JobStore
-from actors.serving.launch import CONFIGS
-from actors.serving.messages import FinishCall
-from actors.serving.meters import InRay, InRegistry, Meters
-from media.errors import InputError
+from emotivetalk.actors.serving.jobs.store import JobStatus, JobStore
+from emotivetalk.actors.serving.launch import CONFIGS
+from emotivetalk.actors.serving.observing.job_metrics import JobCollector
+from emotivetalk.actors.serving.observing.meters import InRay, InRegistry, Meters
+from emotivetalk.actors.serving.replicas.messages import FinishCall
+from emotivetalk.errors import InputError
 from tests.actors.serving.rendering import House
 
 OF_RAY = {

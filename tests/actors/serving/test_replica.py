@@ -9,8 +9,8 @@ import time
 import pytest
 import torch
 
-from actors.errors import ServingError
-from actors.serving.replica import ComputeThreads
+from emotivetalk.actors.errors import ServingError
+from emotivetalk.actors.serving.replicas.startup import ComputeThreads
 
 
 @pytest.mark.parametrize(("device", "at_once", "each"), [("cpu", 3, 1), ("cuda", 1, 3)])

@@ -15,10 +15,10 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.trace import StatusCode
 
-from actors.serving import tracing
-from actors.serving.jobs import JobStatus
-from actors.serving.messages import FinishCall
-from media.errors import EmotiveTalkError, InputError
+from emotivetalk.actors.serving.jobs.store import JobStatus
+from emotivetalk.actors.serving.observing import tracing
+from emotivetalk.actors.serving.replicas.messages import FinishCall
+from emotivetalk.errors import EmotiveTalkError, InputError
 from tests.actors.serving.rendering import House, Spans, recorded
 
 TRACE, CLIENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -149,7 +149,7 @@ def test_an_exporter_that_there_is_not_is_said(variable: tuple[str, str], monkey
 
 EXPORTING = """
 from opentelemetry import trace
-from actors.serving import tracing
+from emotivetalk.actors.serving.observing import tracing
 tracing.configure("ETHD", "here:1")
 with tracing.span("x", "{parent}", block=3):
     pass

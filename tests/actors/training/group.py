@@ -15,19 +15,19 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 
-from actors.training.agreement import AgreedError
+from emotivetalk.actors.training.agreement import AgreedError
+from emotivetalk.training.checkpoints.training_state import training_checkpoints
+from emotivetalk.training.run.config import TrainConfig
+from emotivetalk.training.run.loop import run
 from tests.actors.training.runs import copy_until, toy_config
 from tests.actors.training.toys import ToyConfig, ToyStage
-from training.checkpoint import training_checkpoints
-from training.config import TrainConfig
-from training.loop import run
 
 NUM_WORKERS = 2
 
 
 def train(config: TrainConfig, stage: type[ToyStage] = ToyStage) -> None:
-    from actors.training.board import BoardLog
-    from actors.training.sharded import ShardedTrainer
+    from emotivetalk.actors.training.sharded import ShardedTrainer
+    from emotivetalk.actors.training.tensorboard_log import BoardLog
 
     class PlainLog(BoardLog):
         """Without the picture, which takes longer than these runs."""

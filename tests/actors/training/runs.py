@@ -12,11 +12,11 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from emotivetalk.training.checkpoints.training_state import tensor_files, training_checkpoints
+from emotivetalk.training.optim.muon import OptimizerConfig
+from emotivetalk.training.run.config import TrainConfig
+from emotivetalk.training.run.loop import TrainResult, train_stage
 from tests.actors.training.toys import BATCH_SIZE, RUN_SEED, ToyConfig, ToyStage
-from training.checkpoint import tensor_files, training_checkpoints
-from training.config import TrainConfig
-from training.loop import TrainResult, train_stage
-from training.muon import OptimizerConfig
 
 ADAMW = OptimizerConfig(
     name="adamw", learning_rate=0.01, warmup_steps=2, decay_start=0.5, weight_decay=0.01, clip_norm=0.5

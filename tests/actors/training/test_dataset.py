@@ -12,12 +12,12 @@ import pytest
 import ray
 import torch
 
-from actors.training.dataset import AHEAD_PER_LOADER, DatasetFeed, Share, pack
-from actors.training.driver import Launch, train_on_ray
-from media.errors import InputError
+from emotivetalk.actors.training.dataset import AHEAD_PER_LOADER, DatasetFeed, Share, pack
+from emotivetalk.actors.training.driver import Launch, train_on_ray
+from emotivetalk.errors import InputError
+from emotivetalk.training.data.batches import step_seeds
 from tests.actors.training.runs import assert_equal_runs, copy_until, quiet, toy_config, train_plain
 from tests.actors.training.toys import BATCH_SIZE, RUN_SEED, Mishap, ToyBatch, ToyConfig, ToyStage
-from training.batches import step_seeds
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from actors.training.driver import Launch, train_on_ray
-from actors.training.estimate import Memory, Size, dry_run
+from emotivetalk.actors.training.driver import Launch, train_on_ray
+from emotivetalk.actors.training.estimate import Memory, Size, dry_run
 from emotivetalk.cli import app
-from media.errors import InputError
+from emotivetalk.errors import InputError
+from emotivetalk.training.run.config import load_config
+from emotivetalk.training.run.loop import train as plain_train
 from tests.actors.training.runs import MUON, TAME_ADAMW, assert_equal_runs, lines, quiet, toy_config, train_plain
 from tests.actors.training.toys import ToyConfig, ToyStage
 from tests.training import debug
-from training.config import load_config
-from training.loop import train as plain_train
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -36,7 +36,7 @@ def test_one_worker_with_muon_has_the_plain_losses(cluster, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_ethd_checkpointed_under_zero_3_has_the_plain_losses_and_its_networks_load(cluster, tmp_path: Path) -> None:
-    from models.ethd import ETHD
+    from emotivetalk.models.ethd import ETHD
 
     debug.write_corpus(tmp_path / "corpus")
     debug.write_checkpoint(tmp_path / "checkpoint")
@@ -91,7 +91,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{free}", "ray://127.0.0.1:{free}", "nowhere"])
 def test_a_cluster_that_does_not_answer_is_said_at_once(tmp_path: Path, address: str, monkeypatch) -> None:
-    from actors.training import driver
+    from emotivetalk.actors.training import driver
 
     monkeypatch.setattr(driver.ray, "is_initialized", lambda: False)
     with socket.socket() as probe:

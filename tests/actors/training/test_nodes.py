@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
+from emotivetalk.training.run.config import load_config
+from emotivetalk.training.run.loop import train as plain_train
 from tests.actors.training.runs import EQUAL, TAME_ADAMW, lines, quiet
-from training.config import load_config
-from training.loop import train as plain_train
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "train_configs" / "autoencoder_debug.yaml"

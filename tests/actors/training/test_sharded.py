@@ -9,6 +9,9 @@ import pytest
 import torch
 import torch.multiprocessing as multiprocessing
 
+from emotivetalk.training.data.batches import split_seeds, step_seeds
+from emotivetalk.training.run.config import TrainConfig
+from emotivetalk.training.run.divergence import DivergenceConfig
 from tests.actors.training import group
 from tests.actors.training.runs import (
     EQUAL,
@@ -21,9 +24,6 @@ from tests.actors.training.runs import (
     train_plain,
 )
 from tests.actors.training.toys import ToyConfig
-from training.batches import split_seeds, step_seeds
-from training.config import TrainConfig
-from training.watch import DivergenceConfig
 
 SKIP = {"divergence": DivergenceConfig(action="skip", spike=50.0)}
 BAD, SPIKE = {"stage": ToyConfig(bad_step=5)}, {"stage": ToyConfig(spike_step=25), "steps": 30}
@@ -154,7 +154,7 @@ def test_a_checkpoint_is_the_plain_loops_in_shares(folder: Path) -> None:
 
 
 def test_the_order_of_a_point_convolution_in_memory_is_seen_through() -> None:
-    from actors.training.zero import has_plain_order
+    from emotivetalk.actors.training.zero import has_plain_order
 
     weight = torch.empty_strided((8, 4, 1, 1), (4, 1, 4, 4)).normal_()  # as channels last leaves it
     assert weight.is_contiguous()

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from emotivetalk.cli import app
+from emotivetalk.training.run.config import load_config
+from emotivetalk.training.stages.registry import STAGE_NAMES
 from tests.training import debug
-from training.config import load_config
-from training.stages import STAGE_NAMES
 
 ROOT = Path(__file__).resolve().parents[3]
 STAGES = [

@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from actors.training.driver import Launch, WorkersFailedError, train_on_ray
+from emotivetalk.actors.training.driver import Launch, WorkersFailedError, train_on_ray
+from emotivetalk.training.checkpoints.training_state import training_checkpoints
+from emotivetalk.training.run.config import load_config
+from emotivetalk.training.run.folder_lock import claimed
+from emotivetalk.training.run.loop import TrainingDivergedError
+from emotivetalk.training.run.loop import train as plain_train
 from tests.actors.training.runs import EQUAL, TAME_ADAMW, assert_equal_runs, lines, quiet, toy_config, train_plain
 from tests.actors.training.toys import Mishap, ToyConfig, ToyStage
-from training.checkpoint import training_checkpoints
-from training.claim import claimed
-from training.config import load_config
-from training.loop import TrainingDivergedError
-from training.loop import train as plain_train
 
 ROOT = Path(__file__).resolve().parents[3]
 

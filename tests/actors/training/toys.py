@@ -14,9 +14,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from media.errors import InputError
-from training.batches import step_seeds
-from training.stage import Stage, StageConfig, StepLoss
+from emotivetalk.errors import InputError
+from emotivetalk.training.data.batches import step_seeds
+from emotivetalk.training.stages.stage import Stage, StageConfig, StepLoss
 
 RUN_SEED, BATCH_SIZE, MAX_STEPS = 3, 4, 60
 STEPS = {seed: step for step in range(MAX_STEPS) for seed in step_seeds(RUN_SEED, step, BATCH_SIZE)}

@@ -13,9 +13,9 @@ import av
 import cv2
 import numpy as np
 
-from corpus.drawing import draw_clip
-from corpus.records import SAMPLES_PER_FRAME, Clip
-from corpus.synthesize import FIRST_HELD_OUT_IDENTITY, synthesize_clip
+from emotivetalk.corpus.drawing import draw_clip
+from emotivetalk.corpus.records import SAMPLES_PER_FRAME, Clip
+from emotivetalk.corpus.synthesize import FIRST_HELD_OUT_IDENTITY, synthesize_clip
 
 NUM_FRAMES = 66  # of 25 a second: a clip of 64 fits in, wherever the source's frames end
 CODECS = {

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.drawing import draw_clip
-from corpus.preparing.assembly import CorpusFolder, held_out_speakers
-from corpus.preparing.labels import Label
-from corpus.preparing.reasons import Reason, reason_of_error
-from corpus.preparing.report import write_report
-from corpus.preparing.results import ClipRow, FileRow, Scores, Source, has_part, read_row, write_part
-from corpus.preparing.settings import Settings
-from corpus.records import SAMPLES_PER_FRAME, Clip, read_corpus, write_shards
-from media.errors import InputError
-from media.pictures import encode_pictures
+from emotivetalk.corpus.drawing import draw_clip
+from emotivetalk.corpus.preparing.assembly import CorpusFolder, held_out_speakers
+from emotivetalk.corpus.preparing.labels import Label
+from emotivetalk.corpus.preparing.reasons import Reason, reason_of_error
+from emotivetalk.corpus.preparing.report import write_report
+from emotivetalk.corpus.preparing.results import ClipRow, FileRow, Scores, Source, has_part, read_row, write_part
+from emotivetalk.corpus.preparing.settings import Settings
+from emotivetalk.corpus.records import SAMPLES_PER_FRAME, Clip, read_corpus, write_shards
+from emotivetalk.errors import InputError
+from emotivetalk.media.image_codec import encode_pictures
 from tests.training.debug import clip as synthetic_clip
 
 SETTINGS = Settings(num_frames=4, size=32, held_out=0.3)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from corpus.preparing.labels import Label, label_of, read_labels
-from media.errors import InputError
+from emotivetalk.corpus.preparing.labels import Label, label_of, read_labels
+from emotivetalk.errors import InputError
 
 
 @pytest.mark.parametrize(

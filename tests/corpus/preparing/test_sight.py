@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from corpus.preparing.settings import Settings
-from corpus.synthesize import FIRST_HELD_OUT_IDENTITY
-from media.pictures import scaled, sharpness
-from media.tracking import looks_of, track_faces
+from emotivetalk.corpus.preparing.settings import Settings
+from emotivetalk.corpus.synthesize import FIRST_HELD_OUT_IDENTITY
+from emotivetalk.media.image_codec import scaled, sharpness
+from emotivetalk.media.tracking import looks_of, track_faces
 from tests.corpus.preparing.raw_videos import Raw, film, performance
 
 LIGHT, DARK = FIRST_HELD_OUT_IDENTITY + 4, FIRST_HELD_OUT_IDENTITY + 5  # white of eye and teeth are bright in dark skin

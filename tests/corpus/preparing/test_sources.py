@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from corpus.preparing import sources
-from corpus.preparing.sources import find_sources, local_copy
-from media.errors import InputError
+from emotivetalk.corpus.preparing import sources
+from emotivetalk.corpus.preparing.sources import find_sources, local_copy
+from emotivetalk.errors import InputError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from corpus.preparing.synchrony import MAX_LAG, agreement_curve, offset_of, slice_sound
+from emotivetalk.corpus.preparing.synchrony import MAX_LAG, agreement_curve, offset_of, slice_sound
 
 
 @pytest.mark.parametrize("late", [-15, -8, -1, 0, 1, 8, 14])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from evaluation.real.frechet import Frechet, for_i3d, for_inception
+from emotivetalk.evaluation.real.frechet import Frechet, for_i3d, for_inception
 
 GENERATOR = torch.Generator().manual_seed(0)
 

@@ -9,11 +9,11 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from emotivetalk.cli import run
-from evaluation.real.clips import ClipPair, find_pairs
-from evaluation.real.measure import measure_clips
-from evaluation.real.weights import NEEDS, Weights, weights_from
-from media.errors import InputError
-from media.mux import VideoWriter
+from emotivetalk.errors import InputError
+from emotivetalk.evaluation.real.clips import ClipPair, find_pairs
+from emotivetalk.evaluation.real.measure import measure_clips
+from emotivetalk.evaluation.real.weights import NEEDS, Weights, weights_from
+from emotivetalk.media.mux import VideoWriter
 
 GENERATOR = torch.Generator().manual_seed(0)
 SPEECH = (0.1 * np.random.default_rng(0).standard_normal(40 * 640)).astype(np.float32)

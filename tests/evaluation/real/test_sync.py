@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.real.mfcc import mfcc
-from evaluation.real.sync import best_offset, sync_of
+from emotivetalk.evaluation.real.mfcc import mfcc
+from emotivetalk.evaluation.real.sync import best_offset, sync_of
 
 RANDOM = np.random.default_rng(0)
 

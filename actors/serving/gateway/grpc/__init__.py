@@ -1,0 +1,1 @@
+"""gRPC: `emotivetalk.v1`, live calls, health and reflection."""

@@ -1,0 +1,151 @@
+"""The files of a CreateVideo call: from chunks on the wire to files on disk, within the caller's limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from emotivetalk.actors.serving.gateway.grpc.messages import emotion_file, invalid, read_render
+from emotivetalk.actors.serving.intake.submissions import Source, Submission, Upload
+from emotivetalk.errors import InputError
+from emotivetalk.wire import videos_pb2 as pb
+
+MAX_CHUNK_BYTES = 1 << 20
+MAX_URL_LENGTH = 2_000
+WRITE_BYTES = 1 << 20  # collected before they are written: a thread for every 64 KiB would cost more than the writing
+
+_NAMES: dict[int, str] = {
+    pb.FILE_ROLE_PORTRAIT: "portrait",
+    pb.FILE_ROLE_AUDIO: "audio",
+    pb.FILE_ROLE_EMOTION: "emotion",
+}
+
+
+@dataclass
+class _Incoming:
+    """A file that is being received."""
+
+    name: str
+    path: Path
+    expected: int | None
+    num_bytes: int = 0
+    waiting: bytearray = field(default_factory=bytearray)
+
+    async def add(self, data: bytes) -> None:
+        self.waiting += data
+        self.num_bytes += len(data)
+        if len(self.waiting) >= WRITE_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        data, self.waiting = bytes(self.waiting), bytearray()
+        await asyncio.to_thread(_append, self.path, data)
+
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+async def receive_header(requests: AsyncIterator[pb.CreateVideoRequest]) -> pb.CreateVideoHeader:
+    """The first message.
+
+    Raises:
+        InvalidRequestError: it is something else, or there is none.
+    """
+    first = await anext(requests, None)
+    if first is None or first.WhichOneof("part") != "header":
+        raise invalid("header", "is missing; it has to be the first message")
+    return first.header
+
+
+async def receive_files(
+    header: pb.CreateVideoHeader, requests: AsyncIterator[pb.CreateVideoRequest], folder: Path, max_bytes: int
+) -> Submission:
+    """Read the rest of the call: chunks until the client ends its side.
+
+    Args:
+        folder: where the files go.
+        max_bytes: of all files together.
+
+    Returns:
+        What to render.
+
+    Raises:
+        InvalidRequestError: a message out of order or with a field that cannot be used.
+        InputError: too many bytes, or others than announced.
+    """
+    if len(header.webhook_url) > MAX_URL_LENGTH:
+        raise invalid("header.webhook_url", f"is longer than {MAX_URL_LENGTH} characters")
+    request, face = read_render(header)
+    files: dict[int, _Incoming] = {}
+
+    def source(role: int, file: pb.FileSource | None, path: str) -> Source:
+        kind = file.WhichOneof("source") if file is not None else None
+        if file is None or kind is None:
+            raise invalid(path, "is missing; give a url or announce an upload")
+        if kind == "url":
+            if not 1 <= len(file.url) <= MAX_URL_LENGTH:
+                raise invalid(f"{path}.url", f"is not 1 to {MAX_URL_LENGTH} characters long")
+            return file.url
+        expected = file.upload.num_bytes if file.upload.HasField("num_bytes") else None
+        incoming = _Incoming(file.upload.name or _NAMES[role], folder / _NAMES[role], expected)
+        incoming.path.touch()
+        files[role] = incoming
+        return Upload(incoming.name, incoming.path)
+
+    portrait = source(pb.FILE_ROLE_PORTRAIT, header.portrait, "header.portrait")
+    audio = source(pb.FILE_ROLE_AUDIO, header.audio, "header.audio")
+    shown = emotion_file(header.emotion)
+    emotion = None if shown is None else source(pb.FILE_ROLE_EMOTION, shown, "header.emotion.file")
+    submission = Submission(
+        portrait=portrait,
+        audio=audio,
+        emotion=request.emotion,
+        emotion_source=emotion,
+        seed=request.seed,
+        num_steps=request.num_steps,
+        emotion_strength=request.emotion_strength,
+        face=face,
+        webhook_url=header.webhook_url or None,
+    )
+    await _receive_chunks(requests, files, max_bytes)
+    return submission
+
+
+async def _receive_chunks(
+    requests: AsyncIterator[pb.CreateVideoRequest], files: dict[int, _Incoming], max_bytes: int
+) -> None:
+    total = 0
+    async for message in requests:
+        if message.WhichOneof("part") != "chunk":
+            raise invalid("chunk", "is missing; after the header there are chunks only")
+        chunk = message.chunk
+        incoming = files.get(chunk.role)
+        if incoming is None:
+            raise invalid("chunk.role", f"{_role_name(chunk.role)} was not announced as an upload by the header")
+        if len(chunk.data) > MAX_CHUNK_BYTES:
+            raise invalid("chunk.data", f"has {len(chunk.data)} bytes; the limit is {MAX_CHUNK_BYTES}")
+        total += len(chunk.data)
+        if total > max_bytes:
+            raise InputError(
+                "upload_too_large",
+                f"the files have more than {max_bytes / 1e6:g} MB, which is the limit limits.max_upload_mb",
+                "Compress or shorten them.",
+            )
+        await incoming.add(chunk.data)
+    for incoming in files.values():
+        if incoming.expected is not None and incoming.num_bytes != incoming.expected:
+            raise InputError(
+                "upload_incomplete",
+                f"of {incoming.name!r} {incoming.num_bytes} bytes came; {incoming.expected} were announced",
+                "Send the whole file.",
+            )
+        await incoming.flush()
+
+
+def _role_name(role: int) -> str:
+    known = pb.FileRole.DESCRIPTOR.values_by_number.get(role)
+    return known.name if known is not None else str(role)

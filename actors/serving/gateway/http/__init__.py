@@ -1,0 +1,1 @@
+"""HTTP: OpenAI's `/v1/videos`, events, streams and playlists, on FastAPI."""

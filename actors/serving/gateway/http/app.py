@@ -1,0 +1,440 @@
+"""The HTTP front door: OpenAI's `/v1/videos`, and beyond it events, streams and playlists.
+
+An app factory without Ray: `serve.ingress` wraps what it gives, and uvicorn runs it as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from emotivetalk.actors.errors import OverloadError
+from emotivetalk.actors.serving.gateway.errors import answer_to, error_type, public_code, public_message, retry_after_s
+from emotivetalk.actors.serving.gateway.http import openapi
+from emotivetalk.actors.serving.gateway.http.edge import Edge
+from emotivetalk.actors.serving.gateway.http.events import event_id, job_events
+from emotivetalk.actors.serving.gateway.http.ranges import part_of
+from emotivetalk.actors.serving.gateway.http.schemas import (
+    JOB_EXAMPLE,
+    ApiError,
+    ErrorBody,
+    Health,
+    Video,
+    VideoDeleted,
+    VideoList,
+)
+from emotivetalk.actors.serving.gateway.http.uploads import read_submission
+from emotivetalk.actors.serving.gateway.service import Caller, VideoService, check_not_lost
+from emotivetalk.actors.serving.gateway.settings import GatewaySettings
+from emotivetalk.actors.serving.intake.submissions import InvalidRequestError
+from emotivetalk.actors.serving.jobs.store import Job, JobStatus
+from emotivetalk.actors.serving.observing.job_metrics import JobCollector, metrics_page
+from emotivetalk.actors.serving.observing.meters import InRegistry, Meters
+from emotivetalk.errors import EmotiveTalkError, InputError
+
+POLL_AFTER_MS = 500
+FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
+HLS = "application/vnd.apple.mpegurl"
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+JobId = Annotated[str, Path(description="The video's id.", examples=[JOB_EXAMPLE])]
+bearer = HTTPBearer(auto_error=False, description="A token of this service; none is needed where it allows that.")
+
+
+def http_app(
+    service_provider: Callable[[], VideoService],
+    settings: GatewaySettings,
+    version: str = "1",
+    meters: Meters | None = None,
+) -> FastAPI:
+    """The application.
+
+    Args:
+        service_provider: gives the service; called at each request, so the app can be made before the service.
+        meters: where requests are counted; None: at `/metrics`, beside the jobs.
+    """
+    registry = CollectorRegistry()
+    meters = meters or Meters(InRegistry(registry))
+    # FastAPI's own spans would be beside ours (`Edge`), and one for each poll.
+    app = FastAPI(title="EmotiveTalk", version=version, redoc_url=None, telemetry={"tracing": False})
+    app.state.service_provider = service_provider
+    app.state.meters = meters
+    app.openapi = lambda: openapi.document(app)
+    app.add_middleware(Edge, meters=meters)
+    app.add_exception_handler(EmotiveTalkError, _tell_error)
+    app.add_exception_handler(RequestValidationError, _tell_invalid)
+    app.add_exception_handler(HTTPException, _tell_http)
+    app.add_exception_handler(ClientDisconnect, _tell_nobody)
+    app.add_exception_handler(Exception, _tell_error)
+    app.include_router(videos)
+    app.include_router(_operator_routes(settings, registry))
+    return app
+
+
+# ---------------------------------------------------------------------------------------------------- who is asking
+
+
+def the_service(request: Request) -> VideoService:
+    """The service behind the app."""
+    return request.app.state.service_provider()
+
+
+Service = Annotated[VideoService, Depends(the_service)]
+
+
+async def authenticated(
+    request: Request,
+    service: Service,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+) -> Caller:
+    """Who asks."""
+    token = None if credentials is None else credentials.credentials
+    caller = service.authenticate(token, request.client.host if request.client else None)
+    if caller.name == "":
+        _check_origin(request)
+    return caller
+
+
+async def admitted(service: Service, caller: Annotated[Caller, Depends(authenticated)]) -> Caller:
+    """Who asks, counted against the caller's rate."""
+    service.admit(caller)
+    return caller
+
+
+KnownCaller = Annotated[Caller, Depends(authenticated)]
+CountedCaller = Annotated[Caller, Depends(admitted)]
+
+
+def _check_origin(request: Request) -> None:
+    """Anonymous access is for programs of this machine, not for any web page that its browser shows."""
+    for header, value in (("Origin", request.headers.get("origin")), ("Host", request.headers.get("host"))):
+        if value is None:
+            continue
+        try:
+            host = urlsplit(value if "//" in value else f"//{value}").hostname
+        except ValueError:
+            host = None
+        if host not in LOCAL_HOSTS:
+            raise EmotiveTalkError(
+                "origin_forbidden",
+                f"anonymous requests must come from this machine, but the {header} is {value[:100]!r}",
+                "Use a bearer token.",
+            )
+
+
+# ------------------------------------------------------------------------------------------------------- the videos
+
+videos = APIRouter(prefix="/v1/videos", tags=["videos"])
+
+
+@videos.post(
+    "",
+    response_model=Video,
+    responses=openapi.errors(404, 408, 413, 415, 422, 507),
+    openapi_extra={"requestBody": openapi.create_body()},
+)
+async def create_video(
+    request: Request,
+    response: Response,
+    service: Service,
+    caller: CountedCaller,
+    idempotency_key: Annotated[
+        str | None, Header(description="1 to 255 characters. The same key and request give the same video for a day.")
+    ] = None,
+) -> Video:
+    """Create a video from a portrait, speech and an emotion."""
+    if idempotency_key is None:  # with a key it may be a video that exists, which is given out however full we are
+        await service.check_capacity(caller)
+    async with service.upload_folder() as folder:
+        submission = await read_submission(request, folder, caller, service.settings)
+        job, is_new = await unless_gone(request, service.create(caller, submission, idempotency_key=idempotency_key))
+    if not is_new:
+        response.headers["idempotent-replayed"] = "true"
+    return _video(job, service, response)
+
+
+@videos.get("", response_model=VideoList, responses=openapi.errors(404))
+async def list_videos(
+    service: Service,
+    caller: CountedCaller,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
+    order: Annotated[Literal["asc", "desc"], Query(description="By time of creation.")] = "desc",
+    status: Annotated[JobStatus | None, Query(description="Only videos with this status.")] = None,
+) -> VideoList:
+    """List your videos."""
+    page = await service.list(caller, limit=limit, after=after, order=order, status=status)
+    data = [Video.of(job, service.model.name) for job in page.jobs]
+    return VideoList(
+        data=data,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+        has_more=page.has_more,
+    )
+
+
+@videos.get("/{video_id}", response_model=Video, responses=openapi.errors(404))
+async def get_video(response: Response, service: Service, caller: CountedCaller, video_id: JobId) -> Video:
+    """Look at a video's status and progress."""
+    return _video(await service.get(caller, video_id), service, response)
+
+
+@videos.delete("/{video_id}", response_model=VideoDeleted, responses=openapi.errors(404))
+async def delete_video(service: Service, caller: CountedCaller, video_id: JobId) -> VideoDeleted:
+    """Cancel a video and remove it with its files."""
+    return VideoDeleted(id=(await service.delete(caller, video_id)).job_id)
+
+
+@videos.post("/{video_id}/cancel", response_model=Video, responses=openapi.errors(404))
+async def cancel_video(response: Response, service: Service, caller: CountedCaller, video_id: JobId) -> Video:
+    """Cancel a video and keep what is known of it. One that has ended stays as it is."""
+    return _video(await service.cancel(caller, video_id), service, response)
+
+
+_CONTENT = {
+    200: {"description": "The MP4.", "content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}},
+    206: {"description": "The part asked for.", "content": {"video/mp4": {}}},
+    304: {"description": "The client has it."},
+}
+
+
+@videos.get("/{video_id}/content", response_class=Response, responses=_CONTENT | openapi.errors(404, 409, 416))
+async def download_video(
+    request: Request,
+    service: Service,
+    caller: CountedCaller,
+    video_id: JobId,
+    variant: Annotated[Literal["video"], Query(description="There are no thumbnails.")] = "video",
+) -> Response:
+    """Download the finished video, or a part of it (`Range`)."""
+    content = await service.content(caller, video_id)
+    part = part_of(request.headers, content.size, content.etag)
+    headers = part.headers | {
+        "cache-control": "private, no-cache",
+        "content-disposition": f'inline; filename="{video_id}.mp4"',
+    }
+    if part.status == 304:
+        return Response(status_code=304, headers=headers)
+    if request.method == "HEAD":
+        return Response(status_code=part.status, headers=headers, media_type="video/mp4")
+    pieces = service.read(content, part.start, part.stop)
+    return StreamingResponse(pieces, part.status, headers, media_type="video/mp4")
+
+
+videos.add_api_route(
+    "/{video_id}/content",
+    download_video,
+    methods=["HEAD"],
+    name="head_content",
+    operation_id="head_content",
+    summary="The headers of the finished video.",
+    response_class=Response,
+    responses={200: {"description": "As for GET, without the body."}} | openapi.errors(404, 409, 416),
+)
+
+
+@videos.get(
+    "/{video_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": openapi.EVENT}}},
+        204: {"description": "The client has seen the last event: it need not connect again."},
+    }
+    | openapi.errors(404),
+)
+async def watch_video(
+    service: Service,
+    caller: CountedCaller,
+    video_id: JobId,
+    last_event_id: Annotated[str | None, Header(description="What a client that comes back has seen.")] = None,
+) -> Response:
+    """Follow a video's progress: events `progress`, then `completed`, `failed`, `cancelled` or `deleted`."""
+    job = await service.get(caller, video_id)
+    if job.status.is_terminal and last_event_id == event_id(job):
+        return Response(status_code=204)
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    events = job_events(service, caller, video_id, last_event_id)
+    return StreamingResponse(_closing(events), headers=headers, media_type="text/event-stream")
+
+
+@videos.get(
+    "/{video_id}/stream",
+    response_class=StreamingResponse,
+    responses={200: {"description": "Fragmented MP4.", "content": {"video/mp4": {}}}} | openapi.errors(404, 409),
+)
+async def stream_video(service: Service, caller: CountedCaller, video_id: JobId) -> Response:
+    """Play a video while it is made: fragmented MP4, which is also the finished file.
+
+    The stream waits for what is not made yet. If the video fails, the answer breaks off without its end.
+    """
+    check_not_lost(await service.get(caller, video_id))
+    fragments = service.stream(caller, video_id)
+    return StreamingResponse(_closing(fragments), headers={"cache-control": "no-store"}, media_type="video/mp4")
+
+
+@videos.get(
+    "/{video_id}/playlist.m3u8",
+    response_class=Response,
+    responses={200: {"description": "An HLS media playlist.", "content": {HLS: {"schema": {"type": "string"}}}}}
+    | openapi.errors(404, 409),
+)
+async def play_video(service: Service, caller: KnownCaller, video_id: JobId) -> Response:
+    """Play a video with HLS while it is made and afterwards. Waits a while for the first segment."""
+    await service.wait_for_segment(caller, video_id, service.settings.playlist_wait_s)
+    playlist = await service.playlist(caller, video_id)
+    return Response(playlist, headers={"cache-control": "no-cache"}, media_type=HLS)
+
+
+@videos.get(
+    "/{video_id}/init.mp4",
+    response_class=Response,
+    responses={200: {"description": "ftyp and moov.", "content": {"video/mp4": {}}}} | openapi.errors(404, 409),
+)
+async def get_init(service: Service, caller: KnownCaller, video_id: JobId) -> Response:
+    """The playlist's initialisation segment."""
+    return Response(await service.init_segment(caller, video_id), headers=FOREVER, media_type="video/mp4")
+
+
+@videos.get(
+    "/{video_id}/segments/{index}.m4s",
+    response_class=Response,
+    responses={200: {"description": "moof and mdat.", "content": {"video/mp4": {}}}} | openapi.errors(404),
+)
+async def get_segment(
+    service: Service, caller: KnownCaller, video_id: JobId, index: Annotated[int, Path(ge=0, le=10_000_000)]
+) -> Response:
+    """A segment of the playlist."""
+    return Response(await service.segment(caller, video_id, index), headers=FOREVER, media_type="video/mp4")
+
+
+def _video(job: Job, service: VideoService, response: Response) -> Video:
+    if not job.status.is_terminal:
+        response.headers["openai-poll-after-ms"] = str(POLL_AFTER_MS)  # its client's create_and_poll goes by this
+    return Video.of(job, service.model.name)
+
+
+async def _closing(pieces: Any) -> AsyncIterator[Any]:
+    """Whatever ends the answer, a client that went away too, ends the generator at once."""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            yield piece
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Do the work for a client that waits for its answer, and give it up when the client goes away.
+
+    Raises:
+        ClientDisconnect: it went away.
+    """
+    doing = asyncio.ensure_future(work)
+    going = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({doing, going}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        going.cancel()
+        if not doing.done():
+            doing.cancel()
+            await asyncio.wait({doing})
+    if doing.cancelled():
+        raise ClientDisconnect
+    return doing.result()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+# ------------------------------------------------------------------------------------------------- for the operator
+
+
+def _operator_routes(settings: GatewaySettings, registry: CollectorRegistry) -> APIRouter:
+    router = APIRouter(tags=["operation"])
+    watched: list[VideoService] = []
+
+    @router.get("/healthz", response_model=Health)
+    async def healthz() -> Health:
+        """Whether the process answers."""
+        return Health(status="ok")
+
+    @router.get("/readyz", response_model=Health, responses=openapi.errors(507))
+    async def readyz(service: Service) -> Health:
+        """Whether videos can be created: the job store answers and the artifact store can be written."""
+        await service.ready()
+        return Health(status="ready")
+
+    @router.get(
+        "/metrics",
+        response_class=Response,
+        dependencies=[] if settings.open_metrics else [Depends(authenticated)],
+        responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}} | openapi.errors(),
+    )
+    async def metrics(service: Service) -> Response:
+        """Jobs by status, how long they wait and render."""
+        if not watched:
+            registry.register(JobCollector(service.jobs))
+            watched.append(service)
+        return Response(await asyncio.to_thread(metrics_page, registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+# ----------------------------------------------------------------------------------------------------------- errors
+
+
+def _answer(status: int, code: str, message: str, headers: dict[str, str], param: str | None = None) -> JSONResponse:
+    # Half a surrogate pair, which JSON can smuggle in, is no text that could be sent back.
+    message, code = (text.encode("utf-8", "replace").decode() for text in (message, code))
+    param = None if param is None else param.encode("utf-8", "replace").decode()
+    body = ErrorBody(error=ApiError(code=code, message=message, type=error_type(status), param=param))
+    return JSONResponse(body.model_dump(), status, headers)
+
+
+async def _tell_error(request: Request, error: Exception) -> Response:
+    status = answer_to(error).http
+    if isinstance(error, OverloadError):
+        request.app.state.meters.refused.add(1, error.code)
+    if status >= 500 and isinstance(error, EmotiveTalkError):  # what is no error of ours is logged by the server
+        log.error("request failed: %s", error, extra={"code": error.code})
+    headers = dict(getattr(error, "headers", {}))
+    seconds = retry_after_s(error)
+    if seconds is not None:
+        headers["retry-after"] = str(seconds)
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return _answer(status, public_code(error), public_message(error), headers, getattr(error, "field", None))
+
+
+async def _tell_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:])
+    return await _tell_error(request, InvalidRequestError(field, first["msg"]))
+
+
+async def _tell_http(request: Request, error: Exception) -> Response:
+    """What the router says by itself: no such path, or another method."""
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    said = InputError(codes.get(error.status_code, "request_invalid"), str(error.detail), "See /openapi.json.")
+    return _answer(error.status_code, said.code, str(said), dict(error.headers or {}))
+
+
+async def _tell_nobody(request: Request, error: Exception) -> Response:
+    """The client is gone; the status is nginx's, for the log and the metrics."""
+    return Response(status_code=499)

@@ -1,0 +1,52 @@
+"""Progress as server-sent events (the EventSource of browsers)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from emotivetalk.actors.errors import JobNotFoundError
+from emotivetalk.actors.serving.gateway.http.schemas import Video, VideoDeleted
+from emotivetalk.actors.serving.gateway.service import Caller, VideoService
+from emotivetalk.actors.serving.jobs.store import Job
+
+
+def event_id(job: Job) -> str:
+    """Names a state of a job: the same state, the same id, on every gateway."""
+    return f"{job.attempt}-{job.frames_done}-{job.status.value}"
+
+
+async def job_events(
+    service: VideoService, caller: Caller, job_id: str, last_id: str | None
+) -> AsyncGenerator[str, None]:
+    """Events "progress" and, as the last one, "completed", "failed", "cancelled" or "deleted"; comments while it is quiet.
+
+    Args:
+        last_id: what the client has seen last (Last-Event-ID); that state is not told again.
+    """
+    states = service.watch(caller, job_id)
+    pending: asyncio.Future[Job] | None = None
+    try:
+        while True:
+            pending = pending or asyncio.ensure_future(anext(states))
+            done, _ = await asyncio.wait({pending}, timeout=service.settings.heartbeat_s)
+            if not done:
+                yield ": still here\n\n"
+                continue
+            try:
+                job = pending.result()
+            except StopAsyncIteration:
+                return
+            except JobNotFoundError:
+                yield f"event: deleted\ndata: {VideoDeleted(id=job_id).model_dump_json()}\n\n"
+                return
+            pending = None
+            if event_id(job) != last_id:
+                name = job.status.value if job.status.is_terminal else "progress"
+                data = Video.of(job, service.model.name).model_dump_json()
+                yield f"event: {name}\nid: {event_id(job)}\ndata: {data}\n\n"
+    finally:
+        if pending is not None and not pending.done():
+            pending.cancel()
+            await asyncio.wait({pending})
+        await states.aclose()

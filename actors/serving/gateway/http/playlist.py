@@ -1,0 +1,32 @@
+"""The HLS playlist of a video: it grows while the video is made."""
+
+from __future__ import annotations
+
+import math
+
+from emotivetalk.actors.serving.jobs.store import Segment
+
+FRAME_RATE_HZ = 25
+
+
+def playlist_text(segments: list[Segment], is_complete: bool, target_s: float) -> str:
+    """An HLS media playlist (RFC 8216) over CMAF fragments.
+
+    Args:
+        target_s: no segment is longer; players want to know it before the first one and it may not change.
+    """
+    longest_s = max(segment.num_frames for segment in segments) / FRAME_RATE_HZ
+    lines = [
+        "#EXTM3U",
+        "#EXT-X-VERSION:7",
+        f"#EXT-X-TARGETDURATION:{math.ceil(max(target_s, longest_s))}",
+        "#EXT-X-MEDIA-SEQUENCE:0",
+        f"#EXT-X-PLAYLIST-TYPE:{'VOD' if is_complete else 'EVENT'}",
+        "#EXT-X-INDEPENDENT-SEGMENTS",
+        '#EXT-X-MAP:URI="init.mp4"',
+    ]
+    for segment in segments:
+        lines += [f"#EXTINF:{segment.num_frames / FRAME_RATE_HZ:.3f},", f"segments/{segment.index}.m4s"]
+    if is_complete:
+        lines.append("#EXT-X-ENDLIST")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,232 @@
+"""The JSON of the HTTP API: OpenAI's video object and its neighbours, and the body that creates a video."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from emotivetalk.actors.serving.gateway.service import FRAME_RATE_HZ
+from emotivetalk.actors.serving.jobs.store import Job
+from emotivetalk.actors.serving.requests import Emotion
+from emotivetalk.models.emotion import MAX_TEXT_LENGTH
+
+JOB_EXAMPLE = "video_0199c7a5b1e27c3d9d3f5a1be07c42d8"
+
+
+class ApiError(BaseModel):
+    """What went wrong and what to do about it."""
+
+    code: str = Field(description="Stable name for machines.", examples=["audio_silent"])
+    message: str = Field(description="What was wrong and the remedy, for people.")
+    type: str = Field(examples=["invalid_request_error"])
+    param: str | None = Field(default=None, description="The field that was wrong, where one was.")
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is an error."""
+
+    error: ApiError
+
+
+class VideoError(BaseModel):
+    """Why a video failed."""
+
+    code: str
+    message: str
+
+
+class Video(BaseModel):
+    """A video: what was asked for and how far it is."""
+
+    id: str = Field(examples=[JOB_EXAMPLE])
+    object: Literal["video"] = "video"
+    model: str = Field(examples=["emotivetalk-starter"])
+    status: Literal["queued", "in_progress", "completed", "failed", "cancelled"]
+    progress: int = Field(ge=0, le=100, description="Percent; 100 only when completed.")
+    created_at: int = Field(description="Unix time, seconds.")
+    started_at: int | None = None
+    completed_at: int | None = None
+    expires_at: int | None = Field(default=None, description="When the video and its files will be removed.")
+    seconds: str = Field(description="Length, rounded to whole seconds, at least 1.", examples=["12"])
+    size: str = Field(examples=["256x256"])
+    prompt: str | None = Field(default=None, description="The emotion, where it was given as text.")
+    remixed_from_video_id: None = None
+    error: VideoError | None = None
+    emotion: Emotion | None = Field(default=None, description="None is the portrait's own expression.")
+    seed: int
+    num_frames: int = Field(description=f"At {FRAME_RATE_HZ} frames a second.")
+    frames_done: int
+
+    @classmethod
+    def of(cls, job: Job, model: str) -> Video:
+        """The video of a job, as clients see it.
+
+        Args:
+            model: what is served now, where the job does not say which model it is for.
+        """
+        emotion = job.request.get("emotion")
+        return cls(
+            id=job.job_id,
+            model=job.model or model,
+            status=job.status.value,
+            progress=job.progress,
+            created_at=int(job.created_at),
+            started_at=_whole(job.started_at),
+            completed_at=_whole(job.completed_at),
+            expires_at=_whole(job.expires_at),
+            seconds=str(max(1, round(job.num_frames / FRAME_RATE_HZ))),
+            size=f"{job.width}x{job.height}",
+            prompt=emotion["text"] if emotion and emotion["kind"] == "text" else None,
+            error=None if job.error is None else VideoError(code=job.error.code, message=job.error.message),
+            emotion=emotion,
+            seed=job.request["seed"],
+            num_frames=job.num_frames,
+            frames_done=job.frames_done,
+        )
+
+
+class VideoList(BaseModel):
+    """A page of videos; the next one begins `after` its `last_id`."""
+
+    object: Literal["list"] = "list"
+    data: list[Video]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class VideoDeleted(BaseModel):
+    """The video is cancelled and its files are removed."""
+
+    id: str
+    object: Literal["video.deleted"] = "video.deleted"
+    deleted: Literal[True] = True
+
+
+class Health(BaseModel):
+    """The service answers."""
+
+    status: Literal["ok", "ready"]
+
+
+class MediaReference(BaseModel):
+    """A file by URL: http, https or data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | None = None
+    image_url: str | None = None
+    audio_url: str | None = None
+    video_url: str | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> MediaReference:
+        if len(self._given()) != 1:
+            raise ValueError("give one of url, image_url, audio_url and video_url")
+        return self
+
+    def _given(self) -> list[str]:
+        return [url for url in (self.url, self.image_url, self.audio_url, self.video_url) if url]
+
+    def location(self) -> str:
+        """The URL."""
+        return self._given()[0]
+
+
+def _url_as_object(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
+def _or_string(schema: dict[str, Any]) -> None:
+    """What a validator reads from text is shown in the schema too."""
+    schema["anyOf"] = [{"type": "string"}, *schema["anyOf"]]
+
+
+Media = Annotated[
+    MediaReference | None,
+    BeforeValidator(_url_as_object),
+    Field(
+        default=None,
+        description="An http(s) or data URL, as a string or as an object such as {'image_url': '...'}. "
+        "In a multipart form: the file itself.",
+        json_schema_extra=_or_string,
+    ),
+]
+
+
+class CreateVideo(BaseModel):
+    """One portrait, speech and an emotion; a video comes out. Fields that are not listed are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        json_schema_extra={
+            "example": {
+                "portrait": {"image_url": "https://example.com/me.png"},
+                "audio": {"audio_url": "https://example.com/hello.wav"},
+                "emotion": "happy:0.8",
+                "seed": 7,
+            }
+        },
+    )
+
+    portrait: Media
+    input_reference: Media = Field(default=None, description="Another name of `portrait`.")
+    image_reference: Media = Field(default=None, description="Another name of `portrait`.")
+    audio: Media
+    audio_reference: Media = Field(default=None, description="Another name of `audio`.")
+    emotion: Emotion | None = Field(
+        default=None,
+        json_schema_extra=_or_string,
+        description="An emotion such as 'happy' or 'happy:0.8', an object by `kind` (as JSON text in a form), or a list "
+        "of keys along time. Without it: `prompt`, or the portrait's own expression.",
+    )
+    emotion_image: Media = Field(default=None, description="A picture whose expression is taken.")
+    emotion_video: Media = Field(default=None, description="A video whose expressions are taken.")
+    prompt: str | None = Field(
+        default=None,
+        max_length=MAX_TEXT_LENGTH,
+        description="The emotion as text, such as 'Speak seriously'. Empty: the portrait's own expression.",
+    )
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Same seed and inputs, same video.")
+    num_steps: int | None = Field(default=None, ge=1, le=50, description="Denoising steps; the checkpoint's if absent.")
+    emotion_strength: float = Field(default=1.0, ge=0.0, le=4.0, description="1 is as asked, 2 exaggerated.")
+    face: int | None = Field(default=None, ge=1, le=1000, description="Which face, counted from the left.")
+    webhook_url: str | None = Field(default=None, max_length=2000, description="Is told when the video has ended.")
+    model: str | None = Field(default=None, description="Checked: the model that is served here.")
+    size: str | None = Field(default=None, description="Checked: the size that the model makes.")
+    seconds: float | None = Field(
+        default=None, gt=0, description="Checked: a video is as long as its speech (to the second)."
+    )
+
+    @field_validator("emotion", mode="before")
+    @classmethod
+    def _read_emotion(cls, value: Any) -> Any:
+        """Forms carry text: JSON, or the shorthand name[:intensity]."""
+        if isinstance(value, str):
+            if value.lstrip().startswith(("{", "[")):
+                try:
+                    value = json.loads(value)
+                except (ValueError, RecursionError) as error:
+                    raise ValueError(f"it looks like JSON but is not ({error})") from error
+            else:
+                return _shorthand(value) if value.strip() else None
+        return {"kind": "track", "keys": value} if isinstance(value, list) else value
+
+
+def _shorthand(text: str) -> dict[str, Any]:
+    name, colon, intensity = (part.strip() for part in text.partition(":"))
+    if not colon:
+        return {"kind": "label", "emotion": name}
+    try:
+        value = float(intensity)
+    except ValueError as error:
+        raise ValueError(f"the intensity in {text[:40]!r} is not a number; write it as in happy:0.8") from error
+    return {"kind": "label", "emotion": name, "intensity": value}
+
+
+def _whole(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds)

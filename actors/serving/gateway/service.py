@@ -1,0 +1,479 @@
+"""The heart of the gateway, without a transport: what HTTP and gRPC do alike.
+
+A front door turns what came over the wire into a `Submission`, and what the service raises into its own status
+(`gateway/errors.py`). Nothing here knows either of them, and nothing here renders: jobs go into the job store, files
+into the artifact store, and what comes back is read from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+
+from emotivetalk.actors.errors import (
+    ArtifactStoreError,
+    JobNotFoundError,
+    OverloadError,
+    QueueFullError,
+    TooManyJobsError,
+    UnauthorizedError,
+    VideoCancelledError,
+    VideoFailedError,
+    VideoNotReadyError,
+)
+from emotivetalk.actors.serving.gateway.http.playlist import playlist_text
+from emotivetalk.actors.serving.gateway.live_session import LiveHeader
+from emotivetalk.actors.serving.gateway.rate_limit import TokenBucket
+from emotivetalk.actors.serving.gateway.settings import GatewaySettings
+from emotivetalk.actors.serving.intake.submissions import (
+    Caller,
+    Intake,
+    InvalidRequestError,
+    ServedModel,
+    Source,
+    Submission,
+    Upload,
+    check_submission,
+    in_thread,
+    prepare_inputs,
+    store_job,
+    temporary_folder,
+)
+from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.jobs.store import Job, JobPage, JobStatus, JobStore, Segment
+from emotivetalk.actors.serving.observing import logs
+from emotivetalk.errors import InputError
+from emotivetalk.media.image import load_image
+
+__all__ = ["Caller", "Content", "Intake", "ServedModel", "Source", "Submission", "Upload", "VideoService"]
+
+FRAME_RATE_HZ = 25
+JOB_ID = re.compile(r"video_[0-9a-f]{32}")
+READ_BYTES = 1 << 18
+RETRY_AFTER_S = 5.0
+MAX_WAITING = 16  # requests that wait for each place where inputs are checked
+IO_THREADS = 16
+READY_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Content:
+    """A finished video: its artifact path, bytes, and a strong ETag with its quotes."""
+
+    path: str
+    size: int
+    etag: str
+
+
+class VideoService:
+    """Create, look at, stream and remove videos. Everything that blocks runs in threads.
+
+    All methods that take a job's id raise JobNotFoundError, also where the job is another caller's. One event loop
+    uses it, from one process; several of them share their stores.
+
+    Args:
+        told: of each job that was made, cancelled or deleted, so that who renders need not wait until it looks.
+
+    Raises:
+        SettingsError: the tokens cannot be read, or nobody could come in.
+    """
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        artifacts: ArtifactStore,
+        settings: GatewaySettings,
+        model: ServedModel,
+        tools: Intake | None = None,
+        told: Callable[[str], None] = lambda job_id: None,
+    ) -> None:
+        self.jobs = jobs
+        self.artifacts = artifacts
+        self.settings = settings
+        _ = settings.tokens  # read now: a deployment with wrong ones fails when it starts, not at the first request
+        self.model = model
+        self._tools, self._told = tools or Intake(), told
+        self._buckets: dict[str, TokenBucket] = {}
+        self._preparing = asyncio.Semaphore(settings.max_preparing)
+        self._num_waiting = 0
+        self._ready_until = 0.0
+        self._io = ThreadPoolExecutor(IO_THREADS, "gateway-io")
+        self._preparers = ThreadPoolExecutor(settings.max_preparing, "gateway-prepare")
+
+    def close(self) -> None:
+        """End the threads; what they do is finished first."""
+        self._io.shutdown()
+        self._preparers.shutdown()
+
+    # ------------------------------------------------------------------------------------------------- who may what
+
+    def authenticate(self, token: str | None, peer: str | None) -> Caller:
+        """Who presents this bearer token. To be called before a body is read.
+
+        Args:
+            token: without the word "Bearer"; None if there was none.
+            peer: address that the connection comes from; anonymous callers must be on this machine.
+
+        Raises:
+            UnauthorizedError: no token, or one that is not known.
+        """
+        if token is not None and (name := self.settings.token_name(token)) is not None:
+            return Caller(name, self.settings.limits_of(name))
+        # Clients of other services send some token always. Where there are no tokens, it says nothing.
+        if self.settings.allow_anonymous and (token is None or not self.settings.tokens):
+            if is_loopback(peer):
+                return Caller("", self.settings.limits_of(""))
+            raise UnauthorizedError("callers from other machines need a bearer token")
+        raise UnauthorizedError()
+
+    def admit(self, caller: Caller) -> None:
+        """Count a request against the caller's rate.
+
+        Raises:
+            RateLimitedError: it made more than it may.
+        """
+        bucket = self._buckets.get(caller.name)
+        if bucket is None:
+            bucket = self._buckets[caller.name] = TokenBucket(caller.limits.requests_per_minute)
+        bucket.take()
+
+    async def check_capacity(self, caller: Caller) -> None:
+        """Refuse before an upload is read what `create` would refuse after. `create` decides, this is for politeness.
+
+        Raises:
+            QueueFullError, TooManyJobsError: with `retry_after_s`.
+        """
+        mine = await in_thread(self._io, self.jobs.counts, caller.name)
+        if (
+            sum(number for status, number in mine.items() if not status.is_terminal)
+            >= caller.limits.max_concurrent_jobs
+        ):
+            raise TooManyJobsError(caller.limits.max_concurrent_jobs, RETRY_AFTER_S)
+        everybody = await in_thread(self._io, self.jobs.counts)
+        if everybody.get(JobStatus.QUEUED, 0) >= self.settings.max_queued:
+            raise QueueFullError(self.settings.max_queued, RETRY_AFTER_S)
+
+    def upload_folder(self) -> AbstractAsyncContextManager[Path]:
+        """A private folder for one request's uploads; it vanishes when the context ends."""
+        return temporary_folder(self.settings, self._io)
+
+    # --------------------------------------------------------------------------------------------------------- jobs
+
+    async def create(
+        self, caller: Caller, submission: Submission, *, idempotency_key: str | None = None
+    ) -> tuple[Job, bool]:
+        """Check and store the inputs, then write one job. If anything fails, nothing is left.
+
+        A task that is cancelled before the job is written leaves nothing either; afterwards the job stays.
+
+        Returns:
+            The job, and whether it is new; False: the same request came before under this key.
+
+        Raises:
+            InputError: as `emotivetalk generate`; IdempotencyConflictError: the key came with another request;
+            QueueFullError, TooManyJobsError, OverloadError: try again after `retry_after_s`.
+        """
+        check_submission(submission, idempotency_key, self.settings, self.model)
+        async with self.upload_folder() as folder:
+            async with self._place_to_prepare():
+                prepared = await prepare_inputs(
+                    submission, caller, folder, self.settings, self.model, self._preparers, self._tools
+                )
+            job, is_new = await in_thread(
+                self._io,
+                store_job,
+                submission,
+                prepared,
+                caller,
+                idempotency_key,
+                self.settings,
+                self.model,
+                self.jobs,
+                self.artifacts,
+            )
+        self._told(job.job_id)
+        logs.about(job.job_id)
+        log.info("job created" if is_new else "job asked for again", extra={"owner": job.owner})
+        return job, is_new
+
+    async def prepare_portrait(self, caller: Caller, header: LiveHeader) -> UInt8[np.ndarray, "side side 3"]:
+        """The portrait of a live call, checked and framed as `create` does it. Nothing of it is stored.
+
+        Raises:
+            InputError: as `emotivetalk generate`; OverloadError: try again after `retry_after_s`.
+        """
+        async with self.upload_folder() as folder, self._place_to_prepare():
+            given = folder / "portrait"
+            await in_thread(self._io, given.write_bytes, header.portrait)
+            prepared = await in_thread(
+                self._preparers,
+                self._tools.prepare_portrait,
+                given,
+                folder,
+                image_size=self.model.image_size,
+                face=header.face,
+                limits=self.settings.media_limits(caller.name),
+                timeout_s=self.settings.prepare_timeout_s,
+                name=header.portrait_name,
+            )
+            return await in_thread(self._io, load_image, prepared)
+
+    @asynccontextmanager
+    async def _place_to_prepare(self) -> AsyncIterator[None]:
+        """One of the few places where inputs are checked, each in a process.
+
+        Raises:
+            OverloadError: too many wait for one.
+        """
+        if self._num_waiting >= MAX_WAITING * self.settings.max_preparing:
+            raise OverloadError("gateway_busy", f"{self._num_waiting} requests wait to be checked", RETRY_AFTER_S)
+        self._num_waiting += 1
+        try:
+            await self._preparing.acquire()
+        finally:
+            self._num_waiting -= 1
+        try:
+            yield
+        finally:
+            self._preparing.release()
+
+    async def get(self, caller: Caller, job_id: str) -> Job:
+        """The job as it is now."""
+        return await in_thread(self._io, self.jobs.get, checked_id(job_id), caller.name)
+
+    async def list(
+        self,
+        caller: Caller,
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        order: Literal["asc", "desc"] = "desc",
+        status: JobStatus | None = None,
+    ) -> JobPage:
+        """The caller's jobs, by time of creation, behind the one with the id `after`.
+
+        Raises:
+            InputError: `limit` is not 1 to 100.
+        """
+        if not 1 <= limit <= 100:
+            raise InvalidRequestError("limit", f"it is {limit}; it goes from 1 to 100", "Give one in between.")
+        if after is not None:
+            checked_id(after)
+        return await in_thread(
+            self._io, self.jobs.list, caller.name, limit=limit, after=after, order=order, status=status
+        )
+
+    async def cancel(self, caller: Caller, job_id: str) -> Job:
+        """Cancel the job; one that has ended stays as it is."""
+        job = await in_thread(self._io, self.jobs.cancel, checked_id(job_id), caller.name)
+        self._told(job.job_id)
+        log.info("job cancelled", extra={"owner": job.owner})
+        return job
+
+    async def delete(self, caller: Caller, job_id: str) -> Job:
+        """Cancel the job, forget it, and remove its files."""
+        before = await self.get(caller, job_id)
+        job = await in_thread(self._io, self.jobs.delete, before.job_id, caller.name)
+        self._told(job.job_id)
+        log.info("job deleted", extra={"owner": job.owner})
+        # A worker may still be writing a file of a running job: its files wait for the next `sweep`.
+        if before.status is not JobStatus.IN_PROGRESS:
+            await in_thread(self._io, self._remove_files, job.job_id)
+        return job
+
+    async def sweep(self) -> int:
+        """Forget jobs whose time has come and remove the files of jobs that are gone; to be called now and then.
+
+        Returns:
+            How many jobs' files were removed.
+        """
+        return await in_thread(self._io, self._sweep)
+
+    def _sweep(self) -> int:
+        self.jobs.expire()
+        gone = self.jobs.pending_removals()
+        return sum(self._remove_files(job_id) for job_id in gone)
+
+    def _remove_files(self, job_id: str) -> bool:
+        """Whether it worked; if not, the job store keeps the job's id for the next time."""
+        try:
+            self.artifacts.remove(f"jobs/{job_id}")
+        except ArtifactStoreError as error:
+            log.warning("files not removed: %s", error, extra={"video_id": job_id})
+            return False
+        self.jobs.record_removal(job_id)
+        return True
+
+    # ---------------------------------------------------------------------------------------------- progress, bytes
+
+    async def watch(self, caller: Caller, job_id: str) -> AsyncGenerator[Job, None]:
+        """The job as it is, then again whenever its status or its frames change, until it has ended."""
+        seen: tuple[JobStatus, int] | None = None
+        while True:
+            job = await self.get(caller, job_id)
+            if (job.status, job.frames_done) != seen:
+                seen = (job.status, job.frames_done)
+                yield job
+            if job.status.is_terminal:
+                return
+            await asyncio.sleep(self.settings.poll_s)
+
+    async def segments(self, caller: Caller, job_id: str, first: int = 0) -> AsyncGenerator[Segment, None]:
+        """Published segments from `first` on, in order, as they come; ends with the last one of a completed video.
+
+        Raises:
+            VideoFailedError, VideoCancelledError: there will be no more.
+        """
+        while True:
+            job = await self.get(caller, job_id)  # before its segments: a completed job's are all there
+            for segment in await in_thread(self._io, self.jobs.segments, job.job_id, first):
+                first = segment.index + 1
+                yield segment
+            check_not_lost(job)
+            if job.status is JobStatus.COMPLETED:
+                return
+            await asyncio.sleep(self.settings.poll_s)
+
+    async def stream(self, caller: Caller, job_id: str, first_segment: int = 0) -> AsyncGenerator[bytes, None]:
+        """The video while it is made: the initialisation segment, then each fragment from `first_segment` on.
+
+        All of them one after the other are the finished file.
+
+        Raises:
+            VideoFailedError, VideoCancelledError: the rest will not come.
+        """
+        begun = False
+        async with aclosing(self.segments(caller, job_id, first_segment)) as segments:
+            async for segment in segments:
+                if not begun:
+                    begun = True
+                    yield await self._read(f"jobs/{job_id}/init.mp4")
+                yield await self._read(segment.path)
+
+    async def wait_for_segment(self, caller: Caller, job_id: str, timeout_s: float) -> None:
+        """Return when there is a first segment, or raise what `playlist` would after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            job = await self.get(caller, job_id)
+            check_not_lost(job)
+            if job.next_segment > 0:
+                return
+            if time.monotonic() > deadline:
+                raise VideoNotReadyError(job.job_id, job.status, job.progress)
+            await asyncio.sleep(self.settings.poll_s)
+
+    async def content(self, caller: Caller, job_id: str) -> Content:
+        """Where the finished video is.
+
+        Raises:
+            VideoNotReadyError: it is not finished; VideoFailedError, VideoCancelledError: it never will be.
+        """
+        job = await self.get(caller, job_id)
+        check_not_lost(job)
+        if job.result is None:
+            raise VideoNotReadyError(job.job_id, job.status, job.progress)
+        size = await in_thread(self._io, self.artifacts.size, job.result)
+        return Content(job.result, size, f'"{job.job_id}-{job.completed_at:.0f}"')
+
+    async def read(self, content: Content, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
+        """The bytes from `start` to `stop` (exclusive; None is the end), in pieces of at most 256 KiB."""
+        stop = content.size if stop is None else min(stop, content.size)
+        for at in range(start, stop, READ_BYTES):
+            yield await in_thread(self._io, self.artifacts.read_range, content.path, at, min(at + READ_BYTES, stop))
+
+    async def init_segment(self, caller: Caller, job_id: str) -> bytes:
+        """The head of the stream (ftyp and moov).
+
+        Raises:
+            VideoNotReadyError: before the first segment is published.
+        """
+        job = await self.get(caller, job_id)
+        if job.next_segment == 0:
+            raise VideoNotReadyError(job.job_id, job.status, job.progress)
+        return await self._read(f"jobs/{job.job_id}/init.mp4")
+
+    async def segment(self, caller: Caller, job_id: str, index: int) -> bytes:
+        """One published fragment.
+
+        Raises:
+            InputError: code "segment_not_found", there is none with this index, or not yet.
+        """
+        job = await self.get(caller, job_id)
+        found = await in_thread(self._io, self.jobs.segments, job.job_id, index) if index < job.next_segment else []
+        if not found or found[0].index != index:
+            raise InputError(
+                "segment_not_found", f"video {job.job_id} has no segment {index} yet", "Read the playlist again."
+            )
+        return await self._read(found[0].path)
+
+    async def playlist(self, caller: Caller, job_id: str) -> str:
+        """The HLS playlist over the published segments: EVENT while it grows, VOD when the video is complete.
+
+        Its URIs, `init.mp4` and `segments/<index>.m4s`, are relative to its own.
+
+        Raises:
+            VideoNotReadyError: there is no segment yet; VideoFailedError, VideoCancelledError: the rest will not come.
+        """
+        job = await self.get(caller, job_id)
+        check_not_lost(job)
+        segments = await in_thread(self._io, self.jobs.segments, job.job_id)
+        if not segments:
+            raise VideoNotReadyError(job.job_id, job.status, job.progress)
+        return playlist_text(segments, job.status is JobStatus.COMPLETED, self.settings.hls_target_s)
+
+    async def ready(self) -> None:
+        """Raise EmotiveTalkError unless both stores can be used. That they can is believed for two seconds."""
+        if time.monotonic() < self._ready_until:
+            return
+        await in_thread(self._io, self.jobs.check)
+        await in_thread(self._io, self.artifacts.check)
+        self._ready_until = time.monotonic() + READY_S
+
+    async def _read(self, path: str) -> bytes:
+        return await in_thread(self._io, self.artifacts.read, path)
+
+
+def checked_id(job_id: str) -> str:
+    """The id, if it can be one; from here on the request is about it.
+
+    Raises:
+        JobNotFoundError: it cannot. No database need see what it is (NUL bytes, megabytes).
+    """
+    if not JOB_ID.fullmatch(job_id):
+        raise JobNotFoundError(job_id if len(job_id) <= 64 and job_id.isprintable() else "with this id")
+    logs.about(job_id)
+    return job_id
+
+
+def check_not_lost(job: Job) -> None:
+    """Raise VideoFailedError or VideoCancelledError if the job has ended in that way."""
+    if job.status is JobStatus.FAILED:
+        error = job.error
+        raise VideoFailedError(job.job_id, error.code if error else "", error.message if error else "no reason known")
+    if job.status is JobStatus.CANCELLED:
+        raise VideoCancelledError(job.job_id)
+
+
+def is_loopback(peer: str | None) -> bool:
+    """Whether a connection comes from this machine; not if nobody knows."""
+    try:
+        address = ipaddress.ip_address(peer or "")
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback

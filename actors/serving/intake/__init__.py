@@ -1,0 +1,1 @@
+"""Intake: uploads and URLs become checked, normalised inputs and one durable job."""

@@ -1,0 +1,1 @@
+"""Durable jobs: the job store, the artifact store, and webhooks."""

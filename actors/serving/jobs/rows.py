@@ -1,0 +1,219 @@
+"""One job's row within a transaction: who may change it, how it ends, how it goes away. `JobStore` opens the transactions."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from emotivetalk.actors.errors import FencedError, IdempotencyConflictError, JobNotFoundError
+from emotivetalk.actors.serving.jobs import deliveries
+from emotivetalk.actors.serving.jobs.records import Claim, Job, JobError, JobStatus, Segment
+from emotivetalk.actors.serving.jobs.tables import idempotency_keys, jobs, removals, segments
+from emotivetalk.errors import InputError
+
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what can be a folder's name and a key of every database
+REMOVAL_LEASE_S = 60.0
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def job_of(row: Row[Any]) -> Job:
+    """The row as what the store gives out."""
+    return Job(
+        job_id=row.job_id,
+        owner=row.owner,
+        status=row.status,
+        request=row.request,
+        fingerprint=row.fingerprint,
+        num_frames=row.num_frames,
+        width=row.width,
+        height=row.height,
+        attempt=row.attempt,
+        fence=row.fence,
+        max_attempts=row.max_attempts,
+        next_segment=row.next_segment,
+        num_segments=row.num_segments,
+        frames_done=row.frames_done,
+        result=row.result,
+        error=None if row.error_code is None else JobError(row.error_code, row.error_message),
+        created_at=row.created_at,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        expires_at=row.expires_at,
+        model=row.model,
+        traceparent=row.traceparent,
+    )
+
+
+def find(connection: Connection, job_id: str, owner: str | None, *, lock: bool = False) -> Row[Any]:
+    """The row; `lock` keeps others from changing it until the transaction ends.
+
+    Raises:
+        JobNotFoundError: it is missing, or not of `owner` (None: anybody's).
+    """
+    if not ID.fullmatch(job_id):  # PostgreSQL would refuse some characters that a client can send
+        raise JobNotFoundError(job_id)
+    query = sa.select(jobs).where(jobs.c.job_id == job_id)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None or owner not in (None, row.owner):
+        raise JobNotFoundError(job_id)
+    return row
+
+
+def held(connection: Connection, claim: Claim) -> Row[Any]:
+    """The locked row of a job that is still the claim's.
+
+    Raises:
+        FencedError: somebody else has it, or it has ended or is gone.
+    """
+    query = sa.select(jobs).where(jobs.c.job_id == claim.job.job_id).with_for_update()
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise FencedError(claim.job.job_id, "it was deleted")
+    if row.status is not JobStatus.IN_PROGRESS:
+        raise FencedError(row.job_id, f"it is {row.status.value}")
+    if row.fence != claim.fence:
+        raise FencedError(row.job_id, f"{row.worker} has it, with fence {row.fence} over {claim.fence}")
+    return row
+
+
+def change(connection: Connection, job_id: str, **values: Any) -> Job:
+    """Set columns of a row that this transaction has locked."""
+    query = sa.update(jobs).where(jobs.c.job_id == job_id).values(**values).returning(jobs)
+    return job_of(connection.execute(query).one())
+
+
+def end(
+    connection: Connection,
+    row: Row[Any],
+    status: JobStatus,
+    *,
+    now: float,
+    expires_at: float,
+    result: str | None = None,
+    error: JobError | None = None,
+) -> Job:
+    """Take a locked row to a terminal status, and put its webhook into the outbox."""
+    job = change(
+        connection,
+        row.job_id,
+        status=status,
+        lease_until=0.0,
+        completed_at=now,
+        expires_at=expires_at,
+        result=result,
+        error_code=None if error is None else error.code,
+        error_message=None if error is None else error.message,
+    )
+    if row.webhook_url is not None:
+        deliveries.enqueue(connection, job, row.webhook_url, now)
+    return job
+
+
+def remove(connection: Connection, job_id: str, files_due_at: float) -> None:
+    """Delete the row, with its segments and idempotency key, and leave word that its files are to go at that time."""
+    connection.execute(sa.delete(jobs).where(jobs.c.job_id == job_id))
+    leave_files(connection, job_id, files_due_at)
+
+
+def leave_files(connection: Connection, job_id: str, due_at: float) -> None:
+    """Write down that the files of a job without a row are to be removed at that time."""
+    connection.execute(sa.delete(removals).where(removals.c.job_id == job_id))
+    connection.execute(sa.insert(removals).values(job_id=job_id, due_at=due_at))
+
+
+def lease_removals(connection: Connection, limit: int, now: float) -> list[str]:
+    """Take the jobs whose files are due to be removed; nobody else gets them for `REMOVAL_LEASE_S`."""
+    due = (
+        sa.select(removals.c.job_id)
+        .where(removals.c.due_at <= now)
+        .order_by(removals.c.due_at, removals.c.job_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = [row.job_id for row in connection.execute(due)]
+    if ids:
+        taken = sa.update(removals).where(removals.c.job_id.in_(ids))
+        connection.execute(taken.values(due_at=now + REMOVAL_LEASE_S))
+    return ids
+
+
+def count(connection: Connection, *conditions: sa.ColumnElement[bool]) -> int:
+    """How many jobs meet the conditions."""
+    return connection.execute(sa.select(sa.func.count()).select_from(jobs).where(*conditions)).scalar_one()
+
+
+def first_of_key(connection: Connection, owner: str, key: str, fingerprint: str, now: float) -> Job | None:
+    """The job that this idempotency key made, if the key is still good. One that is not is removed.
+
+    Raises:
+        IdempotencyConflictError: it stands for another request.
+        InputError: code "idempotency_key_invalid".
+    """
+    if not _KEY.fullmatch(key):
+        raise InputError(
+            "idempotency_key_invalid",
+            "the Idempotency-Key is not 1 to 255 printable ASCII characters without spaces",
+            "Send a UUID, for example.",
+        )
+    its_row = sa.and_(idempotency_keys.c.owner == owner, idempotency_keys.c.key == key)
+    known = connection.execute(sa.select(idempotency_keys).where(its_row)).one_or_none()
+    if known is None:
+        return None
+    if known.expires_at <= now:
+        connection.execute(sa.delete(idempotency_keys).where(its_row))
+        return None
+    if known.fingerprint != fingerprint:
+        raise IdempotencyConflictError(key, known.job_id)
+    row = connection.execute(sa.select(jobs).where(jobs.c.job_id == known.job_id)).one_or_none()
+    return None if row is None else job_of(row)
+
+
+def keep_key(connection: Connection, row: Row[Any], key: str, expires_at: float) -> None:
+    """Let the idempotency key of the job's owner stand for the job until then."""
+    values = {"owner": row.owner, "key": key, "fingerprint": row.fingerprint, "job_id": row.job_id}
+    connection.execute(sa.insert(idempotency_keys).values(**values, expires_at=expires_at))
+
+
+def add_segment(connection: Connection, row: Row[Any], segment: Segment, now: float) -> bool:
+    """Insert the segment that follows those of a locked row.
+
+    Returns:
+        False if the very same segment (path and hash) is there already.
+
+    Raises:
+        FencedError: another segment of this index is there.
+        ValueError: it does not follow the last, or the job is not planned.
+    """
+    if 0 <= segment.index < row.next_segment:
+        its_row = sa.and_(segments.c.job_id == row.job_id, segments.c.index == segment.index)
+        there = connection.execute(sa.select(segments.c.path, segments.c.sha256).where(its_row)).one()
+        if (there.path, there.sha256) != (segment.path, segment.sha256):
+            raise FencedError(row.job_id, f"segment {segment.index} is published already")
+        return False
+    if row.num_segments is None:
+        raise ValueError(f"{row.job_id} has no plan yet")
+    stop_frame = segment.start_frame + segment.num_frames
+    follows = segment.index == row.next_segment < row.num_segments and segment.start_frame == row.frames_done
+    if segment.job_id != row.job_id or not follows or not segment.start_frame < stop_frame <= row.num_frames:
+        raise ValueError(
+            f"segment {segment.index} of {segment.job_id} (frames {segment.start_frame} to {stop_frame}) does not follow "
+            f"{row.next_segment} of {row.num_segments} segments and {row.frames_done} of {row.num_frames} frames of {row.job_id}"
+        )
+    connection.execute(
+        sa.insert(segments).values(
+            job_id=segment.job_id,
+            index=segment.index,
+            start_frame=segment.start_frame,
+            num_frames=segment.num_frames,
+            path=segment.path,
+            num_bytes=segment.num_bytes,
+            sha256=segment.sha256,
+            tail_path=segment.tail_path,
+            timings=segment.timings,
+            published_at=now,
+        )
+    )
+    return True

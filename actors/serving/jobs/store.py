@@ -1,0 +1,502 @@
+"""The durable jobs behind HTTP, gRPC, the director and `emotivetalk jobs`: one state machine in one database.
+
+An acknowledged job survives the loss of any process. A worker holds a job by a lease and a fence: the lease says when
+others may take the job over, the fence makes sure that who lost it publishes nothing more. Every change is one
+transaction, so a process that dies in the middle of one changed nothing.
+
+Leases are compared by the clocks of the machines that ask. Clocks that disagree by more than a lease make workers take
+jobs from each other, which wastes work and still publishes nothing twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+from sqlalchemy.exc import IntegrityError
+
+from emotivetalk.actors.errors import JobStateError, QueueFullError, TooManyJobsError
+from emotivetalk.actors.serving.jobs import deliveries
+from emotivetalk.actors.serving.jobs import rows as job_rows
+from emotivetalk.actors.serving.jobs.records import (
+    Claim,
+    Delivery,
+    Job,
+    JobError,
+    JobPage,
+    JobStatus,
+    Segment,
+    new_job_id,
+)
+from emotivetalk.actors.serving.jobs.tables import JobDatabase, idempotency_keys, jobs, removals, segments, store
+from emotivetalk.errors import InputError
+
+__all__ = ["Claim", "Delivery", "Job", "JobError", "JobPage", "JobStatus", "JobStore", "Segment", "new_job_id"]
+
+RETRY_AFTER_S = 10.0  # what a full queue answers: about as long as a short video takes
+EXPIRE_AT_ONCE = 500  # jobs in one transaction, so that it does not keep others waiting
+_UNFINISHED = (JobStatus.QUEUED, JobStatus.IN_PROGRESS)
+
+_Segments = list[Segment]  # named before `list` is the name of a method
+_Deliveries = list[Delivery]
+_Ids = list[str]
+
+
+class JobStore:
+    """Jobs on SQLite or PostgreSQL. Synchronous, for any number of threads and processes at once.
+
+    Every method raises `JobStoreError` (code "job_store_unavailable") if the database cannot be used; after such an error
+    of a change it is not known whether the change was made.
+
+    Args:
+        url: "sqlite:///<file>" (local disks only: SQLite's locks do not work over networks) or "postgresql://...".
+        lease_s: how long a claim holds without `renew`, seconds.
+        max_attempts: of new jobs: so many attempts in a row may end without a published segment.
+        retention_s: how long a finished job is kept, seconds.
+        clock: seconds since the epoch.
+        create: make the tables where they are missing; otherwise that is an error.
+
+    Raises:
+        InputError: code "job_store_url": another kind of URL.
+        JobStoreError: codes "job_store_unavailable", "job_store_missing", "job_store_version".
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        lease_s: float = 15.0,
+        max_attempts: int = 5,
+        retention_s: float = 7 * 86400.0,
+        clock: Callable[[], float] = time.time,
+        create: bool = True,
+    ) -> None:
+        if lease_s <= 0 or max_attempts < 1 or retention_s <= 0:
+            raise ValueError("lease_s, max_attempts and retention_s are above zero")
+        self.lease_s = lease_s
+        self.max_attempts = max_attempts
+        self.retention_s = retention_s
+        self._clock = clock
+        self._database = JobDatabase(url, create=create)
+
+    def check(self) -> None:
+        """Raises JobStoreError unless the database answers and takes writes."""
+        with self._database.write() as connection:
+            connection.execute(sa.update(store).values(schema_version=store.c.schema_version))
+
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        self._database.close()
+
+    # ---- what who asks for videos does ----
+
+    def reserve(self, job_id: str, *, hold_s: float = 3600.0) -> None:
+        """Announce a job whose files are stored before its row.
+
+        Unless `create` follows within `hold_s`, the files are removed like those of a deleted job: a gateway that is
+        killed during an upload leaves nothing.
+        """
+        with self._database.write() as connection:
+            job_rows.leave_files(connection, job_id, self._clock() + hold_s)
+
+    def create(
+        self,
+        job_id: str,
+        owner: str,
+        request: dict[str, Any],
+        fingerprint: str,
+        num_frames: int,
+        width: int,
+        height: int,
+        *,
+        idempotency_key: str | None = None,
+        idempotency_s: float = 86400.0,
+        webhook_url: str | None = None,
+        max_queued: int | None = None,
+        max_per_owner: int | None = None,
+        priority: int = 0,
+        model: str | None = None,
+        traceparent: str | None = None,
+    ) -> tuple[Job, bool]:
+        """Write a queued job, in one transaction.
+
+        Args:
+            job_id: `new_job_id()`.
+            owner: name of the token that asks.
+            request: JSON.
+            fingerprint: sha256, hex; of what the idempotency key stands for.
+            num_frames: of the whole video.
+            width: pixels, as is height.
+            idempotency_key: 1 to 255 printable characters; for `idempotency_s` the same key of the same owner gives the
+                first job, if that was not deleted, whatever the limits are.
+            webhook_url: told when the job ends, through `pending_deliveries`.
+            max_queued: so many jobs may wait, of all owners together.
+            max_per_owner: so many unfinished jobs may the owner have.
+            priority: higher ones are claimed first.
+            model, traceparent: as in `Job`.
+
+        Returns:
+            the job, and whether it was made now (False: it is the first one of this key).
+
+        Raises:
+            IdempotencyConflictError: the key was used with another fingerprint.
+            InputError: code "idempotency_key_invalid".
+            QueueFullError: as many wait as may.
+            TooManyJobsError: the owner has as many as it may.
+            ValueError: a job of this id exists, or the arguments cannot be.
+        """
+        if not job_rows.ID.fullmatch(job_id) or min(num_frames, width, height) < 1:
+            raise ValueError(f"no job: id {job_id!r}, {num_frames} frames of {width} x {height}")
+        now = self._clock()
+        with self._database.write() as connection:
+            connection.execute(sa.select(store.c.schema_version).with_for_update())
+            if idempotency_key is not None:
+                first = job_rows.first_of_key(connection, owner, idempotency_key, fingerprint, now)
+                if first is not None:
+                    return first, False
+            if max_queued is not None and job_rows.count(connection, jobs.c.status == JobStatus.QUEUED) >= max_queued:
+                raise QueueFullError(max_queued, RETRY_AFTER_S)
+            if max_per_owner is not None:
+                unfinished = job_rows.count(connection, jobs.c.owner == owner, jobs.c.status.in_(_UNFINISHED))
+                if unfinished >= max_per_owner:
+                    raise TooManyJobsError(max_per_owner, RETRY_AFTER_S)
+            insertion = sa.insert(jobs).values(
+                job_id=job_id,
+                owner=owner,
+                status=JobStatus.QUEUED,
+                request=request,
+                fingerprint=fingerprint,
+                num_frames=num_frames,
+                width=width,
+                height=height,
+                priority=priority,
+                max_attempts=self.max_attempts,
+                webhook_url=webhook_url,
+                model=model,
+                traceparent=traceparent,
+                created_at=now,
+            )
+            try:
+                row = connection.execute(insertion.returning(jobs)).one()
+            except IntegrityError as error:
+                raise ValueError(f"there is a job {job_id} already") from error
+            if idempotency_key is not None:
+                expires_at = now + idempotency_s
+                job_rows.keep_key(connection, row, idempotency_key, expires_at)
+            connection.execute(sa.delete(removals).where(removals.c.job_id == job_id))
+        return job_rows.job_of(row), True
+
+    def get(self, job_id: str, owner: str | None = None) -> Job:
+        """The job as it is now.
+
+        Raises:
+            JobNotFoundError: it is missing, or not of `owner` (None: anybody's).
+        """
+        with self._database.read() as connection:
+            return job_rows.job_of(job_rows.find(connection, job_id, owner))
+
+    def segments(self, job_id: str, first: int = 0) -> _Segments:
+        """The published segments from index `first` on, in order; none if there is no such job."""
+        if not job_rows.ID.fullmatch(job_id):
+            return []
+        query = (
+            sa.select(segments).where(segments.c.job_id == job_id, segments.c.index >= first).order_by(segments.c.index)
+        )
+        with self._database.read() as connection:
+            return [Segment(**row) for row in connection.execute(query).mappings()]
+
+    def counts(self, owner: str | None = None) -> dict[JobStatus, int]:
+        """How many jobs there are of each status (zeros included)."""
+        query = sa.select(jobs.c.status, sa.func.count().label("num_jobs")).group_by(jobs.c.status)
+        if owner is not None:
+            query = query.where(jobs.c.owner == owner)
+        with self._database.read() as connection:
+            found = {row.status: row.num_jobs for row in connection.execute(query)}
+        return {status: found.get(status, 0) for status in JobStatus}
+
+    def cancel(self, job_id: str, owner: str | None = None) -> Job:
+        """End a job; who works on it is fenced from now on. A job that has ended stays as it is.
+
+        Raises:
+            JobNotFoundError: it is missing, or not of `owner`.
+        """
+        with self._database.write() as connection:
+            row = job_rows.find(connection, job_id, owner, lock=True)
+            return job_rows.job_of(row) if row.status.is_terminal else self._end(connection, row, JobStatus.CANCELLED)
+
+    def retry(self, job_id: str, owner: str | None = None) -> Job:
+        """Queue a failed or cancelled job again, with fresh attempts; its published segments are kept.
+
+        Raises:
+            JobNotFoundError: it is missing, or not of `owner`.
+            JobStateError: it neither failed nor was cancelled.
+        """
+        with self._database.write() as connection:
+            row = job_rows.find(connection, job_id, owner, lock=True)
+            if row.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+                raise JobStateError(
+                    job_id,
+                    row.status.value,
+                    f"video {job_id} is {row.status.value}; only failed and cancelled ones can be tried again",
+                    "Send a new request for another video.",
+                )
+            return job_rows.change(
+                connection,
+                job_id,
+                status=JobStatus.QUEUED,
+                attempts_without_progress=0,
+                error_code=None,
+                error_message=None,
+                started_at=None,
+                completed_at=None,
+                expires_at=None,
+            )
+
+    def delete(self, job_id: str, owner: str | None = None) -> Job:
+        """Cancel a job if it is unfinished, and remove it; its files are left to `pending_removals`.
+
+        Returns:
+            the job as it was at its end.
+
+        Raises:
+            JobNotFoundError: it is missing, or not of `owner`.
+        """
+        with self._database.write() as connection:
+            return self._remove(connection, job_rows.find(connection, job_id, owner, lock=True))
+
+    # ---- what who works on jobs does ----
+
+    def claim(self, worker: str) -> Claim | None:
+        """Take the job whose turn it is: by priority, then age, queued or abandoned by a worker whose lease ended.
+
+        A job whose last `max_attempts` attempts published nothing is not given out; it fails with the code
+        "attempts_exhausted".
+
+        Args:
+            worker: who asks, for people to read.
+
+        Returns:
+            None if there is nothing to do.
+        """
+        query = (
+            sa.select(jobs)
+            .where(jobs.c.status.in_(_UNFINISHED), jobs.c.lease_until <= self._clock())
+            .order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.job_id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        with self._database.write() as connection:
+            while True:
+                row = connection.execute(query).one_or_none()
+                if row is None:
+                    return None
+                if row.attempts_without_progress < row.max_attempts:
+                    break
+                message = f"{row.attempts_without_progress} attempts in a row ended without a result"
+                self._end(connection, row, JobStatus.FAILED, error=JobError("attempts_exhausted", message))
+            now = self._clock()
+            job = job_rows.change(
+                connection,
+                row.job_id,
+                status=JobStatus.IN_PROGRESS,
+                worker=worker,
+                fence=row.fence + 1,
+                attempt=row.attempt + 1,
+                attempts_without_progress=row.attempts_without_progress + 1,
+                lease_until=now + self.lease_s,
+                started_at=now if row.started_at is None else row.started_at,
+            )
+        return Claim(job, job.fence, worker)
+
+    def renew(self, claim: Claim) -> Job:
+        """Hold the claim for another `lease_s`. A lease that ended can be renewed while nobody took the job.
+
+        Raises:
+            FencedError: as every method that takes a claim: somebody else has the job, or it has ended.
+        """
+        with self._database.write() as connection:
+            job_rows.held(connection, claim)
+            return job_rows.change(connection, claim.job.job_id, lease_until=self._clock() + self.lease_s)
+
+    def plan(self, claim: Claim, num_segments: int) -> Job:
+        """Say of how many segments the video is made, before the first is published. Who resumes says the same number.
+
+        Raises:
+            FencedError: the claim is void.
+            ValueError: segments were published under another plan.
+        """
+        with self._database.write() as connection:
+            row = job_rows.held(connection, claim)
+            if num_segments < 1 or (row.next_segment > 0 and num_segments != row.num_segments):
+                raise ValueError(f"{row.job_id} is made of {row.num_segments} segments, not {num_segments}")
+            return job_rows.change(connection, row.job_id, num_segments=num_segments)
+
+    def publish_segment(self, claim: Claim, segment: Segment) -> Job:
+        """Make a segment part of the video: exactly once, in order. Renews the lease.
+
+        Publishing the very same segment (path and hash) again gives the job as it is, so that who did not get the
+        answer may ask again.
+
+        Raises:
+            FencedError: the claim is void, or another segment of this index is published.
+            ValueError: the segment does not follow the last, or the job is not planned.
+        """
+        with self._database.write() as connection:
+            row = job_rows.held(connection, claim)
+            now = self._clock()
+            if not job_rows.add_segment(connection, row, segment, now):
+                return job_rows.job_of(row)
+            return job_rows.change(
+                connection,
+                row.job_id,
+                next_segment=segment.index + 1,
+                frames_done=row.frames_done + segment.num_frames,
+                attempts_without_progress=0,
+                lease_until=now + self.lease_s,
+            )
+
+    def complete(self, claim: Claim, result: str) -> Job:
+        """The video is finished and lies at the artifact path `result`.
+
+        Raises:
+            FencedError: the claim is void.
+            ValueError: not all segments and frames are published.
+        """
+        with self._database.write() as connection:
+            row = job_rows.held(connection, claim)
+            if row.num_segments != row.next_segment or row.frames_done != row.num_frames:
+                raise ValueError(f"{row.job_id} has {row.frames_done} of {row.num_frames} frames")
+            return self._end(connection, row, JobStatus.COMPLETED, result=result)
+
+    def fail(self, claim: Claim, error: JobError) -> Job:
+        """The job cannot be done, and trying again would not help.
+
+        Raises:
+            FencedError: the claim is void.
+        """
+        with self._database.write() as connection:
+            row = job_rows.held(connection, claim)
+            return self._end(connection, row, JobStatus.FAILED, error=error)
+
+    def release(self, claim: Claim) -> Job:
+        """Put the job back for others without counting the attempt: this worker shuts down.
+
+        Raises:
+            FencedError: the claim is void.
+        """
+        with self._database.write() as connection:
+            row = job_rows.held(connection, claim)
+            return job_rows.change(
+                connection,
+                row.job_id,
+                status=JobStatus.QUEUED,
+                worker=None,
+                lease_until=0.0,
+                attempt=row.attempt - 1,
+                attempts_without_progress=max(0, row.attempts_without_progress - 1),
+            )
+
+    # ---- housekeeping, by whoever has time: several at once do not disturb each other ----
+
+    def expire(self, now: float | None = None) -> _Ids:
+        """Delete finished jobs that are older than they are kept, and what else is out of date.
+
+        Returns:
+            their ids, at most `EXPIRE_AT_ONCE`.
+        """
+        now = self._clock() if now is None else now
+        with self._database.write() as connection:
+            # On its own: with jobs locked as well, two that do this could wait for each other.
+            connection.execute(sa.delete(idempotency_keys).where(idempotency_keys.c.expires_at <= now))
+            deliveries.forget(connection, now - self.retention_s)
+        query = sa.select(jobs).where(jobs.c.expires_at <= now).limit(EXPIRE_AT_ONCE).with_for_update(skip_locked=True)
+        with self._database.write() as connection:
+            rows = connection.execute(query).all()
+            for row in rows:
+                self._remove(connection, row)
+        return [row.job_id for row in rows]
+
+    def pending_removals(self, limit: int = 100) -> _Ids:
+        """Deleted jobs whose files are to be removed; nobody else gets them for a minute."""
+        with self._database.write() as connection:
+            return job_rows.lease_removals(connection, limit, self._clock())
+
+    def record_removal(self, job_id: str) -> None:
+        """The files of a deleted job are gone."""
+        with self._database.write() as connection:
+            connection.execute(sa.delete(removals).where(removals.c.job_id == job_id))
+
+    def pending_deliveries(self, limit: int = 20) -> _Deliveries:
+        """Webhooks to send now; nobody else gets them for a minute."""
+        with self._database.write() as connection:
+            return deliveries.lease(connection, limit, self._clock())
+
+    def record_delivery(self, delivery: Delivery, *, error: str | None = None) -> None:
+        """How sending went: through, or with an error, after which it is due again later, a few times."""
+        with self._database.write() as connection:
+            deliveries.record(connection, delivery, error, self._clock())
+
+    def list(
+        self,
+        owner: str | None = None,
+        *,
+        limit: int = 20,
+        after: str | None = None,
+        order: Literal["asc", "desc"] = "desc",
+        status: JobStatus | None = None,
+    ) -> JobPage:
+        """One page of jobs by id, which is by age. New jobs and deleted ones do not shift the pages that follow.
+
+        Args:
+            owner: None is everybody's.
+            limit: how many at most.
+            after: the last id of the page before; the job itself may be gone.
+            order: "desc" has the newest first.
+            status: only these.
+
+        Raises:
+            InputError: code "after_invalid".
+        """
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; it is 1 or more")
+        if after is not None and not job_rows.ID.fullmatch(after):
+            raise InputError(
+                "after_invalid", "`after` is not the id of a video", "Give the last id of the page before."
+            )
+        query = sa.select(jobs).order_by(jobs.c.job_id.asc() if order == "asc" else jobs.c.job_id.desc())
+        if owner is not None:
+            query = query.where(jobs.c.owner == owner)
+        if status is not None:
+            query = query.where(jobs.c.status == status)
+        if after is not None:
+            query = query.where(jobs.c.job_id > after if order == "asc" else jobs.c.job_id < after)
+        with self._database.read() as connection:
+            rows = connection.execute(query.limit(limit + 1)).all()
+        return JobPage([job_rows.job_of(row) for row in rows[:limit]], len(rows) > limit)
+
+    def _end(
+        self,
+        connection: Connection,
+        row: Row[Any],
+        status: JobStatus,
+        *,
+        result: str | None = None,
+        error: JobError | None = None,
+    ) -> Job:
+        now = self._clock()
+        return job_rows.end(
+            connection, row, status, now=now, expires_at=now + self.retention_s, result=result, error=error
+        )
+
+    def _remove(self, connection: Connection, row: Row[Any]) -> Job:
+        job = job_rows.job_of(row)
+        files_due_at = self._clock()
+        if row.status is JobStatus.IN_PROGRESS:
+            files_due_at += self.lease_s  # its worker may write a last file before it notices
+        if not row.status.is_terminal:
+            job = self._end(connection, row, JobStatus.CANCELLED)
+        job_rows.remove(connection, row.job_id, files_due_at)
+        return job

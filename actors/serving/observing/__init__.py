@@ -1,0 +1,1 @@
+"""Observing: logs, metrics and traces."""

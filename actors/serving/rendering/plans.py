@@ -1,0 +1,67 @@
+"""How a checkpoint divides a video, read from its configuration alone: the director has no networks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from emotivetalk.actors.serving.rendering.live_plan import LivePlan, live_plan
+from emotivetalk.models import encoders
+from emotivetalk.models.latent_sampler import widened
+from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
+from emotivetalk.models.motion_generator import expression_plan_config
+from emotivetalk.models.vaid import AudioLipProjector
+
+
+class CheckpointPlans:
+    """The plans that the pipeline of this checkpoint would walk.
+
+    Args:
+        checkpoint: a folder of diffusers' layout.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        config = json.loads((checkpoint / "model_index.json").read_text(encoding="utf-8"))
+        self.image_size: int = config["image_size"]
+        self._num_steps: int = config["num_steps"]
+        self._video = LongVideoConfig.from_checkpoint(config)
+        self._expression_steps: int = config["expression_steps"]
+        self._expression_chunk_frames: int = config["expression_chunk_frames"]
+        self._expression = expression_plan_config(self._expression_chunk_frames)
+        _, audio_encoder = config["audio_encoder"]
+        self._context: int = getattr(encoders, audio_encoder).context_frames + AudioLipProjector.context_frames
+        ethd = json.loads((checkpoint / "ethd" / "config.json").read_text(encoding="utf-8"))
+        self._lip_window: int = ethd["lip_window"]
+
+    def __call__(
+        self, num_frames: int, num_steps: int | None
+    ) -> tuple[LongVideoPlan, LongVideoPlan, Callable[[range], range]]:
+        """ETHD's plan, V-AID's, and which of V-AID's frames a chunk of these frames looks at."""
+        return (
+            LongVideoPlan(self._video, num_frames, num_steps or self._num_steps),
+            LongVideoPlan(self._expression, num_frames, self._expression_steps),
+            partial(widened, window=self._lip_window, num_frames=num_frames),
+        )
+
+    def live(
+        self,
+        num_frames: int,
+        num_steps: int | None = None,
+        *,
+        segment_chunks: int = 3,
+        look_ahead_frames: int | None = None,
+    ) -> LivePlan:
+        """The plan of a live clip of up to so many frames, in segments of so many chunks."""
+        return live_plan(
+            replace(self._video, segment_chunks=segment_chunks),
+            num_steps or self._num_steps,
+            self._expression_chunk_frames,
+            self._expression_steps,
+            self._lip_window,
+            self._context,
+            num_frames,
+            look_ahead_frames,
+        )

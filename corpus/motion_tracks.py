@@ -1,0 +1,177 @@
+"""From emotion and speech to a face and a head: expression and pose tracks at 25 frames a second.
+
+Ours: the ground truth of everything but the lips. Tracks are smooth noise, events (blinks, saccades, nods) and speech
+energy round the emotion's target, in the units of `corpus/parameters.py`. Every function is pure given its generator.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.ndimage import gaussian_filter1d
+
+from emotivetalk.corpus.parameters import EMOTION_TARGETS, EXPRESSION, POSE
+from emotivetalk.corpus.records import FRAMES_PER_S
+from emotivetalk.models.emotion import EMOTIONS
+
+
+@dataclass(frozen=True)
+class EmotionChange:
+    """From `frame` on, this emotion at this intensity in 0..1; the face gets there over `build_s`, centred on it."""
+
+    frame: int
+    emotion: int
+    intensity: float
+    build_s: float = 0.6
+
+
+def emotion_weights(changes: Sequence[EmotionChange], num_frames: int) -> Float[np.ndarray, "frames 8"]:
+    """Intensity of each emotion on each frame. The first change gives the state at the start; a row's sum is at most 1."""
+    time = np.arange(num_frames) + 0.5
+    weights = np.zeros((num_frames, len(EMOTIONS)), np.float32)
+    for number, change in enumerate(changes):
+        target = np.eye(len(EMOTIONS), dtype=np.float32)[change.emotion] * change.intensity
+        progress = np.clip((time - change.frame) / (change.build_s * FRAMES_PER_S) + 0.5, 0, 1) if number else 1.0
+        eased = np.broadcast_to(progress * progress * (3 - 2 * progress), (num_frames,))[:, None]
+        weights = (1 - eased) * weights + eased * target
+    return weights.astype(np.float32)
+
+
+def emotion_per_frame(changes: Sequence[EmotionChange], num_frames: int) -> Int[np.ndarray, "frames"]:
+    """Index of the emotion on each frame; it switches at the middle of the build."""
+    emotions = np.zeros(num_frames, np.int64)
+    for change in changes:
+        emotions[change.frame :] = change.emotion
+    return emotions
+
+
+def speech_energy(waveform: Float[np.ndarray, "samples"], num_frames: int) -> Float[np.ndarray, "frames"]:
+    """Root mean square of the samples of each frame."""
+    return np.sqrt(np.square(waveform.reshape(num_frames, -1)).mean(1) + 1e-10)
+
+
+def z_score(track: Float[np.ndarray, "frames"]) -> Float[np.ndarray, "frames"]:
+    """The track less its mean, over its standard deviation; zero where it is constant."""
+    return (track - track.mean()) / (track.std() + 1e-4)
+
+
+def smooth_noise(
+    num_frames: int, sigma_s: float, rng: np.random.Generator, channels: int = 1
+) -> Float[np.ndarray, "frames channels"]:
+    """Gaussian noise with unit variance, smoothed by a Gaussian of `sigma_s`; stationary, edges included."""
+    sigma = sigma_s * FRAMES_PER_S
+    margin = int(4 * sigma) + 1
+    noise = rng.normal(size=(num_frames + 2 * margin, channels))
+    return gaussian_filter1d(noise, sigma, axis=0)[margin:-margin] * np.sqrt(2 * sigma * np.sqrt(np.pi))
+
+
+BLINKS_PER_S = 0.35
+_SHORTEST_PAUSE_S = 0.6
+_BLINKS = ((0.5, 1.0, 0.5), (0.5, 1.0, 1.0, 0.5), (0.5, 1.0, 0.9, 0.6, 0.25))
+_BLINK_RATE_BY_EMOTION = np.array([1, 0.8, 0.9, 1.1, 1.3, 1, 0.9, 0.9])
+
+
+def blinks(num_frames: int, rng: np.random.Generator, rate_per_s: float = BLINKS_PER_S) -> Float[np.ndarray, "frames"]:
+    """Lids in 0 (open) .. 1 (closed): blinks of 3 to 5 frames with half-closed flanks, `rate_per_s` on average."""
+    lids = np.zeros(num_frames, np.float32)
+    start_s = -10.0  # long before the clip, so that the clip's first moment is like any other
+    while start_s * FRAMES_PER_S < num_frames:
+        shape = np.array(_BLINKS[rng.integers(len(_BLINKS))], np.float32)
+        frames = round(start_s * FRAMES_PER_S) + np.arange(len(shape))
+        inside = (frames >= 0) & (frames < num_frames)
+        lids[frames[inside]] = shape[inside]
+        start_s += _SHORTEST_PAUSE_S + rng.exponential(1 / rate_per_s - _SHORTEST_PAUSE_S)
+    return lids
+
+
+def gaze(num_frames: int, rng: np.random.Generator) -> Float[np.ndarray, "frames 2"]:
+    """Gaze round the camera: fixations of 0.25 to 2 s, jumps of at most two frames between them, a trace of drift."""
+    points = np.zeros((num_frames, 2))
+    frame, point = -int(rng.integers(0, 25)), np.zeros(2)
+    while frame < num_frames:
+        aside = rng.random() < 0.15
+        point = rng.normal(size=2) * ((0.3, 0.14) if aside else (0.08, 0.05))
+        points[max(frame, 0) :] = point
+        frame += 6 + int(rng.exponential(18))
+    points[1:] = 0.75 * points[1:] + 0.25 * points[:-1]
+    return points + smooth_noise(num_frames, 0.5, rng, 2) * 0.015
+
+
+_BROW_IN, _BROW_OUT, _EYE_WIDE, _BLINK = (EXPRESSION.index(n) for n in ("brow_in", "brow_out", "eye_wide", "blink"))
+_ASYM, _GAZE_X, _GAZE_Y = (EXPRESSION.index(n) for n in ("asym", "gaze_x", "gaze_y"))
+_NEVER_NEGATIVE = [EXPRESSION.index(n) for n in ("furrow", "squint", "sneer")]
+# How far brows and lids rise on a stressed syllable, by emotion: lowered or worried brows move less.
+_LIFT_BY_EMOTION = np.array([1, 0.6, 0.9, 0.6, 0.8, 1.1, 0.7, 1])
+_LIFT = {_BROW_IN: 0.06, _BROW_OUT: 0.06, _EYE_WIDE: 0.03}
+_WANDER = np.full(len(EXPRESSION), 0.05)
+_WANDER[[_BROW_IN, _BROW_OUT]] = 0.11  # brows also move for reasons of their own
+_WANDER[[_BLINK, _ASYM, _GAZE_X, _GAZE_Y]] = 0
+
+
+def expression_track(
+    weights: Float[np.ndarray, "frames 8"], energy: Float[np.ndarray, "frames"], rng: np.random.Generator
+) -> Float[np.ndarray, "frames 12"]:
+    """Expression parameters (order of EXPRESSION): the emotions' targets, alive, with brows that follow the stress.
+
+    The envelope of the targets wanders by some 10 % within 0.5 .. 1.5 and swells with the speech; brows rise on stressed
+    syllables (correlation with `energy` about 0.4).
+    """
+    num_frames = len(weights)
+    swell = z_score(gaussian_filter1d(energy, 3))
+    stress = np.clip(z_score(gaussian_filter1d(energy, 1.2)), -0.5, 2.0) + 0.5
+    envelope = 1 + 0.10 * smooth_noise(num_frames, 0.5, rng)[:, 0] + 0.08 * swell
+    track = weights @ EMOTION_TARGETS * np.clip(envelope, 0.5, 1.5)[:, None]
+
+    track += smooth_noise(num_frames, 0.3, rng, len(EXPRESSION)) * _WANDER
+    lift = _by_emotion(_LIFT_BY_EMOTION, weights)
+    for column, height in _LIFT.items():
+        track[:, column] += height * lift * stress
+
+    rate_per_s = BLINKS_PER_S * float(_by_emotion(_BLINK_RATE_BY_EMOTION, weights).mean())
+    track[:, _BLINK] = np.maximum(track[:, _BLINK], blinks(num_frames, rng, rate_per_s))
+    track[:, [_GAZE_X, _GAZE_Y]] += gaze(num_frames, rng)
+    track[:, _NEVER_NEGATIVE] = np.clip(track[:, _NEVER_NEGATIVE], 0, 1.3)
+    return track.astype(np.float32)
+
+
+# The head, at rest and per standard deviation of its sway (order of POSE: tx, ty, rot, scale, yaw, pitch).
+_REST = np.eye(len(POSE))[POSE.index("scale")]
+_SLOW_SWAY = np.array([0.016, 0.012, 0.030, 0.011, 0.20, 0.15])
+_QUICK_SWAY = np.array([0.006, 0.006, 0.012, 0.003, 0.07, 0.06])
+_NOD = np.array([0.0, 0.006, 0.0, 0.002, 0.0, 0.10])  # along a nod: down and towards the camera
+_SWAY_BY_EMOTION = np.array([0.9, 1.2, 0.8, 0.9, 0.9, 1.2, 0.7, 1.1])
+_NOD_BY_EMOTION = np.array([1, 1.5, 0.7, 0.8, 0.6, 1.3, 0.5, 1.1])
+_LIMITS = np.array([0.06, 0.06, 0.11, 0.04, 0.75, 0.75])
+
+
+def pose_track(
+    weights: Float[np.ndarray, "frames 8"], energy: Float[np.ndarray, "frames"], rng: np.random.Generator
+) -> Float[np.ndarray, "frames 6"]:
+    """Pose parameters (order of POSE): slow sway, quicker sway while speaking, nods on stressed syllables.
+
+    Standard deviations: tx, ty about 0.02; rot 0.035 rad; scale 0.012 round 1; yaw 0.25, pitch 0.2. In pauses the idle
+    sway goes on.
+    """
+    num_frames = len(weights)
+    speaking = np.clip(gaussian_filter1d(energy, 6) / (energy.max() + 1e-4) * 4, 0.3, 1)
+    nods = gaussian_filter1d(_nods(energy, rng), 2.0) * 2.0 * np.sqrt(2 * np.pi)  # peak of one nod: its strength
+    sway = _SLOW_SWAY * smooth_noise(num_frames, 0.6, rng, len(POSE))
+    sway += _QUICK_SWAY * smooth_noise(num_frames, 0.2, rng, len(POSE)) * speaking[:, None]
+    moved = sway * _by_emotion(_SWAY_BY_EMOTION, weights)[:, None]
+    moved += _NOD * (nods * _by_emotion(_NOD_BY_EMOTION, weights))[:, None]
+    return (_REST + np.clip(moved, -_LIMITS, _LIMITS)).astype(np.float32)
+
+
+def _nods(energy: Float[np.ndarray, "frames"], rng: np.random.Generator) -> Float[np.ndarray, "frames"]:
+    """Impulses on half of the stressed syllables: the clear peaks of the energy, of a random strength."""
+    smooth = gaussian_filter1d(energy, 1.5)
+    peaks = (smooth[1:-1] > smooth[:-2]) & (smooth[1:-1] >= smooth[2:]) & (z_score(smooth)[1:-1] > 0.4)
+    impulses = np.zeros(len(energy))
+    impulses[1:-1] = peaks * (rng.random(len(peaks)) < 0.5) * rng.uniform(0.5, 1.5, len(peaks))
+    return impulses
+
+
+def _by_emotion(values: Float[np.ndarray, "8"], weights: Float[np.ndarray, "frames 8"]) -> Float[np.ndarray, "frames"]:
+    """A property of the emotions on each frame: neutral's value, moved towards each emotion's by its weight."""
+    return values[0] + weights @ (values - values[0])

@@ -1,0 +1,82 @@
+"""Latents that are modelled from a few drawn frames: as near to what is seen as parameters can be, and nobody's lips in them."""
+
+import numpy as np
+import torch
+
+from emotivetalk.corpus.parameters import LIP
+from emotivetalk.training.data.latents import motion_latents
+from emotivetalk.training.data.modelled_latents import DRAWN_FRAMES, _modelled, modelled_latents
+from emotivetalk.training.stages.audio_encoder import AudioEncoderConfig, AudioEncoderStage
+
+NUM_PEOPLE, CLIPS_EACH, NUM_FRAMES, NUM_PARAMETERS = 40, 3, 24, 3
+
+
+def faces(seed: int, offset: float) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """Parameters, and latents that are a curved function of them with an offset for each person."""
+    generator = torch.Generator().manual_seed(seed)
+    parameters = torch.randn(NUM_PEOPLE * CLIPS_EACH, NUM_FRAMES, NUM_PARAMETERS, generator=generator)
+    person = torch.arange(NUM_PEOPLE).repeat_interleave(CLIPS_EACH)
+    own = offset * torch.randn(NUM_PEOPLE, 1, NUM_PARAMETERS, generator=generator)
+    latents = torch.tanh(parameters) + own[person]
+    return parameters, latents, [f"avatar-{p}" for p in person.tolist()]
+
+
+def drawn(latents: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    frame = np.stack([np.sort(rng.choice(NUM_FRAMES, DRAWN_FRAMES, replace=False)) for _ in latents])
+    return frame, np.take_along_axis(latents.numpy(), frame[..., None], 1)
+
+
+def test_all_frames_follow_from_a_few():
+    parameters, latents, _ = faces(0, offset=0.0)
+    made = _modelled(parameters, *drawn(latents))
+    assert (made - latents).square().mean() < 0.25 * latents.var()
+
+
+def test_people_have_offsets_of_their_own():
+    parameters, latents, people = faces(1, offset=2.0)
+    frame, seen = drawn(latents)
+    alike, apart = _modelled(parameters, frame, seen), _modelled(parameters, frame, seen, people)
+    error = [(made.mean(1) - latents.mean(1)).square().mean() for made in (alike, apart)]
+    assert error[1] < 0.2 * error[0]
+
+
+def test_the_same_latents_again():
+    parameters, latents, people = faces(2, offset=1.0)
+    torch.manual_seed(5)
+    first = _modelled(parameters, *drawn(latents), people)
+    assert torch.equal(_modelled(parameters, *drawn(latents), people), first)
+
+
+def test_a_corpus_has_latents_of_every_frame(workplace, tmp_path):
+    paths = (workplace / "corpus", "train", workplace / "checkpoint")
+    seen = motion_latents(*paths, tmp_path, num_workers=1)
+    made = modelled_latents(*paths, tmp_path, num_workers=1)
+    assert made.lip.shape == seen.lip.shape
+    assert made.expression.shape == seen.expression.shape
+    assert torch.isfinite(made.lip).all()
+    assert torch.isfinite(made.expression).all()
+    assert made.lip.std(1).mean() > 0  # they move
+
+
+def test_the_audio_encoder_learns_the_true_lips_from_modelled_latents(workplace, tmp_path):
+    config = AudioEncoderConfig(
+        corpus=workplace / "corpus",
+        checkpoint=workplace / "checkpoint",
+        cache=tmp_path,
+        motion="modelled",
+        window=3,
+        truth_weight=1.0,
+        validation_clips=2,
+    )
+    stage = AudioEncoderStage(config)
+    batch = stage.batch([0, 1])
+    assert batch.truth.shape == (*batch.lip_visual.shape[:2], len(LIP))
+    assert batch.truth.std() > 0.1
+    loss = stage.module(batch)
+    assert loss.terms["truth"] > 0
+    loss.total.backward()
+    gradients = {name: parameter.grad for name, parameter in stage.module.named_parameters()}
+    read = gradients["to_truth.weight"]
+    assert read is not None
+    assert read.abs().sum() > 0

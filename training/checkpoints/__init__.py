@@ -1,0 +1,1 @@
+"""Checkpoints of training: state to resume from, import, export and provenance."""

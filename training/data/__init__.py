@@ -1,0 +1,1 @@
+"""Training data: batches, augmentation, and what the frozen encoders give for the corpus."""

@@ -1,0 +1,57 @@
+"""All stages, by name and in the order in which a checkpoint is trained; each is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from emotivetalk.training.stages.stage import Stage
+
+STAGE_NAMES = (
+    *("autoencoder", "lip_sync", "expression", "audio_encoder", "emotion_sources"),
+    *("vaid", "projector", "ethd", "reader"),
+)
+
+
+def stage_class(name: str) -> type[Stage]:
+    """The class of a stage by its name; its module is imported only now.
+
+    Raises:
+        ValueError: no stage has that name.
+    """
+    match name:
+        case "autoencoder":
+            from emotivetalk.training.stages.autoencoder import AutoencoderStage
+
+            return AutoencoderStage
+        case "lip_sync":
+            from emotivetalk.training.stages.lip_sync import LipSyncStage
+
+            return LipSyncStage
+        case "expression":
+            from emotivetalk.training.stages.expression import ExpressionStage
+
+            return ExpressionStage
+        case "audio_encoder":
+            from emotivetalk.training.stages.audio_encoder import AudioEncoderStage
+
+            return AudioEncoderStage
+        case "emotion_sources":
+            from emotivetalk.training.stages.emotion_sources import EmotionSourcesStage
+
+            return EmotionSourcesStage
+        case "vaid":
+            from emotivetalk.training.stages.vaid import VAIDStage
+
+            return VAIDStage
+        case "projector":
+            from emotivetalk.training.stages.projector import ProjectorStage
+
+            return ProjectorStage
+        case "ethd":
+            from emotivetalk.training.stages.ethd import ETHDStage
+
+            return ETHDStage
+        case "reader":
+            from emotivetalk.training.stages.reader import ReaderStage
+
+            return ReaderStage
+        case _:
+            raise ValueError(f"no stage is called {name!r}; the stages are {', '.join(STAGE_NAMES)}")
