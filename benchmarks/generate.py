@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from emotivetalk.timebase import SAMPLE_RATE_HZ
+
 PORTRAIT, SPEECH, OUTPUT = Path("examples/portrait.png"), Path("examples/hello.wav"), Path("build/bench")
 LENGTHS_S = (5, 10, 20, 40)
-LOADED_S, PASSES, SAMPLE_RATE = 10, 5, 16_000
+LOADED_S, PASSES = 10, 5
 
 
 def main() -> None:
@@ -64,7 +66,7 @@ def _loaded() -> None:
     side = pipeline.image_size
     picture, speech = load_image(PORTRAIT), load_speech(SPEECH)
     portrait = to_tensor(crop_portrait(picture, choose_face(picture, None, "portrait"), side).image)
-    waveform = torch.from_numpy(np.resize(speech.waveform, LOADED_S * SAMPLE_RATE))
+    waveform = torch.from_numpy(np.resize(speech.waveform, LOADED_S * SAMPLE_RATE_HZ))
     num_frames = LOADED_S * 25
 
     def together(num_steps: int) -> float:

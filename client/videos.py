@@ -9,10 +9,10 @@ from typing import Any, Protocol, TypeAlias
 
 from emotivetalk.actors.errors import OverloadError
 from emotivetalk.errors import EmotiveTalkError, InputError
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 UPLOAD_TIMEOUT_S = 900.0  # the service checks the inputs before it answers
 CHUNK_BYTES = 1 << 16
-FRAME_RATE_HZ = 25
 FINAL = ("completed", "failed", "cancelled")
 
 Source: TypeAlias = Path | str  # a string is a URL that the service fetches

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from scipy.ndimage import gaussian_filter1d
 
 from emotivetalk.corpus.parameters import EMOTION_TARGETS, EXPRESSION, POSE
-from emotivetalk.corpus.records import FRAMES_PER_S
 from emotivetalk.models.emotion import EMOTIONS
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def emotion_weights(changes: Sequence[EmotionChange], num_frames: int) -> Float[
     weights = np.zeros((num_frames, len(EMOTIONS)), np.float32)
     for number, change in enumerate(changes):
         target = np.eye(len(EMOTIONS), dtype=np.float32)[change.emotion] * change.intensity
-        progress = np.clip((time - change.frame) / (change.build_s * FRAMES_PER_S) + 0.5, 0, 1) if number else 1.0
+        progress = np.clip((time - change.frame) / (change.build_s * FRAME_RATE_HZ) + 0.5, 0, 1) if number else 1.0
         eased = np.broadcast_to(progress * progress * (3 - 2 * progress), (num_frames,))[:, None]
         weights = (1 - eased) * weights + eased * target
     return weights.astype(np.float32)
@@ -60,7 +60,7 @@ def smooth_noise(
     num_frames: int, sigma_s: float, rng: np.random.Generator, channels: int = 1
 ) -> Float[np.ndarray, "frames channels"]:
     """Gaussian noise with unit variance, smoothed by a Gaussian of `sigma_s`; stationary, edges included."""
-    sigma = sigma_s * FRAMES_PER_S
+    sigma = sigma_s * FRAME_RATE_HZ
     margin = int(4 * sigma) + 1
     noise = rng.normal(size=(num_frames + 2 * margin, channels))
     return gaussian_filter1d(noise, sigma, axis=0)[margin:-margin] * np.sqrt(2 * sigma * np.sqrt(np.pi))
@@ -76,9 +76,9 @@ def blinks(num_frames: int, rng: np.random.Generator, rate_per_s: float = BLINKS
     """Lids in 0 (open) .. 1 (closed): blinks of 3 to 5 frames with half-closed flanks, `rate_per_s` on average."""
     lids = np.zeros(num_frames, np.float32)
     start_s = -10.0  # long before the clip, so that the clip's first moment is like any other
-    while start_s * FRAMES_PER_S < num_frames:
+    while start_s * FRAME_RATE_HZ < num_frames:
         shape = np.array(_BLINKS[rng.integers(len(_BLINKS))], np.float32)
-        frames = round(start_s * FRAMES_PER_S) + np.arange(len(shape))
+        frames = round(start_s * FRAME_RATE_HZ) + np.arange(len(shape))
         inside = (frames >= 0) & (frames < num_frames)
         lids[frames[inside]] = shape[inside]
         start_s += _SHORTEST_PAUSE_S + rng.exponential(1 / rate_per_s - _SHORTEST_PAUSE_S)

@@ -18,15 +18,13 @@ from jaxtyping import Float, Int
 
 from emotivetalk.corpus.parameters import EXPRESSION, LIP, POSE
 from emotivetalk.errors import InputError
+from emotivetalk.timebase import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 Split = Literal["train", "held_out", "foreign"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 SCHEMA_VERSION = "2"
 READABLE_VERSIONS = ("1", "2")
-FRAMES_PER_S = 25
-SAMPLE_RATE_HZ = 16_000
-SAMPLES_PER_FRAME = SAMPLE_RATE_HZ // FRAMES_PER_S
 _VERSION_KEY = b"emotivetalk.corpus.version"
 _CLIPS_PER_ROW_GROUP = 8  # what one random access reads
 _CACHE_BYTES = 400_000_000  # pictures make a clip of real video some ten times as large as a synthetic one

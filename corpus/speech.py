@@ -21,9 +21,9 @@ from jaxtyping import Float, Int
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 
-from emotivetalk.corpus.records import SAMPLE_RATE_HZ
 from emotivetalk.corpus.voices import Prosody, Voice
 from emotivetalk.errors import EmotiveTalkError
+from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True)

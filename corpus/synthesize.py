@@ -29,22 +29,14 @@ from emotivetalk.corpus.motion_tracks import (
     speech_energy,
     z_score,
 )
-from emotivetalk.corpus.records import (
-    FRAMES_PER_S,
-    SAMPLE_RATE_HZ,
-    SAMPLES_PER_FRAME,
-    Clip,
-    Split,
-    to_float,
-    to_int16,
-    write_shards,
-)
+from emotivetalk.corpus.records import Clip, Split, to_float, to_int16, write_shards
 from emotivetalk.corpus.sentences import Half, sentence
 from emotivetalk.corpus.speech import Phoneme, speak
 from emotivetalk.corpus.visemes import jaw_gain, lip_track
 from emotivetalk.corpus.voices import Voice, colour, prosody_of, voice_of
 from emotivetalk.media.processes import end_with_parent
 from emotivetalk.models.emotion import EMOTIONS
+from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 INTENSITIES = (1 / 3, 2 / 3, 1.0)  # MEAD's three levels
 CHANGE_SHARE = 0.15
@@ -101,7 +93,7 @@ def synthesize_clip(
     weights = emotion_weights(speech.changes, num_frames)
     energy = speech_energy(waveform, num_frames)
     emotions = emotion_per_frame(speech.changes, num_frames)
-    heard = [text for start_s, text in speech.sentences if start_s * FRAMES_PER_S < num_frames]
+    heard = [text for start_s, text in speech.sentences if start_s * FRAME_RATE_HZ < num_frames]
     return Clip(
         clip_id=f"{split}-{identity_seed}-{seed}",
         split=split,
@@ -126,7 +118,7 @@ def _speech(
 ) -> _Speech:
     """Sentences that fill the clip. A change of emotion comes between two sentences, voice and face together."""
     half: Half = "train" if split == "train" else "held_out"
-    clip_s = num_frames / FRAMES_PER_S
+    clip_s = num_frames / FRAME_RATE_HZ
 
     def say(state: EmotionChange, wanted_s: float, short: bool) -> _Speech:
         return _say(half, voice, identity_seed, state, wanted_s, short, rng)

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 
 from emotivetalk.corpus.parameters import EMOTION_TARGETS, LIP
-from emotivetalk.corpus.records import FRAMES_PER_S
 from emotivetalk.corpus.speech import Phoneme
 from emotivetalk.corpus.voices import Engine
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 
 class Viseme(NamedTuple):
@@ -117,7 +117,7 @@ def lip_track(
     Before the first phoneme the mouth is at rest, after the last one it does what that one says. M, B, P close the lips
     fully, F and V tuck the lower lip fully, on at least one frame each. `jaw_gain` scales how wide the jaw opens.
     """
-    num_ticks = num_frames * _RATE_HZ // FRAMES_PER_S
+    num_ticks = num_frames * _RATE_HZ // FRAME_RATE_HZ
     targets, dominance, closed, tucked = _targets(phonemes, engine, num_ticks)
 
     def smooth(track: np.ndarray, sigma_s: float) -> np.ndarray:
@@ -125,7 +125,7 @@ def lip_track(
 
     blended = smooth(targets * dominance, _SHAPE_SIGMA_S) / smooth(dominance, _SHAPE_SIGMA_S)
     press, tuck = (np.minimum(_CLOSURE_GAIN * smooth(c, _CLOSURE_SIGMA_S), 1) for c in (closed, tucked))
-    ticks = (np.arange(num_frames) * 2 + 1) * _RATE_HZ // (2 * FRAMES_PER_S)
+    ticks = (np.arange(num_frames) * 2 + 1) * _RATE_HZ // (2 * FRAME_RATE_HZ)
     lip, press, tuck = blended[ticks], press[ticks], tuck[ticks] * (1 - press[ticks])
     lip[:, LIP.index("jaw")] *= jaw_gain * (1 - 0.95 * press) * (1 - 0.6 * tuck)
     lip[:, LIP.index("tongue")] *= (1 - press) * (1 - tuck)

@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.signal import lfilter
 
-from emotivetalk.corpus.records import SAMPLE_RATE_HZ, Split
+from emotivetalk.corpus.records import Split
 from emotivetalk.models.emotion import EMOTIONS
+from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 Engine = Literal["espeak", "flite"]
 

@@ -41,7 +41,6 @@ from emotivetalk.evaluation.measurements import (
     frame_to_show,
     to_pixels,
 )
-from emotivetalk.evaluation.metrics import FRAMES_PER_S
 from emotivetalk.evaluation.motion_statistics import liveness_figures, motion_rows
 from emotivetalk.evaluation.reader import Reader
 from emotivetalk.evaluation.reconstruction import still_figures
@@ -54,6 +53,7 @@ from emotivetalk.models.edi import EDI
 from emotivetalk.models.emotion import EMOTIONS
 from emotivetalk.models.pipeline import EmotiveTalkPipeline
 from emotivetalk.models.sentence_encoder import SentenceEncoderError
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 
 @dataclass
@@ -137,7 +137,7 @@ class _Evaluation:
         self.tracks = builder.by_track(settings.track_clips, settings.track_keys, settings.track_key_frames)
         self.driven = builder.own_motions(settings.driven_clips)
         num_long = settings.long_clips if settings.long_s else 0
-        self.long = [builder.long_case(settings.long_s * FRAMES_PER_S, person=k) for k in range(num_long)]
+        self.long = [builder.long_case(settings.long_s * FRAME_RATE_HZ, person=k) for k in range(num_long)]
         asked = [*self.alone, *self.foreign, *self.labels, *self.more_labels, *self.plain]
         asked += [*self.tracks, *self.driven, *self.long, *chain(*self.levels, *self.sources.values())]
         num_frames = sum(case.num_frames for case in asked)

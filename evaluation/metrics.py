@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-FRAMES_PER_S = 25
+from emotivetalk.timebase import FRAME_RATE_HZ
+
 NUM_RESAMPLES = 1000
 MOST_DB = 60.0
 """Two pictures without a visible difference; PSNR is not counted higher, so that means stay finite."""
@@ -186,7 +187,7 @@ def high_pass_ratio(images: Float[Tensor, "frames 3 H W"], truth: Float[Tensor, 
 
 
 def drift(
-    frames: Float[Tensor, "frames 3 H W"], still: Float[Tensor, "1 H W"], frames_per_s: int = FRAMES_PER_S
+    frames: Float[Tensor, "frames 3 H W"], still: Float[Tensor, "1 H W"], frames_per_s: int = FRAME_RATE_HZ
 ) -> Float[np.ndarray, " seconds"]:
     """PSNR in dB of each second's mean picture against the first second's, where nothing should move.
 
@@ -269,7 +270,7 @@ def motion_sums(track: Float[np.ndarray, " frames"]) -> Float[np.ndarray, "7"]:
     """What of one track adds up over tracks: steps and squares with their numbers, and the power of each band."""
     centred = np.asarray(track, np.float64) - np.mean(track)
     spectrum = np.abs(np.fft.rfft(centred)[1:]) ** 2 / len(track)
-    hertz = np.fft.rfftfreq(len(track), 1 / FRAMES_PER_S)[1:]
+    hertz = np.fft.rfftfreq(len(track), 1 / FRAME_RATE_HZ)[1:]
     power = np.histogram(hertz, _SPECTRUM_EDGES_HZ, weights=spectrum)[0]
     steps = np.abs(np.diff(centred))
     return np.array([steps.sum(), len(steps), np.square(centred).sum(), len(centred), *power])
@@ -285,7 +286,7 @@ def pooled_motion(sums: Float[np.ndarray, "7"]) -> Motion:
 
 def blink_rate(blinks: Tracks) -> float:
     """Blinks a second: lids that close beyond a half, each counted once until they are open again."""
-    return sum(map(count_blinks, blinks)) * FRAMES_PER_S / max(1, sum(len(track) for track in blinks))
+    return sum(map(count_blinks, blinks)) * FRAME_RATE_HZ / max(1, sum(len(track) for track in blinks))
 
 
 def count_blinks(track: Float[np.ndarray, " frames"]) -> int:

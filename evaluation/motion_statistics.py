@@ -18,8 +18,9 @@ from emotivetalk.evaluation import metrics
 from emotivetalk.evaluation.figures import Figure, MotionRow
 from emotivetalk.evaluation.lips import openings
 from emotivetalk.evaluation.measurements import Measurement
-from emotivetalk.evaluation.metrics import FRAMES_PER_S, Estimate, Tracks
+from emotivetalk.evaluation.metrics import Estimate, Tracks
 from emotivetalk.evaluation.reader import Reading
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 Sums = Float[np.ndarray, "clips parameters sums"]
 """What adds up over clips, of each parameter by itself."""
@@ -79,7 +80,7 @@ def liveness_figures(measurements: Sequence[Measurement]) -> list[Figure]:
 
     def rate(rows: Sums) -> list[float]:
         blinks, num_frames = rows.sum((0, 1))
-        return [float(blinks * FRAMES_PER_S / num_frames)]
+        return [float(blinks * FRAME_RATE_HZ / num_frames)]
 
     made, right, none = (_blinks(some) for some in (*lids, still))
     title = f"blinks a second, {rate(made)[0]:.2f} against {rate(right)[0]:.2f}: off by"

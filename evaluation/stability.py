@@ -14,11 +14,12 @@ from torch import Tensor
 from emotivetalk.evaluation import metrics
 from emotivetalk.evaluation.figures import Drift, Figure, Seam
 from emotivetalk.evaluation.measurements import CaseRunner, Part, to_pixels
-from emotivetalk.evaluation.metrics import FRAMES_PER_S, Estimate
+from emotivetalk.evaluation.metrics import Estimate
 from emotivetalk.evaluation.reader import Reading, mouth_opening, read_frames
 from emotivetalk.evaluation.test_cases import TestCase, true_frames
 from emotivetalk.models.encoders import MOTION_SIZE
 from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 _SIZE = 64  # frames are averaged down to it; drift and seams are no fine detail
 _QUARTERS = 4
@@ -168,7 +169,7 @@ def _drift(clips: Sequence[LongClip], other: Float[Tensor, "3 64 64"]) -> tuple[
     stills = [metrics.still_mask(clip.frames) for clip in clips]
     made = np.stack([metrics.drift(clip.frames, still) for clip, still in zip(clips, stills, strict=True)])
     true = np.stack([metrics.drift(clip.true_frames, metrics.still_mask(clip.true_frames)) for clip in clips])
-    firsts = [clip.frames[:FRAMES_PER_S].mean(0, keepdim=True) for clip in clips]
+    firsts = [clip.frames[:FRAME_RATE_HZ].mean(0, keepdim=True) for clip in clips]
     floor = [
         float(metrics.psnr(other[None], first, still[None])[0]) for first, still in zip(firsts, stills, strict=True)
     ]

@@ -19,7 +19,7 @@ from torch import Tensor
 from emotivetalk.corpus.avatar import Identity
 from emotivetalk.corpus.drawing import draw_clip
 from emotivetalk.corpus.held_out_prompts import HELD_OUT
-from emotivetalk.corpus.records import FRAMES_PER_S, SAMPLES_PER_FRAME, Clip, read_corpus
+from emotivetalk.corpus.records import Clip, read_corpus
 from emotivetalk.corpus.renderer import render
 from emotivetalk.errors import InputError
 from emotivetalk.models.emotion import (
@@ -33,6 +33,7 @@ from emotivetalk.models.emotion import (
     EmotionTrack,
     EmotionVideo,
 )
+from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
 LEVELS = (1 / 3, 2 / 3, 1.0)
 """The corpus's intensities, MEAD's three."""
@@ -193,7 +194,7 @@ class CaseBuilder:
         for k in range(num):
             spoken = self.long_case(num_keys * key_frames, person=k)
             order = [self._emotions[(k + 3 * i) % len(self._emotions)] for i in range(num_keys)]
-            keys = [EmotionKey(i * key_frames / FRAMES_PER_S, EmotionLabel(EMOTIONS[e])) for i, e in enumerate(order)]
+            keys = [EmotionKey(i * key_frames / FRAME_RATE_HZ, EmotionLabel(EMOTIONS[e])) for i, e in enumerate(order)]
             track = EmotionTrack(tuple(keys))
             weights = track.weights(spoken.num_frames)
             expression = torch.zeros_like(spoken.expression)

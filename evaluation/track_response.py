@@ -13,8 +13,8 @@ from torch import Tensor
 from emotivetalk.evaluation import metrics
 from emotivetalk.evaluation.figures import Figure
 from emotivetalk.evaluation.measurements import Measurement
-from emotivetalk.evaluation.metrics import FRAMES_PER_S
 from emotivetalk.models.emotion import EmotionLabel, EmotionTrack, emotion_index
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 _SMOOTHED_FRAMES = 5  # 0.2 s: a blink is no change of emotion
 _HELD_FRAMES = 10  # 0.4 s, of which half at least must read as commanded
@@ -97,8 +97,8 @@ def changes(measurement: Measurement) -> list[Change]:
     for key, after in zip(track.keys[1:], [*track.keys[2:], None], strict=True):
         if not isinstance(key.source, EmotionLabel):
             raise ValueError("a track can be followed by its labels only. Give one of labels.")
-        stop = measurement.case.num_frames if after is None else round(after.time_s * FRAMES_PER_S)
-        start, middle = key.time_s * FRAMES_PER_S, (key.time_s + track.fade_s / 2) * FRAMES_PER_S
+        stop = measurement.case.num_frames if after is None else round(after.time_s * FRAME_RATE_HZ)
+        start, middle = key.time_s * FRAME_RATE_HZ, (key.time_s + track.fade_s / 2) * FRAME_RATE_HZ
         found.append(Change(emotion_index(key.source.emotion), round(start), middle, stop))
     return found
 
@@ -108,8 +108,8 @@ def follow(logits: Float[Tensor, "frames 8"], change: Change) -> Following:
     right = _said(logits) == change.emotion
     for frame in range(change.start, change.stop):
         if right[frame] and right[frame : min(frame + _HELD_FRAMES, change.stop)].mean() >= 0.5:
-            return Following((frame - change.middle) / FRAMES_PER_S, True)
-    return Following((change.stop - change.middle) / FRAMES_PER_S, False)
+            return Following((frame - change.middle) / FRAME_RATE_HZ, True)
+    return Following((change.stop - change.middle) / FRAME_RATE_HZ, False)
 
 
 def _said(logits: Float[Tensor, "frames 8"]) -> Int[np.ndarray, " frames"]:

@@ -16,8 +16,8 @@ from emotivetalk.errors import InputError
 from emotivetalk.media.containers import check_complete, claimed_duration_s, open_media, too_long
 from emotivetalk.media.files import quoted
 from emotivetalk.media.limits import Limits, say_duration
+from emotivetalk.timebase import SAMPLE_RATE_HZ
 
-SAMPLE_RATE_HZ = 16_000
 SILENCE_PEAK = 1e-3  # -60 dB: below it there is no speech to follow, only hiss
 
 Waveform = Float32[np.ndarray, " samples"]

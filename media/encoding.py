@@ -9,7 +9,7 @@ from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from jaxtyping import Float32, UInt8
 
-from emotivetalk.media.audio import SAMPLE_RATE_HZ
+from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 AUDIO_RATE_HZ = 48_000
 AUDIO_BITS_PER_S = 128_000

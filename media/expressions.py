@@ -11,8 +11,8 @@ from emotivetalk.media.files import quoted
 from emotivetalk.media.image import load_image
 from emotivetalk.media.limits import Limits
 from emotivetalk.media.video import read_frames
+from emotivetalk.timebase import FRAME_RATE_HZ
 
-FRAME_RATE_HZ = 25
 LOOKS_PER_S = 1  # how often a face is looked for in a video until one is found
 
 

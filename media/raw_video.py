@@ -23,12 +23,12 @@ from av.video.stream import VideoStream
 from jaxtyping import Float, Int, UInt8
 
 from emotivetalk.errors import InputError
-from emotivetalk.media.audio import SAMPLE_RATE_HZ, Waveform, read_sound
+from emotivetalk.media.audio import Waveform, read_sound
 from emotivetalk.media.containers import claimed_duration_s, is_cut_off, open_media, too_long
 from emotivetalk.media.files import quoted
 from emotivetalk.media.limits import Limits
+from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLE_RATE_HZ
 
-FRAMES_PER_S = 25
 RAW_LIMITS = Limits(video_s=1800.0, audio_s=2000.0)  # what is kept of half an hour is a gigabyte
 _AT_ONCE = 16  # frames: of 4K video they are 400 MB
 _MISSING_S, _MISSING_SHARE = 0.25, 0.02  # a header may promise so much more than there is
@@ -184,7 +184,7 @@ class PictureReader:
 
 
 def index_at_25(
-    starts_s: Float[np.ndarray, " pictures"], end_s: float, frames_per_s: int = FRAMES_PER_S
+    starts_s: Float[np.ndarray, " pictures"], end_s: float, frames_per_s: int = FRAME_RATE_HZ
 ) -> Int[np.ndarray, " frames"]:
     """Which of the pictures is on screen at (i + 1/2) / 25 s, for every i before the end (at least one).
 
@@ -209,7 +209,7 @@ def read_beside(footage: Footage, num_frames: int, limits: Limits = RAW_LIMITS) 
     sound, start_s = read_sound(footage.path, limits)
     late = round((start_s - footage.start_s) * SAMPLE_RATE_HZ)
     heard = np.concatenate([np.zeros(max(0, late), np.float32), sound[max(0, -late) :]])
-    num_samples = num_frames * (SAMPLE_RATE_HZ // FRAMES_PER_S)
+    num_samples = num_frames * (SAMPLE_RATE_HZ // FRAME_RATE_HZ)
     return np.pad(heard[:num_samples], (0, max(0, num_samples - len(heard)))), len(sound) / SAMPLE_RATE_HZ
 
 

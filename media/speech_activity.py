@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from emotivetalk.media.audio import SAMPLE_RATE_HZ, Waveform
+from emotivetalk.media.audio import Waveform
+from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 STEP = SAMPLE_RATE_HZ // 25  # one frame of video
 WINDOW = 2 * STEP

@@ -20,10 +20,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emotivetalk.models.log_mel import NUM_MELS, LogMel
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 EMOTIONS = ("neutral", "angry", "contempt", "disgusted", "fear", "happy", "sad", "surprised")  # MEAD's eight
 NUM_LEVELS = 4  # prototypes at intensity 0, 1/3, 2/3 and 1: MEAD's three levels, and none
-FRAME_RATE_HZ = 25
 MAX_TEXT_LENGTH = 1_000  # characters
 MAX_TRACK_KEYS = 1_000
 

@@ -19,7 +19,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emotivetalk.models.log_mel import NUM_MELS, SAMPLES_PER_FRAME, LogMel
+from emotivetalk.models.log_mel import NUM_MELS, LogMel
+from emotivetalk.timebase import SAMPLES_PER_FRAME
 
 MOTION_SIZE = 128
 """Side in pixels of the pictures that the lip and expression encoders read; larger ones are averaged down to it."""

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SAMPLE_RATE_HZ = 16_000
-SAMPLES_PER_FRAME = 640  # one video frame at 25 fps
+from emotivetalk.timebase import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
+
 STEPS_PER_FRAME = 4
 NUM_MELS = 80
 

@@ -30,11 +30,11 @@ from emotivetalk.models.emotion import (
     MeaninglessTextError,
 )
 from emotivetalk.models.encoders import ConvAudioEncoder, ExpressionEncoder, Wav2Vec2AudioEncoder
-from emotivetalk.models.log_mel import SAMPLES_PER_FRAME
 from emotivetalk.models.long_video import frame_noise, run_segment
 from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
 from emotivetalk.models.sentence_encoder import SentenceEncoder
 from emotivetalk.models.vaid import VAID
+from emotivetalk.timebase import SAMPLES_PER_FRAME
 
 BLOCK_CHUNKS = 8
 """Of Di-CTE's chunks in a block: the starter's blocks are 20 s long."""

@@ -33,12 +33,12 @@ from emotivetalk.models.ethd import ETHD
 from emotivetalk.models.face_mask import FaceRegion
 from emotivetalk.models.frame_decoder import DECODED_AT_ONCE, FrameDecoder
 from emotivetalk.models.latent_sampler import LatentSampler, MotionLookup, PortraitConditions
-from emotivetalk.models.log_mel import SAMPLES_PER_FRAME
 from emotivetalk.models.long_video import at_once, run, run_excerpt
 from emotivetalk.models.long_video_plan import Call, LongVideoConfig, LongVideoPlan
 from emotivetalk.models.motion_generator import MotionBlock, MotionGenerator, join
 from emotivetalk.models.precision import has_bfloat16
 from emotivetalk.models.vaid import VAID
+from emotivetalk.timebase import SAMPLES_PER_FRAME
 
 PARTS = ("vae", "audio_encoder", "lip_encoder", "expression_encoder", "emotion_mapping", "vaid", "ethd", "scheduler")
 

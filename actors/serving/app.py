@@ -43,7 +43,7 @@ from emotivetalk.actors.serving.replicas.startup import start_replica, worker_na
 from emotivetalk.actors.serving.replicas.vaid import VAIDReplica
 from emotivetalk.errors import InputError
 from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
-from emotivetalk.models.emotion import FRAME_RATE_HZ
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 SWEEP_S = 60.0
 GAUGES_S = 5.0

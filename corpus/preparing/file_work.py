@@ -16,7 +16,7 @@ from emotivetalk.corpus.preparing.reasons import Reason, reason_of_error
 from emotivetalk.corpus.preparing.results import ClipRow, FileRow, Scores, Source, thumbnail
 from emotivetalk.corpus.preparing.settings import Settings
 from emotivetalk.corpus.preparing.synchrony import Curve, Offset, SyncMeter, offset_of, slice_sound
-from emotivetalk.corpus.records import FRAMES_PER_S, Clip, to_float, to_int16
+from emotivetalk.corpus.records import Clip, to_float, to_int16
 from emotivetalk.errors import InputError
 from emotivetalk.media.files import quoted
 from emotivetalk.media.image_codec import encode_pictures, scaled, sharpness
@@ -25,6 +25,7 @@ from emotivetalk.media.shots import cut_scenes, signature
 from emotivetalk.media.speech_activity import speech_activity
 from emotivetalk.media.tracking import Track, looks_of, steady_crop, track_faces
 from emotivetalk.models.emotion import EMOTIONS
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 SCENE_SIDE, FACE_SIDE = 160, 640  # long sides at which cuts and faces are looked for
 SHARPNESS_SIZE = 256
@@ -254,5 +255,5 @@ def _clip(candidate: _Candidate, row: ClipRow, sound: Sound, label: Label) -> Cl
 def _row(name: str, frames: range, reason: Reason | None, picture: str = "") -> ClipRow:
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     clip_id = f"{PurePosixPath(name).stem[:40]}-{digest}-{frames.start:06d}"
-    times = round(frames.start / FRAMES_PER_S, 2), round(frames.stop / FRAMES_PER_S, 2)
+    times = round(frames.start / FRAME_RATE_HZ, 2), round(frames.stop / FRAME_RATE_HZ, 2)
     return ClipRow(clip_id, *times, reason, thumbnail=picture)

@@ -19,10 +19,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from emotivetalk.corpus.preparing.settings import SYNC_NETWORKS
-from emotivetalk.corpus.records import SAMPLES_PER_FRAME
 from emotivetalk.errors import InputError
 from emotivetalk.media.files import quoted
 from emotivetalk.models.networks import load_network
+from emotivetalk.timebase import SAMPLES_PER_FRAME
 
 MAX_LAG = 15  # frames
 PEAK_HALF_WIDTH = 3  # frames around the peak that belong to it

@@ -75,10 +75,10 @@ def prepare(
     from emotivetalk.corpus.preparing.labels import read_labels
     from emotivetalk.corpus.preparing.settings import Settings, weights_hash
     from emotivetalk.corpus.preparing.sources import find_sources
-    from emotivetalk.corpus.records import FRAMES_PER_S
+    from emotivetalk.corpus.records import FRAME_RATE_HZ
 
     settings = Settings(
-        num_frames=round(seconds * FRAMES_PER_S),
+        num_frames=round(seconds * FRAME_RATE_HZ),
         size=size,
         min_face=min_face,
         min_sharpness=min_sharpness,

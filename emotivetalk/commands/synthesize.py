@@ -31,12 +31,12 @@ def synthesize(
     if output.exists() and not output.is_dir():
         raise InputError("output_not_folder", f"output {quoted(output)} is not a folder", "Give a folder's name.")
 
-    from emotivetalk.corpus.records import FRAMES_PER_S
+    from emotivetalk.corpus.records import FRAME_RATE_HZ
     from emotivetalk.corpus.synthesize import synthesize as write_corpus
     from emotivetalk.corpus_preview import write_preview
     from emotivetalk.progress import progress_bar
 
-    num_frames = round(seconds * FRAMES_PER_S)
+    num_frames = round(seconds * FRAME_RATE_HZ)
     with progress_bar("clips") as bar:
         shards = write_corpus(output, identities, clips, num_frames, held_out, seed, progress=bar.at)
     num_bytes = sum(shard.stat().st_size for shard in shards)

@@ -14,8 +14,8 @@ from emotivetalk.media.expressions import read_expression_video
 from emotivetalk.media.files import quoted
 from emotivetalk.media.mux import VideoWriter
 from emotivetalk.models.emotion import EmotionSpeech, EmotionVideo
-from emotivetalk.models.log_mel import SAMPLES_PER_FRAME
 from emotivetalk.models.pipeline import EmotiveTalkPipeline
+from emotivetalk.timebase import SAMPLES_PER_FRAME
 
 REAL, GENERATED = "real", "generated"
 _MAX_S = 60.0

@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.fft import dct
 
-SAMPLE_RATE_HZ, STEPS_PER_S = 16_000, 100
+from emotivetalk.timebase import SAMPLE_RATE_HZ
+
+STEPS_PER_S = 100
 _FRAME, _STEP, _FFT = 400, 160, 512
 _BANDS, _KEPT, _LIFTER = 26, 13, 22
 _EMPHASIS = 0.97

@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from emotivetalk.corpus import records
-from emotivetalk.corpus.records import SAMPLES_PER_FRAME, SCHEMA, Clip, read_corpus, to_float, to_int16, write_shards
+from emotivetalk.corpus.records import SCHEMA, Clip, read_corpus, to_float, to_int16, write_shards
 from emotivetalk.errors import InputError
+from emotivetalk.timebase import SAMPLES_PER_FRAME
 
 
 def clip(number: int, split: records.Split = "train", num_frames: int = 5) -> Clip:

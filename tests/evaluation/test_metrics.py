@@ -144,7 +144,7 @@ def test_motion_knows_noise_from_slow_waves():
     assert noise.velocity == pytest.approx(2 / np.sqrt(np.pi), rel=0.05)
     assert (noise.low, noise.middle, noise.high) == pytest.approx((0.12, 0.28, 0.60), abs=0.03)
     assert noise.variance == pytest.approx(1, rel=0.1)
-    seconds = np.arange(1000) / metrics.FRAMES_PER_S
+    seconds = np.arange(1000) / metrics.FRAME_RATE_HZ
     wave = metrics.motion([2 * np.sin(2 * np.pi * 3 * seconds) + 7])
     assert wave.middle > 0.99
     assert wave.variance == pytest.approx(2, rel=0.01)

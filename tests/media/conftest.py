@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-SAMPLE_RATE_HZ = 16_000
+from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 
 @pytest.fixture

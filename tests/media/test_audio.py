@@ -8,7 +8,8 @@ import pytest
 import soundfile
 
 from emotivetalk.errors import InputError
-from emotivetalk.media.audio import SAMPLE_RATE_HZ, load_speech
+from emotivetalk.media.audio import load_speech
+from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 Signal = Callable[..., np.ndarray]
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from emotivetalk.models.emotion import (
     EMOTIONS,
-    FRAME_RATE_HZ,
     MAX_TEXT_LENGTH,
     MAX_TRACK_KEYS,
     NUM_LEVELS,
@@ -23,6 +22,7 @@ from emotivetalk.models.emotion import (
     emotion_index,
     parse_label,
 )
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 DIM = 6
 

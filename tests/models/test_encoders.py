@@ -10,7 +10,7 @@ from emotivetalk.models.encoders import (
     LipEncoder,
     Wav2Vec2AudioEncoder,
 )
-from emotivetalk.models.log_mel import SAMPLES_PER_FRAME
+from emotivetalk.timebase import SAMPLES_PER_FRAME
 from tests.models import debug
 
 

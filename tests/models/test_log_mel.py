@@ -3,15 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotivetalk.models.log_mel import (
-    CONTEXT,
-    FFT_SIZE,
-    NUM_MELS,
-    SAMPLE_RATE_HZ,
-    SAMPLES_PER_FRAME,
-    LogMel,
-    mel_filters,
-)
+from emotivetalk.models.log_mel import CONTEXT, FFT_SIZE, NUM_MELS, LogMel, mel_filters
+from emotivetalk.timebase import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 
 def noise(num_samples: int, batch: int = 1, seed: int = 0) -> torch.Tensor:

@@ -7,9 +7,9 @@ import torch
 
 from emotivetalk.models.diffusion import Guidance
 from emotivetalk.models.emotion import EmotionImage, EmotionKey, EmotionLabel, EmotionSpeech, EmotionTrack, EmotionVideo
-from emotivetalk.models.log_mel import SAMPLES_PER_FRAME
 from emotivetalk.models.motion_generator import join
 from emotivetalk.models.pipeline import EmotiveTalkPipeline
+from emotivetalk.timebase import SAMPLES_PER_FRAME
 from tests.models import debug
 
 SIDE = debug.IMAGE_SIZE

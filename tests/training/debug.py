@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from emotivetalk.corpus.parameters import EMOTION_TARGETS, POSE_AT_REST
-from emotivetalk.corpus.records import SAMPLES_PER_FRAME, Clip, Split, write_shards
+from emotivetalk.corpus.records import Clip, Split, write_shards
 from emotivetalk.corpus.synthesize import FIRST_HELD_OUT_IDENTITY
 from emotivetalk.models.emotion import EMOTIONS
+from emotivetalk.timebase import SAMPLES_PER_FRAME
 from tests.models import debug
 
 CONFIGS = Path(__file__).resolve().parents[2] / "train_configs"

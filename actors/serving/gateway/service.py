@@ -59,7 +59,6 @@ from emotivetalk.media.image import load_image
 
 __all__ = ["Caller", "Content", "Intake", "ServedModel", "Source", "Submission", "Upload", "VideoService"]
 
-FRAME_RATE_HZ = 25
 JOB_ID = re.compile(r"video_[0-9a-f]{32}")
 READ_BYTES = 1 << 18
 RETRY_AFTER_S = 5.0

@@ -30,8 +30,8 @@ from emotivetalk.actors.serving.observing import tracing
 from emotivetalk.actors.serving.requests import Emotion, ImageEmotion, VideoEmotion, VideoRequest, light_source
 from emotivetalk.errors import InputError
 from emotivetalk.media.limits import say_duration
+from emotivetalk.timebase import SAMPLE_RATE_HZ
 
-SAMPLE_RATE_HZ = 16_000
 FINGERPRINTED = ("portrait.png", "speech.f32", "emotion.png", "emotion.npy")  # speech.m4a follows from speech.f32
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 

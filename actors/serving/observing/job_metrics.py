@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from emotivetalk.actors.serving.gateway.service import FRAME_RATE_HZ
 from emotivetalk.actors.serving.jobs.store import Job, JobStatus, JobStore
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 NUM_RECENT = 50  # completed videos that the distributions are over
 MAX_AGE_S = 5.0  # scrapes within it share one reading of the database

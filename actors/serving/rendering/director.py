@@ -28,8 +28,8 @@ from emotivetalk.actors.serving.rendering.replica_calls import LostResultError, 
 from emotivetalk.actors.serving.replicas.messages import FinishCall, Finished, MotionCall, Receipt, RenderCall
 from emotivetalk.actors.serving.requests import VideoRequest
 from emotivetalk.errors import EmotiveTalkError
-from emotivetalk.models.emotion import FRAME_RATE_HZ
 from emotivetalk.models.long_video_plan import LongVideoPlan
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 log = logging.getLogger(__name__)
 

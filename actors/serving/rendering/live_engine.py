@@ -44,8 +44,8 @@ from emotivetalk.actors.serving.requests import VideoRequest
 from emotivetalk.errors import InputError
 from emotivetalk.media.fragments import GrowingAudio, SoundPackets, init_segment
 from emotivetalk.media.provenance import Provenance
-from emotivetalk.models.emotion import FRAME_RATE_HZ, EmotionTrack
-from emotivetalk.models.log_mel import SAMPLES_PER_FRAME
+from emotivetalk.models.emotion import EmotionTrack
+from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
 RETRY_AFTER_S = 10.0
 FADE_FRAMES = math.ceil(EmotionTrack.fade_s * FRAME_RATE_HZ)

@@ -29,7 +29,6 @@ from emotivetalk.actors.serving.replicas.startup import ComputeThreads, start_re
 from emotivetalk.actors.serving.requests import VideoRequest, light_source
 from emotivetalk.errors import InputError
 from emotivetalk.models.emotion import (
-    FRAME_RATE_HZ,
     EmotionKey,
     EmotionLabel,
     EmotionSource,
@@ -37,10 +36,10 @@ from emotivetalk.models.emotion import (
     EmotionTrack,
     MeaninglessTextError,
 )
-from emotivetalk.models.log_mel import SAMPLES_PER_FRAME
 from emotivetalk.models.motion_generator import MotionBlock, MotionConditions, MotionGenerator
 from emotivetalk.models.pipeline import load_pipeline
 from emotivetalk.models.sentence_encoder import SentenceEncoderError
+from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
 ROLES_KEPT = 16
 

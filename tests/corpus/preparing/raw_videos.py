@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 
 from emotivetalk.corpus.drawing import draw_clip
-from emotivetalk.corpus.records import SAMPLES_PER_FRAME, Clip
+from emotivetalk.corpus.records import Clip
 from emotivetalk.corpus.synthesize import FIRST_HELD_OUT_IDENTITY, synthesize_clip
+from emotivetalk.timebase import SAMPLES_PER_FRAME
 
 NUM_FRAMES = 66  # of 25 a second: a clip of 64 fits in, wherever the source's frames end
 CODECS = {

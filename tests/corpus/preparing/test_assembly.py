@@ -15,9 +15,10 @@ from emotivetalk.corpus.preparing.reasons import Reason, reason_of_error
 from emotivetalk.corpus.preparing.report import write_report
 from emotivetalk.corpus.preparing.results import ClipRow, FileRow, Scores, Source, has_part, read_row, write_part
 from emotivetalk.corpus.preparing.settings import Settings
-from emotivetalk.corpus.records import SAMPLES_PER_FRAME, Clip, read_corpus, write_shards
+from emotivetalk.corpus.records import Clip, read_corpus, write_shards
 from emotivetalk.errors import InputError
 from emotivetalk.media.image_codec import encode_pictures
+from emotivetalk.timebase import SAMPLES_PER_FRAME
 from tests.training.debug import clip as synthetic_clip
 
 SETTINGS = Settings(num_frames=4, size=32, held_out=0.3)

@@ -17,8 +17,7 @@ from emotivetalk.actors.serving.gateway.live_session import LiveBuffer, LiveFrag
 from emotivetalk.actors.serving.gateway.service import Caller
 from emotivetalk.errors import InputError
 from emotivetalk.media.limits import say_duration
-from emotivetalk.models.emotion import FRAME_RATE_HZ
-from emotivetalk.models.log_mel import SAMPLE_RATE_HZ
+from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLE_RATE_HZ
 from emotivetalk.wire import videos_pb2 as pb
 
 PART_BYTES = 1 << 16

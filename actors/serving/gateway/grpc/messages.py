@@ -14,7 +14,7 @@ from emotivetalk.actors.serving.intake.submissions import InvalidRequestError, i
 from emotivetalk.actors.serving.jobs.store import Job, JobStatus
 from emotivetalk.actors.serving.requests import Emotion, LabelEmotion, TextEmotion, VideoRequest, light_source
 from emotivetalk.errors import InputError
-from emotivetalk.models.emotion import FRAME_RATE_HZ
+from emotivetalk.timebase import FRAME_RATE_HZ
 from emotivetalk.wire import videos_pb2 as pb
 
 _STATUS = {

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from emotivetalk.actors.serving.jobs.store import Segment
-
-FRAME_RATE_HZ = 25
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 
 def playlist_text(segments: list[Segment], is_complete: bool, target_s: float) -> str:

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from emotivetalk.actors.serving.gateway.service import FRAME_RATE_HZ
 from emotivetalk.actors.serving.jobs.store import Job
 from emotivetalk.actors.serving.requests import Emotion
 from emotivetalk.models.emotion import MAX_TEXT_LENGTH
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 JOB_EXAMPLE = "video_0199c7a5b1e27c3d9d3f5a1be07c42d8"
 
