@@ -111,7 +111,7 @@ class VAIDWorker:
 
     def _cast(self, portrait: Float[Tensor, "3 height width"], emotion: EmotionSource) -> MotionConditions:
         try:
-            return self._motion_generator.cast(portrait, emotion)
+            return self._motion_generator.prepare(portrait, emotion)
         except MeaninglessTextError as error:
             message, _, remedy = str(error).partition(". ")
             raise InputError("emotion_invalid", message, remedy) from error
