@@ -37,15 +37,17 @@ TRAINING := $(patsubst %,tests/actors/training/test_%.py,survival driver starter
 NODES := tests/actors/training/test_nodes.py
 PREPARING := tests/actors/preparing
 CHAOS := tests/actors/chaos
+PACKAGING := tests/packaging
 
 test: setup-dev  ## run the tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(patsubst %,--ignore=%,$(SERVING) $(TRAINING) $(NODES) $(PREPARING) $(CHAOS)) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(patsubst %,--ignore=%,$(SERVING) $(TRAINING) $(NODES) $(PREPARING) $(CHAOS) $(PACKAGING)) $(ARGS)
 
-test-cluster: setup-dev  ## run the tests on a real Ray cluster: whole videos, training, raw videos, killed processes
+test-cluster: setup-dev  ## run the tests on a real Ray cluster (videos, training, raw videos, killed processes), and those of the wheel
 	$(BIN)/python -m pytest $(SERVING) $(ARGS)
 	$(BIN)/python -m pytest $(TRAINING) $(ARGS)
 	$(BIN)/python -m pytest $(NODES) $(ARGS)
 	$(BIN)/python -m pytest $(PREPARING) $(ARGS)
+	$(BIN)/python -m pytest $(PACKAGING) $(ARGS)
 
 test-chaos: setup-dev  ## the longest: kills under load at random, EMOTIVETALK_KILLS of them
 	$(BIN)/python -m pytest $(CHAOS) $(ARGS)
@@ -58,8 +60,8 @@ evaluate-slice: setup-dev  ## measure a small slice of the shipped checkpoint; f
 lint: setup-dev  ## check style, types and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	scripts/link_sources.sh
+	$(BIN)/pyright
 	cd .venv/files && ../bin/lint-imports --config ../../pyproject.toml
 
 format: setup-dev  ## rewrite the sources to the style

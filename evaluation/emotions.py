@@ -61,7 +61,7 @@ def edi_figure(measurements: Sequence[Measurement], without: Sequence[Measuremen
         ValueError: not the same number of clips.
     """
     if len(measurements) != len(without):
-        raise ValueError(f"{len(takes)} clips with EDI, {len(without)} without. Give the same ones.")
+        raise ValueError(f"{len(measurements)} clips with EDI, {len(without)} without. Give the same ones.")
     right = (said(measurements) == wanted(measurements)).astype(float)
     left = (said(without) == wanted(without)).astype(float)
     return Figure(

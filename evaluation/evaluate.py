@@ -190,7 +190,7 @@ class _Evaluation:
     def _emotional(self, found: _Findings) -> None:
         if self.labels:
             wanted = self.labels[: self.settings.sample_clips]
-            names = [f"{k + 1}_{EMOTIONS[scene.wanted]}" for k, case in enumerate(wanted)]
+            names = [f"{k + 1}_{EMOTIONS[case.wanted]}" for k, case in enumerate(wanted)]
             swapped = self.runner.measure_all(self.labels, names)
             found.emotions("label", swapped)
             found.figures.append(copied_figure(swapped))
@@ -253,11 +253,11 @@ def _pictures(measurements: Sequence[Measurement]) -> tuple[Picture, ...]:
         return EMOTIONS[emotion]
 
     portraits = [
-        Picture(f"portrait, {name(t.scene.shown)}", to_pixels((t.case.portrait[None] + 1) / 2)[0].numpy())
+        Picture(f"portrait, {name(t.case.shown)}", to_pixels((t.case.portrait[None] + 1) / 2)[0].numpy())
         for t in measurements
     ]
-    made = [Picture(f"{name(t.scene.wanted)} by label", t.picture) for t in measurements]
-    true = [Picture(f"{name(t.scene.wanted)}, truth", _true_picture(t.case, size)) for t in measurements]
+    made = [Picture(f"{name(t.case.wanted)} by label", t.picture) for t in measurements]
+    true = [Picture(f"{name(t.case.wanted)}, truth", _true_picture(t.case, size)) for t in measurements]
     return (*portraits, *made, *true)
 
 

@@ -99,7 +99,7 @@ class CaseRunner:
             self.heard(len(part))
             yield part
         if num != case.num_frames:
-            raise ValueError(f"the pipeline gave {num} frames for {scene.num_frames} of speech. It must give as many.")
+            raise ValueError(f"the pipeline gave {num} frames for {case.num_frames} of speech. It must give as many.")
 
     def excerpts(self, case: TestCase, spans: Sequence[range], number: int = 0) -> Iterator[Part]:
         """The frames of each span, as `play` gives them where no segment's border is near."""

@@ -75,7 +75,7 @@ def prepare(
     from emotivetalk.corpus.preparing.labels import read_labels
     from emotivetalk.corpus.preparing.settings import Settings, weights_hash
     from emotivetalk.corpus.preparing.sources import find_sources
-    from emotivetalk.corpus.records import FRAME_RATE_HZ
+    from emotivetalk.timebase import FRAME_RATE_HZ
 
     settings = Settings(
         num_frames=round(seconds * FRAME_RATE_HZ),

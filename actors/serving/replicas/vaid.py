@@ -93,7 +93,7 @@ class VAIDWorker:
 
     def _job_role(self, job_id: str, request: VideoRequest) -> MotionConditions:
         files = JobFiles(self._artifacts, job_id)
-        return self._motion_generator.cast(files.portrait(), files.emotion(request))
+        return self._motion_generator.prepare(files.portrait(), files.emotion(request))
 
     def _cued_role(self, portrait: LivePortrait, cues: tuple[LiveCue, ...], lead: int) -> MotionConditions:
         keys = []
@@ -101,7 +101,7 @@ class VAIDWorker:
             source = emotion_source(cue.emotion)
             assert isinstance(source, EmotionLabel | EmotionText | None)
             keys.append(EmotionKey((cue.frame + lead) / FRAME_RATE_HZ, source))
-        return self._motion_generator.cast(live_portrait(portrait), EmotionTrack(tuple(keys)))
+        return self._motion_generator.prepare(live_portrait(portrait), EmotionTrack(tuple(keys)))
 
 
 def _as_data(block: MotionBlock, role: MotionConditions, start: int) -> BlockData:

@@ -186,7 +186,7 @@ def test_inputs_are_checked_before_they_are_sent(client: Client, portrait: Path,
         assert raised.value.code == "emotion_invalid"
     with pytest.raises(InputError) as raised:
         client.create(portrait.with_name("hello.wav"), portrait, emotion="sad:2")
-    assert raised.value.code == "request_invalid"
+    assert raised.value.code == "emotion_invalid"
     with pytest.raises(ValueError, match="order"):
         client.list(order="newest")  # pyright: ignore
 
