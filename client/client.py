@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -302,7 +301,7 @@ class _Bar:
     """A progress bar of frames; silent if stderr is no terminal or `rich` is not installed."""
 
     def __init__(self, wanted: bool) -> None:
-        self._progress = _progress() if wanted and sys.stderr.isatty() else None
+        self._progress = _progress() if wanted else None
         if self._progress is not None:
             self._task = self._progress.add_task("queued", total=None)
 
@@ -323,13 +322,15 @@ class _Bar:
 
 
 def _progress() -> Any:
+    """Return rich's progress bar; None if stderr is no terminal or rich is not installed."""
     try:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     except ModuleNotFoundError:  # the client installed alone does without
         return None
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    return Progress(*columns, console=console, transient=True) if console.is_terminal else None
 
 
 def _repeated(call: Callable[[], Result]) -> Result:

@@ -8,7 +8,7 @@ import annotated_types
 import typer
 from pydantic.fields import FieldInfo
 
-from emotivetalk.request import EmotionArgument, emotion_parameters, settings_parameters
+from emotivetalk.request import EmotionArgument, VideoSettings, emotion_parameters, settings_parameters
 
 
 def option_name(name: str) -> str:
@@ -16,15 +16,19 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _setting_option(field: FieldInfo) -> Any:
-    """The option's type, help and range."""
+def setting_option(name: str) -> Any:
+    """Return the option of a setting: its help and range."""
+    return _option(VideoSettings.model_fields[name])
+
+
+def _option(field: FieldInfo) -> Any:
     bounds: dict[str, Any] = {}
     for bound in field.metadata:
         if isinstance(bound, annotated_types.Ge):
             bounds["min"] = bound.ge
         elif isinstance(bound, annotated_types.Le):
             bounds["max"] = bound.le
-    return Annotated[field.annotation, typer.Option(help=field.description, **bounds)]
+    return typer.Option(help=field.description, **bounds)
 
 
 def _emotion_option(name: str, argument: EmotionArgument) -> Any:
@@ -34,4 +38,4 @@ def _emotion_option(name: str, argument: EmotionArgument) -> Any:
 
 
 EMOTION_OPTIONS = emotion_parameters(_emotion_option)
-SETTINGS_OPTIONS = settings_parameters(_setting_option)
+SETTINGS_OPTIONS = settings_parameters(lambda field: Annotated[field.annotation, _option(field)])
