@@ -22,8 +22,8 @@ from emotivetalk.client.videos import (
     unreachable,
 )
 from emotivetalk.errors import EmotiveTalkError, InputError
-from emotivetalk.media.files import atomic_write, check_readable, check_writable, writing
-from emotivetalk.media.limits import Limits, say_duration
+from emotivetalk.files import atomic_write, check_readable, check_writable, writing
+from emotivetalk.limits import Limits, say_duration
 
 DEFAULT_ADDRESSES = {"http": "http://127.0.0.1:8000", "grpc": "127.0.0.1:9000"}
 TOKEN_ENV = "EMOTIVETALK_TOKEN"

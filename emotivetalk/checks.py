@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import check_writable, quoted
+from emotivetalk.files import check_writable, quoted
 
 
 def check_output(path: Path, suffixes: tuple[str, ...], overwrite: bool) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from emotivetalk.checks import as_input_error
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import check_readable
-from emotivetalk.media.limits import Limits
+from emotivetalk.files import check_readable
+from emotivetalk.limits import Limits
 
 if TYPE_CHECKING:
     from emotivetalk.models.emotion import EmotionSource, EmotionTrack

@@ -14,11 +14,11 @@ from jaxtyping import Float32, UInt8
 from emotivetalk import __version__
 from emotivetalk.checks import as_input_error
 from emotivetalk.emotion_options import EmotionOptions
+from emotivetalk.limits import Limits
 from emotivetalk.media.audio import load_speech
 from emotivetalk.media.checkpoints import checkpoint_id
 from emotivetalk.media.faces import PortraitCrop, choose_face, crop_portrait
 from emotivetalk.media.image import load_image
-from emotivetalk.media.limits import Limits
 from emotivetalk.media.mux import VideoWriter
 from emotivetalk.media.provenance import Provenance
 from emotivetalk.models.emotion import EmotionSource, MeaninglessTextError

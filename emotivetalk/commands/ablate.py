@@ -8,8 +8,8 @@ import typer
 from emotivetalk.commands.evaluate import check_corpus, find_reader
 from emotivetalk.commands.evaluation_options import DEFAULT_CORPUS, Checkpoint, Corpus, Reader, Seed, Steps
 from emotivetalk.errors import InputError
+from emotivetalk.files import quoted
 from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
-from emotivetalk.media.files import quoted
 
 STOPPED = 130
 

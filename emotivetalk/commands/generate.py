@@ -7,9 +7,9 @@ import typer
 
 from emotivetalk.checks import check_output
 from emotivetalk.emotion_options import EmotionOptions
+from emotivetalk.files import check_readable
+from emotivetalk.limits import Limits
 from emotivetalk.media.checkpoints import find_checkpoint, trained_on
-from emotivetalk.media.files import check_readable
-from emotivetalk.media.limits import Limits
 
 
 def generate(

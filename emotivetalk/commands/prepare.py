@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emotivetalk.errors import InputError
+from emotivetalk.files import quoted
 from emotivetalk.media.checkpoints import find_checkpoint
-from emotivetalk.media.files import quoted
 
 if TYPE_CHECKING:
     from emotivetalk.actors.preparing.driver import Preparation

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import quoted
+from emotivetalk.files import quoted
 
 
 def synthesize(

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from emotivetalk.actors.serving.intake.submissions import Caller
 from emotivetalk.actors.serving.requests import LabelEmotion, TextEmotion
 from emotivetalk.errors import InputError
-from emotivetalk.media.limits import say_duration
+from emotivetalk.limits import say_duration
 from emotivetalk.timebase import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 Speech: TypeAlias = Float[np.ndarray, "samples"]  # float32, 16 kHz, mono, -1 to 1

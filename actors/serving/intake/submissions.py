@@ -29,7 +29,7 @@ from emotivetalk.actors.serving.jobs.store import Job, JobStore, new_job_id
 from emotivetalk.actors.serving.observing import tracing
 from emotivetalk.actors.serving.requests import Emotion, ImageEmotion, VideoEmotion, VideoRequest, light_source
 from emotivetalk.errors import InputError
-from emotivetalk.media.limits import say_duration
+from emotivetalk.limits import say_duration
 from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 FINGERPRINTED = ("portrait.png", "speech.f32", "emotion.png", "emotion.npy")  # speech.m4a follows from speech.f32
