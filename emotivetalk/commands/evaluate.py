@@ -75,8 +75,9 @@ def evaluate(
     from emotivetalk.evaluation.report import write_report
     from emotivetalk.models.pipeline import load_pipeline
     from emotivetalk.progress import progress_bar
+    from emotivetalk.resources import find_config
 
-    reference = None if against is None else read_reference(against)
+    reference = None if against is None else read_reference(find_config(against, "evaluation"))
     settings = Settings.slice(steps, seed) if part else Settings(num_steps=steps, seed=seed)
     network = Reader.from_pretrained(instrument)
     with progress_bar("frames") as bar:
