@@ -9,6 +9,7 @@ from emotivetalk.commands.evaluation_options import DEFAULT_CORPUS, Checkpoint, 
 from emotivetalk.errors import InputError
 from emotivetalk.files import quoted
 from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
+from emotivetalk.resources import find_config
 
 FAILED = 1
 
@@ -67,6 +68,8 @@ def evaluate(
     folder = find_checkpoint(checkpoint)
     instrument = find_reader(reader)
     check_corpus(corpus)
+    if against is not None:
+        against = find_config(against, "evaluation")
 
     from emotivetalk.evaluation.evaluate import evaluate as measure
     from emotivetalk.evaluation.figures import Settings
@@ -75,9 +78,8 @@ def evaluate(
     from emotivetalk.evaluation.report import write_report
     from emotivetalk.models.pipeline import load_pipeline
     from emotivetalk.progress import progress_bar
-    from emotivetalk.resources import find_config
 
-    reference = None if against is None else read_reference(find_config(against, "evaluation"))
+    reference = None if against is None else read_reference(against)
     settings = Settings.slice(steps, seed) if part else Settings(num_steps=steps, seed=seed)
     network = Reader.from_pretrained(instrument)
     with progress_bar("frames") as bar:

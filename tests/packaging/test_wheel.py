@@ -190,6 +190,8 @@ def test_wheel_has_what_the_commands_need_and_nothing_else(wheel: Path) -> None:
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in {".py", ".yaml", ".json", ".safetensors"}:
                 assert f"emotivetalk/{path.relative_to(ROOT)}" in names
+    for path in (ROOT / "emotivetalk").rglob("*.py"):
+        assert str(path.relative_to(ROOT)) in names
     for package in ("", "actors/", "client/", "corpus/", "evaluation/", "media/", "models/", "training/"):
         assert f"emotivetalk/{package}py.typed" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"emotivetalk"}
