@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from emotivetalk.errors import InputError, InvalidRequestError
 
 
-class Frozen(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class Frozen(BaseModel):
     """Immutable and hashable. Refuses unknown fields, infinities and NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...  # pydantic adds it to frozen models
 
     @classmethod
     def of(cls, other: BaseModel) -> Self:
