@@ -72,9 +72,9 @@ def ablate(
 
     from emotivetalk.evaluation.ablations import settings_of
     from emotivetalk.evaluation.evaluate import evaluate as measure
-    from emotivetalk.evaluation.figures import Settings
     from emotivetalk.evaluation.reader import Reader
     from emotivetalk.evaluation.report import write_report
+    from emotivetalk.evaluation.settings import EvaluationSettings
     from emotivetalk.models.pipeline import load_pipeline
     from emotivetalk.progress import progress_bar
     from emotivetalk.training.ablation import train_ablation
@@ -85,7 +85,7 @@ def ablate(
     if measured is None:
         typer.echo("Go on with the same command.")
         raise typer.Exit(STOPPED)
-    whole = Settings.slice(num_steps, seed) if part else Settings(num_steps=num_steps, seed=seed)
+    whole = EvaluationSettings.slice(num_steps, seed) if part else EvaluationSettings(num_steps=num_steps, seed=seed)
     with progress_bar("frames") as bar:
         report = measure(
             load_pipeline(measured),

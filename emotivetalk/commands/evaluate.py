@@ -74,22 +74,22 @@ def evaluate(
     check_corpus(corpus)
 
     from emotivetalk.evaluation.evaluate import evaluate as measure
-    from emotivetalk.evaluation.figures import Settings
     from emotivetalk.evaluation.reader import Reader
-    from emotivetalk.evaluation.reference import falls, read_reference, reference_of, write_reference
+    from emotivetalk.evaluation.reference import find_regressions, read_reference, reference_of, write_reference
     from emotivetalk.evaluation.report import write_report
+    from emotivetalk.evaluation.settings import EvaluationSettings
     from emotivetalk.models.pipeline import load_pipeline
     from emotivetalk.progress import progress_bar
 
     reference = None if against is None else read_reference(against)
-    settings = Settings.slice(num_steps, seed) if part else Settings(num_steps=num_steps, seed=seed)
+    settings = EvaluationSettings.slice(num_steps, seed) if part else EvaluationSettings(num_steps=num_steps, seed=seed)
     network = Reader.from_pretrained(instrument)
     with progress_bar("frames") as bar:
         report = measure(load_pipeline(folder), network, corpus, settings, progress=bar.at)
     typer.echo(write_report(report, checkpoint_id(folder), output))
     for figure in report.failures:
         typer.echo(f"misses its threshold: {figure.title}, {figure.value.value:.2f} {figure.unit}".rstrip(), err=True)
-    fallen = [] if reference is None else falls(report, reference)
+    fallen = [] if reference is None else find_regressions(report, reference)
     for fall in fallen:
         typer.echo(f"fell: {fall}", err=True)
     if keep is not None:
