@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -13,10 +13,6 @@ class Frozen(BaseModel):
     """Immutable and hashable. Refuses unknown fields, infinities and NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    if TYPE_CHECKING:
-
-        def __hash__(self) -> int: ...  # pydantic adds it to frozen models
 
     @classmethod
     def of(cls, other: BaseModel) -> Self:
