@@ -55,7 +55,13 @@ def __getattr__(name: str) -> object:
     """Import a public name from its home (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'emotivetalk' has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "emotivetalk.models.emotion")), name)
+    home = _HOMES.get(name, "emotivetalk.models.emotion")
+    try:
+        return getattr(import_module(home), name)
+    except ModuleNotFoundError as error:
+        if error.name != "emotivetalk.models":
+            raise
+        raise ImportError(f"emotivetalk-client has no {name}; pip install emotivetalk", name=name) from error
 
 
 def __dir__() -> list[str]:

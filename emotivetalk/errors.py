@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+Kind = TypeVar("Kind", bound="EmotiveTalkError")
 
 
 class EmotiveTalkError(Exception):
@@ -31,7 +33,7 @@ class EmotiveTalkError(Exception):
         return _revive(type(self), self.code, f"{place}: {self.message}", self.remedy, {})
 
 
-def _revive(kind: type[Any], code: str, message: str, remedy: str, fields: dict[str, Any]) -> Any:
+def _revive(kind: type[Kind], code: str, message: str, remedy: str, fields: dict[str, Any]) -> Kind:
     error = kind.__new__(kind, code, message, remedy)
     EmotiveTalkError.__init__(error, code, message, remedy)
     error.__dict__.update(fields)

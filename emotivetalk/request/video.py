@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from emotivetalk.request.emotion import Emotion
@@ -18,3 +20,7 @@ class VideoRequest(SamplingSettings):
 
     num_samples: int = Field(gt=0)
     emotion: Emotion | None = None
+
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...  # pydantic adds it to frozen models

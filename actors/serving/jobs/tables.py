@@ -60,7 +60,7 @@ def _columns(record: type, types: Mapping[str, Any] | None = None, prefix: str =
         kinds = [kind for kind in get_args(hint) if get_origin(hint) is UnionType] or [hint]
         nullable = NoneType in kinds or bool(prefix)
         kind = get_origin(kinds[0]) or kinds[0]
-        if is_dataclass(kind):
+        if isinstance(kind, type) and is_dataclass(kind):
             yield from _columns(kind, types, f"{name}_")
             continue
         default = getattr(record, name, None)
