@@ -31,10 +31,10 @@ def synthesize(
     if output.exists() and not output.is_dir():
         raise InputError("output_not_folder", f"output {quoted(output)} is not a folder", "Give a folder's name.")
 
-    from emotivetalk.corpus.records import FRAME_RATE_HZ
     from emotivetalk.corpus.synthesize import synthesize as write_corpus
     from emotivetalk.corpus_preview import write_preview
     from emotivetalk.progress import progress_bar
+    from emotivetalk.timebase import FRAME_RATE_HZ
 
     num_frames = round(seconds * FRAME_RATE_HZ)
     with progress_bar("clips") as bar:
