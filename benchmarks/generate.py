@@ -116,17 +116,16 @@ def one_length(length_s: int) -> None:
     """Print the seconds for a clip of this length without loading, and the process's peak memory in GB."""
     import soundfile
 
-    from emotivetalk.emotion_options import EmotionOptions
-    from emotivetalk.generation import Request, generate_video
+    from emotivetalk.generation import Inputs, generate_video
     from emotivetalk.media.checkpoints import find_checkpoint
+    from emotivetalk.request import parse_label
 
     samples, rate = soundfile.read(SPEECH, dtype="float32")
     path = OUTPUT / f"speech_{length_s}.wav"
     soundfile.write(path, np.resize(samples, length_s * rate), rate)
-    duration_s = generate_video(
-        Request(PORTRAIT, path, OUTPUT / f"long_{length_s}.mp4", find_checkpoint(None), EmotionOptions(label="happy"))
-    )
-    print(duration_s.total_s - duration_s.load_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+    inputs = Inputs(PORTRAIT, path, parse_label("happy"))
+    result = generate_video(inputs, OUTPUT / f"long_{length_s}.mp4", find_checkpoint(None))
+    print(result.total_s - result.load_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 
 
 def _seconds(path: Path) -> float:

@@ -100,7 +100,8 @@ def random_variant(identity_seed: int) -> str:
     """Draw a variant definition for espeak-ng: formants, pitch, roughness and tone, as varied as in its own variants.
 
     The length of the vocal tract shifts all formants together; each formant also has its own position, strength and
-    width. A network that was trained on only 49 variants generalized worse to a new variant than to a new sentence.
+    width. A network that was trained on only 49 variants generalized worse to a new variant than to a new sentence
+    (docs/lessons.md).
     """
     rng = np.random.default_rng([identity_seed, 0x7420A7])
 

@@ -1,7 +1,7 @@
-"""Make the README's pictures with the shipped checkpoint: `python scripts/make_pictures.py`.
+"""Make the pictures of README and docs/evaluation.md from the shipped checkpoint: `python scripts/make_pictures.py`.
 
-docs/pictures/emotions.webp shows one portrait that speaks with the eight emotions in turn. docs/pictures/emotions.png
-shows several held-out portraits in the first column, and a frame of each emotion beside them.
+docs/pictures/emotions.webp: one portrait speaks through the eight emotions. docs/pictures/emotions.png: a frame of each
+emotion for several held-out portraits, which are in the first column.
 """
 
 from pathlib import Path
@@ -36,15 +36,17 @@ def main() -> None:
 
     keys = [EmotionKey(i * EMOTION_S, EmotionLabel(emotion)) for i, emotion in enumerate(EMOTIONS)]
     num_samples = int(len(EMOTIONS) * EMOTION_S * 16_000)
-    long_speech = speech.repeat(-(-num_samples // len(speech)))[:num_samples]
-    frames = torch.cat(list(pipeline(portrait, long_speech, EmotionTrack(tuple(keys)))))
+    looped_speech = speech.repeat(-(-num_samples // len(speech)))[:num_samples]
+    frames = torch.cat(list(pipeline(portrait, looped_speech, EmotionTrack(tuple(keys)))))
     save_animation(frames[::2].numpy(), PICTURES / "emotions.webp", fps=12.5)
 
     rows, labels = [], []
     for seed in IDENTITY_SEEDS:
-        person = Identity.sample(1, seed)
+        identity = Identity.sample(1, seed)
         neutral = torch.from_numpy(EMOTION_TARGETS[:1])
-        rendered = render(person, torch.zeros(1, 6), neutral, torch.from_numpy(POSE_AT_REST)[None], side, supersample=2)
+        rendered = render(
+            identity, torch.zeros(1, 6), neutral, torch.from_numpy(POSE_AT_REST)[None], side, supersample=2
+        )
         image = (rendered.images[0].permute(1, 2, 0) * 255).round().byte().numpy()
         rows.append(image)
         labels.append("portrait")

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emotivetalk.errors import InputError
+from emotivetalk.files import quoted
 from emotivetalk.media.audio import load_speech
-from emotivetalk.media.files import quoted
 from emotivetalk.media.video import read_frames
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")

@@ -9,9 +9,9 @@ import torch
 
 from emotivetalk.errors import InputError
 from emotivetalk.evaluation.real.clips import SUFFIXES
+from emotivetalk.files import quoted
 from emotivetalk.media.audio import load_speech
 from emotivetalk.media.expressions import read_expression_video
-from emotivetalk.media.files import quoted
 from emotivetalk.media.mux import VideoWriter
 from emotivetalk.models.emotion import EmotionSpeech, EmotionVideo
 from emotivetalk.models.pipeline import EmotiveTalkPipeline
