@@ -23,9 +23,9 @@ from emotivetalk.actors.cluster import joined_cluster
 from emotivetalk.corpus.preparing.assembly import CorpusFolder
 from emotivetalk.corpus.preparing.labels import Label
 from emotivetalk.corpus.preparing.report import write_report, write_times
-from emotivetalk.corpus.preparing.results import FileRow, Source
+from emotivetalk.corpus.preparing.results import FileRow, VideoSource
 from emotivetalk.corpus.preparing.sandbox import Bounds, Sandbox
-from emotivetalk.corpus.preparing.settings import Settings
+from emotivetalk.corpus.preparing.settings import PrepareSettings
 from emotivetalk.errors import EmotiveTalkError, OutputError
 
 FILES_PER_BLOCK = 1  # a film and a sentence do not wait for each other
@@ -59,14 +59,14 @@ class Preparation:
 class PrepareFiles:
     """An actor of Ray Data's pool: prepares the files of a batch, one after the other."""
 
-    def __init__(self, parts: Path, settings: Settings, sync_checkpoint: Path | None, bounds: Bounds) -> None:
+    def __init__(self, parts: Path, settings: PrepareSettings, sync_checkpoint: Path | None, bounds: Bounds) -> None:
         self._sandbox = Sandbox(parts, settings, sync_checkpoint, bounds)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """The names of the files that are done, each with the error of writing it, if any."""
         names, errors = [], []
         for row in batch["source"]:
-            source = Source(row["uri"], row["name"], row["fingerprint"], Label(**row["label"]))
+            source = VideoSource(row["uri"], row["name"], row["fingerprint"], Label(**row["label"]))
             names.append(source.name)
             try:
                 self._sandbox.prepare(source)
@@ -77,9 +77,9 @@ class PrepareFiles:
 
 
 def prepare_corpus(
-    sources: Sequence[Source],
+    sources: Sequence[VideoSource],
     output: Path,
-    settings: Settings,
+    settings: PrepareSettings,
     sync_checkpoint: Path | None,
     launch: Launch,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -122,7 +122,7 @@ def prepare_corpus(
     return Preparation(rows, shards, report, len(missing))
 
 
-def _run(missing: Sequence[Source], launch: Launch, worker: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
+def _run(missing: Sequence[VideoSource], launch: Launch, worker: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
     """Give each file's name once it is done, in whatever order."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()

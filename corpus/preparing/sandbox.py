@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from emotivetalk.corpus.preparing.reasons import Reason
-from emotivetalk.corpus.preparing.results import FileRow, Source, write_part
-from emotivetalk.corpus.preparing.settings import Settings
+from emotivetalk.corpus.preparing.results import FileRow, VideoSource, write_part
+from emotivetalk.corpus.preparing.settings import PrepareSettings
 from emotivetalk.errors import OutputError
 from emotivetalk.limits import say_duration
 
@@ -52,7 +52,7 @@ class Sandbox:
     """
 
     def __init__(
-        self, parts: Path, settings: Settings, sync_checkpoint: Path | None, bounds: Bounds | None = None
+        self, parts: Path, settings: PrepareSettings, sync_checkpoint: Path | None, bounds: Bounds | None = None
     ) -> None:
         self._parts, self._settings, self._bounds = parts, settings, bounds or Bounds()
         self._order = {
@@ -65,7 +65,7 @@ class Sandbox:
         self._buffer = b""
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as this does
 
-    def prepare(self, source: Source) -> None:
+    def prepare(self, source: VideoSource) -> None:
         """Write the part of a source: with its clips, or with the reason why there are none.
 
         Raises:
@@ -103,7 +103,7 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask_twice(self, source: Source) -> dict:
+    def _ask_twice(self, source: VideoSource) -> dict:
         """The answer to a source; a process that died gets a successor, for it may have been killed from outside.
 
         Ray ends what a worker started before the worker itself, which must not put that down to the file meanwhile.
@@ -116,7 +116,7 @@ class Sandbox:
             self.close()
             return self._ask(source)
 
-    def _ask(self, source: Source) -> dict:
+    def _ask(self, source: VideoSource) -> dict:
         process = self._ready()
         self._say(process, asdict(source))
         return self._answer(process)

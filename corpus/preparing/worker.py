@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 from emotivetalk.corpus.preparing.file_work import prepare_file
 from emotivetalk.corpus.preparing.labels import Label
 from emotivetalk.corpus.preparing.reasons import reason_of_error
-from emotivetalk.corpus.preparing.results import FileRow, Source, write_part
-from emotivetalk.corpus.preparing.settings import Settings
+from emotivetalk.corpus.preparing.results import FileRow, VideoSource, write_part
+from emotivetalk.corpus.preparing.settings import PrepareSettings
 from emotivetalk.corpus.preparing.sources import local_copy
 from emotivetalk.errors import EmotiveTalkError, InputError
 from emotivetalk.media.cascades import look_with_one_thread
@@ -58,7 +58,7 @@ def main() -> None:
     order = json.loads(sys.stdin.readline())
     resource.setrlimit(resource.RLIMIT_AS, (order["memory_bytes"],) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    settings = Settings(**order["settings"])
+    settings = PrepareSettings(**order["settings"])
     look_with_one_thread()
     meter = None
     if order["sync_checkpoint"] is not None:
@@ -73,8 +73,8 @@ def main() -> None:
         _work(json.loads(line), Path(order["parts"]), settings, meter, lines)
 
 
-def _work(task: dict[str, Any], parts: Path, settings: Settings, meter: Any, lines: Lines) -> None:
-    source = Source(task["uri"], task["name"], task["fingerprint"], Label(**task["label"]))
+def _work(task: dict[str, Any], parts: Path, settings: PrepareSettings, meter: Any, lines: Lines) -> None:
+    source = VideoSource(task["uri"], task["name"], task["fingerprint"], Label(**task["label"]))
     try:
         try:
             with local_copy(source) as path:
