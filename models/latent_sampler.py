@@ -49,13 +49,17 @@ class LatentSampler:
         self.ethd, self.scheduler = ethd, scheduler
         self.long_video, self.num_steps, self.noise_scale = long_video, num_steps, noise_scale
 
+    @property
+    def device(self) -> torch.device:
+        return self.ethd.device
+
     def plan(self, num_frames: int, num_steps: int | None = None) -> LongVideoPlan:
         """The clip's plan in so many steps, or in as many as the checkpoint wants."""
         return LongVideoPlan(self.long_video, num_frames, num_steps or self.num_steps)
 
     def sigmas(self, num_steps: int | None = None) -> Float[Tensor, " levels"]:
         """The noise levels of the steps, and the final 0."""
-        return sigma_schedule(self.scheduler, num_steps or self.num_steps).to(self.ethd.device)
+        return sigma_schedule(self.scheduler, num_steps or self.num_steps).to(self.device)
 
     def noise(self, portrait_conditions: PortraitConditions, seed: int) -> Noise:
         """Of any frames of the clip."""
@@ -63,7 +67,7 @@ class LatentSampler:
 
         def noise(frames: range) -> Tensor:
             normal = frame_noise(seed, frames.start, len(frames), shape, "ethd")
-            return self.noise_scale * normal.to(self.ethd.device)
+            return self.noise_scale * normal.to(self.device)
 
         return noise
 

@@ -135,6 +135,53 @@ def gather_input(
     return torch.cat([noisy(pinned, noise(call.pinned).to(x), sigma), x])
 
 
+@dataclass(frozen=True)
+class NoisyChunk:
+    """The network's input for one call: a chunk with its noise level, and the level to step to."""
+
+    call: Call
+    x: Float[Tensor, "frames ..."]
+    sigma: Float[Tensor, ""]
+    next_sigma: Float[Tensor, ""]
+
+
+def noisy_chunk(
+    call: Call,
+    results: Results,
+    tail: Float[Tensor, "_ ..."] | None,
+    noise: Noise,
+    sigmas: Float[Tensor, "levels"],
+) -> NoisyChunk:
+    """Gather the network's input for a call; arguments as for `gather_input`, with the levels of all steps."""
+    sigma, next_sigma = sigmas[call.id.step], sigmas[call.id.step + 1]
+    return NoisyChunk(call, gather_input(call, results, tail, noise, sigma), sigma, next_sigma)
+
+
+@torch.no_grad()
+def solver_step(
+    chunks: Sequence[NoisyChunk],
+    denoise: Callable[[Float[Tensor, "chunks frames ..."], Float[Tensor, " chunks"]], Float[Tensor, "..."]],
+) -> Float[Tensor, "chunks frames ..."]:
+    """Advance chunks of equal length by one solver step, as one network call.
+
+    The pipeline and serving both step here, and only here. The chunks may belong to different clips and steps.
+
+    Args:
+        denoise: (noisy chunks, the noise level of each) -> x0 of the chunks, in the same shape.
+
+    Raises:
+        ValueError: `denoise` returned another shape.
+    """
+    x = torch.stack([chunk.x for chunk in chunks])
+    sigma = torch.stack([chunk.sigma for chunk in chunks])
+    x0 = denoise(x, sigma)
+    if x0.shape != x.shape:
+        raise ValueError(
+            f"predict gave {tuple(x0.shape)} for {tuple(x.shape)}; its result must have the input's shape."
+        )
+    return euler_step(x, x0, sigma, torch.stack([chunk.next_sigma for chunk in chunks]))
+
+
 @torch.no_grad()
 def advance(
     calls: Sequence[Call],
@@ -147,18 +194,13 @@ def advance(
     """Run calls of one step of one segment as one network call: gather, predict, step. Pure, and without gradients.
 
     Raises:
-        ValueError: if the calls are not of one step, or `predict` gives back another shape.
+        ValueError: the calls differ in segment or step, or `predict` returned another shape.
     """
-    step = calls[0].id.step
     if any(call.id[:2] != calls[0].id[:2] for call in calls):
         raise ValueError(f"calls {[tuple(call.id) for call in calls]} differ in segment or step; run them apart.")
-    x = torch.stack([gather_input(call, results, tail, noise, sigmas[step]) for call in calls])
-    x0 = predict(x, sigmas[step], tuple(call.frames for call in calls))
-    if x0.shape != x.shape:
-        raise ValueError(
-            f"predict gave {tuple(x0.shape)} for {tuple(x.shape)}; its result must have the input's shape."
-        )
-    stepped = euler_step(x, x0, sigmas[step], sigmas[step + 1])
+    chunks = [noisy_chunk(call, results, tail, noise, sigmas) for call in calls]
+    frames = tuple(call.frames for call in calls)
+    stepped = solver_step(chunks, lambda x, _: predict(x, chunks[0].sigma, frames))
     return {call.id: chunk for call, chunk in zip(calls, stepped)}
 
 

@@ -115,7 +115,7 @@ def test_every_deployments_lines_name_the_video(
     assert {"director.py", "vaid.py", "ethd.py", "decoder.py"} <= files
     assert {line.get("video_id") for line in as_json.fields} == {job.job_id}
     (render,) = spans.named("render")
-    begun = next(line for line in as_json.fields if line["message"].startswith("job begun"))
+    begun = next(line for line in as_json.fields if line["message"].startswith("job started"))
     assert begun["trace_id"] == f"{render.context.trace_id:032x}"
 
 
