@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from emotivetalk.actors.training import zero
 from emotivetalk.actors.training.agreement import AgreedError, agree
 from emotivetalk.actors.training.launch_checks import check
+from emotivetalk.actors.training.loaders import LoaderFeed, Share
 from emotivetalk.actors.training.shards import SavedTensors, ShardedAverage, Shards, Skeleton
 from emotivetalk.errors import EmotiveTalkError
 from emotivetalk.training.checkpoints import training_state as checkpoint
@@ -85,13 +86,8 @@ class ShardedTrainer(Trainer):
     def _build_feed(self) -> Feed[list[Any]]:
         if not self.num_loaders:
             return super()._build_feed()
-        from emotivetalk.actors.training.dataset import (  # Ray Data, which a run without loaders does not need
-            DatasetFeed,
-            Share,
-        )
-
         share = Share(type(self.stage), self.config, self.rank, self.num_workers, Path.cwd())
-        return DatasetFeed(share, self.num_loaders)
+        return LoaderFeed(share, self.num_loaders)
 
     def _take(self, step: int) -> list[Any]:
         """The batches of a step, once no worker's could not be made: an error of ours is one that all raise."""
