@@ -19,8 +19,8 @@ from emotivetalk.actors.serving.rendering.graph import FinishTask, MotionTask, R
 from emotivetalk.actors.serving.rendering.graph_runner import CallSlots, GraphRunner
 from emotivetalk.actors.serving.rendering.replica_calls import ReplicaCalls
 from emotivetalk.actors.serving.replicas.messages import FinishCall, FinishedSegment, MotionCall, RenderCall
-from emotivetalk.actors.serving.requests import VideoRequest
 from emotivetalk.models.long_video_plan import LongVideoPlan
+from emotivetalk.request import VideoRequest
 from emotivetalk.timebase import FRAME_RATE_HZ
 
 MakePlans = Callable[[int, int | None], tuple[LongVideoPlan, LongVideoPlan, Callable[[range], range]]]

@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from emotivetalk.actors.errors import OverloadError, ServingError
 from emotivetalk.actors.serving.config import LiveSettings
 from emotivetalk.actors.serving.gateway.live_session import LiveEmotion, LiveFragment, LiveHeader, LiveStarted, Speech
-from emotivetalk.actors.serving.intake.submissions import Caller, ServedModel
+from emotivetalk.actors.serving.intake.submission import Caller, ServedModel
 from emotivetalk.actors.serving.observing import logs
 from emotivetalk.actors.serving.observing.meters import Meters
 from emotivetalk.actors.serving.rendering.live_plan import LivePlan
@@ -127,7 +127,7 @@ class RenderedSession:
         logs.about(self._live_id)
         pixels = await renderer.prepare_portrait(caller, header)
         height, width = pixels.shape[:2]
-        tags = Provenance(renderer.model.checkpoint, header.seed, renderer.software).tags()
+        tags = Provenance(renderer.model.checkpoint, header.settings.seed, renderer.software).tags()
         init = await asyncio.to_thread(init_segment, width, height, tags=tags)
         self._cues = [LiveCue(0, header.emotion)]
         rendering = LiveRendering(
@@ -136,7 +136,7 @@ class RenderedSession:
             LivePortrait(width, pixels.tobytes()),
             self._speech,
             self._cues,
-            renderer.make_plan(header.num_steps),
+            renderer.make_plan(header.settings.num_steps),
             renderer.replica_calls,
             renderer.settings,
             renderer.meters,

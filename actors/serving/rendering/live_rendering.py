@@ -27,9 +27,9 @@ from emotivetalk.actors.serving.replicas.messages import (
     LivePortrait,
     RenderCall,
 )
-from emotivetalk.actors.serving.requests import VideoRequest
 from emotivetalk.media.fragments import GrowingAudio, SoundPackets
 from emotivetalk.models.emotion import EmotionTrack
+from emotivetalk.request import SamplingSettings, VideoRequest
 from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
 FADE_FRAMES = math.ceil(EmotionTrack.fade_s * FRAME_RATE_HZ)
@@ -62,9 +62,7 @@ class LiveRendering:
         self._plan, self._replica_calls, self._settings, self._meters = plan, replica_calls, settings, meters
         self._request = VideoRequest(
             num_samples=plan.video.num_frames * SAMPLES_PER_FRAME,
-            seed=header.seed,
-            num_steps=header.num_steps,
-            emotion_strength=header.emotion_strength,
+            **dict(SamplingSettings.of(header.settings)),
         )
         self._audio = GrowingAudio()
         self._num_encoded_samples = 0

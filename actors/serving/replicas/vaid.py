@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from emotivetalk.actors.errors import ServingError
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.jobs.files import JobFiles, SpokenSpeech, live_portrait
 from emotivetalk.actors.serving.observing import logs, tracing
@@ -26,19 +23,16 @@ from emotivetalk.actors.serving.replicas.messages import (
     Receipt,
 )
 from emotivetalk.actors.serving.replicas.startup import ComputeThreads, start_replica, worker_name
-from emotivetalk.actors.serving.requests import VideoRequest, light_source
-from emotivetalk.errors import InputError
 from emotivetalk.models.emotion import (
     EmotionKey,
     EmotionLabel,
-    EmotionSource,
     EmotionText,
     EmotionTrack,
-    MeaninglessTextError,
+    emotion_source,
 )
 from emotivetalk.models.motion_generator import MotionBlock, MotionConditions, MotionGenerator
 from emotivetalk.models.pipeline import load_pipeline
-from emotivetalk.models.sentence_encoder import SentenceEncoderError
+from emotivetalk.request import VideoRequest
 from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
 MAX_CACHED_CONDITIONS = 16
@@ -59,15 +53,15 @@ class VAIDWorker:
         """Generate a job's block and store it; read it if an earlier run stored it.
 
         Raises:
-            InputError: the text does not describe an emotion.
-            ServingError: the text encoder is not installed here.
+            MeaninglessTextError: the text does not describe an emotion.
+            SentenceEncoderError: the text encoder is not installed.
         """
         files = JobFiles(self._artifacts, call.job_id)
         stored = files.read_block(call.block)
         if stored is not None:
             return stored
         request = call.request
-        conditions = self._job_conditions(call.job_id, request.model_dump_json())
+        conditions = self._job_conditions(call.job_id, request)  # pyright: ignore[reportArgumentType] frozen: it has a hash
         block = self._motion_generator.generate_motion(
             conditions,
             files.speech(request.num_samples),
@@ -84,7 +78,7 @@ class VAIDWorker:
         """Generate a live call's block from the speech in the call. Its frames count from the start of the clip.
 
         Raises:
-            InputError, ServingError: as `generate_motion`.
+            MeaninglessTextError, SentenceEncoderError: as `generate_motion`.
         """
         conditions = self._live_conditions(call.portrait, call.cues, call.lead)
         block = self._motion_generator.generate_motion(
@@ -98,27 +92,17 @@ class VAIDWorker:
         )
         return _to_data(block, conditions, block.frames.start - call.lead)
 
-    def _prepare_job(self, job_id: str, request: str) -> MotionConditions:
+    def _prepare_job(self, job_id: str, request: VideoRequest) -> MotionConditions:
         files = JobFiles(self._artifacts, job_id)
-        return self._prepare(files.portrait(), files.emotion(VideoRequest.model_validate_json(request)))
+        return self._motion_generator.prepare(files.portrait(), files.emotion(request))
 
     def _prepare_live(self, portrait: LivePortrait, cues: tuple[LiveCue, ...], lead: int) -> MotionConditions:
         keys = []
         for cue in cues:
-            source = light_source(cue.emotion)
+            source = emotion_source(cue.emotion)
             assert isinstance(source, EmotionLabel | EmotionText | None)
             keys.append(EmotionKey((cue.frame + lead) / FRAME_RATE_HZ, source))
-        return self._prepare(live_portrait(portrait), EmotionTrack(tuple(keys)))
-
-    def _prepare(self, portrait: Float[Tensor, "3 height width"], emotion: EmotionSource) -> MotionConditions:
-        try:
-            return self._motion_generator.prepare(portrait, emotion)
-        except MeaninglessTextError as error:
-            message, _, remedy = str(error).partition(". ")
-            raise InputError("emotion_invalid", message, remedy) from error
-        except SentenceEncoderError as error:
-            message, _, remedy = str(error).partition(". ")
-            raise ServingError("text_encoder_missing", message, remedy) from error
+        return self._motion_generator.prepare(live_portrait(portrait), EmotionTrack(tuple(keys)))
 
 
 def _to_data(block: MotionBlock, conditions: MotionConditions, start: int) -> BlockData:
