@@ -45,7 +45,7 @@ class Written:
 @pytest.fixture
 def loggers() -> Iterator[logging.Logger]:
     """Serve's logger; it and ours are afterwards as they were."""
-    serves, ours = logging.getLogger("ray.serve"), logging.getLogger("actors")
+    serves, ours = logging.getLogger("ray.serve"), logging.getLogger("emotivetalk")
     kept = [(one, one.handlers, one.level, one.propagate) for one in (serves, ours)]
     serves.setLevel(logging.DEBUG)
     yield serves
