@@ -28,7 +28,7 @@ from emotivetalk.actors.serving.replicas.messages import (
     BlockData,
     ChunkData,
     FinishCall,
-    Finished,
+    FinishedSegment,
     MotionCall,
     Receipt,
     RenderCall,
@@ -71,9 +71,11 @@ class WaitingVAID:
 class WaitingDecoder:
     """Decoder that reports each segment as stored."""
 
-    async def finish(self, call: FinishCall, *data: ChunkData) -> Finished:
+    async def finish(self, call: FinishCall, *data: ChunkData) -> FinishedSegment:
         frames = call.result.frames
-        return Finished(call.index, frames.start, len(frames), f"{call.job_id}/{call.index}", 1, "0" * 64, None, {})
+        return FinishedSegment(
+            call.index, frames.start, len(frames), f"{call.job_id}/{call.index}", 1, "0" * 64, None, {}
+        )
 
     async def assemble(self, job_id: str, fragments: list[str]) -> str:
         return f"{job_id}/video"

@@ -142,7 +142,7 @@ def killed_each_time(sandbox: Sandbox) -> Callable[[VideoSource], dict]:
     ask = sandbox._ask
 
     def killed(source: VideoSource) -> dict:
-        sandbox._ready()
+        sandbox._running_process()
         interrupt(sandbox, signal.SIGKILL, after_s=0.3)
         return ask(source)
 
@@ -152,6 +152,6 @@ def killed_each_time(sandbox: Sandbox) -> Callable[[VideoSource], dict]:
 def interrupt(sandbox: Sandbox, number: signal.Signals, after_s: float) -> threading.Timer:
     """Send a signal to the process that reads videos, in a while."""
     assert sandbox._process is not None
-    timer = threading.Timer(after_s, sandbox._process.send_signal, [number])
+    timer = threading.Timer(after_s, os.kill, [sandbox._process.pid, number])
     timer.start()
     return timer
