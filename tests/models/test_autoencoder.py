@@ -57,8 +57,8 @@ def test_untrained_statistics_are_refused():
         LatentCodec(PortraitAutoencoder(4, (32, 32, 32), (1, 1, 1))).encode(torch.zeros(1, 3, 64, 64))
 
 
-def test_a_decoder_that_sees_the_portrait_needs_one(vae):
-    with pytest.raises(ValueError, match="sees the portrait"):
+def test_a_decoder_that_reads_the_portrait_needs_one(vae):
+    with pytest.raises(ValueError, match="needs the portrait"):
         LatentCodec(vae).decode(torch.zeros(1, 4, 4, 4), None)
 
 

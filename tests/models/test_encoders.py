@@ -74,7 +74,7 @@ def test_keep_finds_the_directions_that_pairs_share():
     mixing = torch.randn(8, 8)
     shared, own = torch.randn(4000, 3), torch.randn(2, 4000, 5)
     one, other = (torch.cat([shared, private], 1) @ mixing for private in own)
-    agreement = encoder.keep(one, other)
+    agreement = encoder.keep_shared_directions(one, other)
     assert (agreement[:3] > 0.99).all()
     assert (agreement[3:].abs() < 0.1).all()
     kept = (one - encoder.center) @ encoder.directions

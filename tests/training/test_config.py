@@ -116,7 +116,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_unknown_stages_are_refused() -> None:
-    with pytest.raises(ValueError, match="no stage is called 'toy'"):
+    with pytest.raises(ValueError, match="there is no stage 'toy'"):
         stage_class("toy")
 
 

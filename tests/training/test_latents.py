@@ -12,7 +12,7 @@ import torch
 from emotivetalk.corpus.drawing import draw_clip
 from emotivetalk.corpus.records import read_corpus
 from emotivetalk.errors import OutputError
-from emotivetalk.training.data.latents import cached, motion_encoders, read_motion, video_latents
+from emotivetalk.training.data.latents import cached, encode_motion, motion_encoders, video_latents
 from tests.training import debug
 
 NUM_CLIPS = 40  # in parts of 16
@@ -122,6 +122,6 @@ def test_faces_speak_their_own_words_or_anothers(workplace: Path, other_voices: 
         window = range(int(made.start[k]), int(made.start[k]) + 4)
         spoken = torch.from_numpy(clips[int(made.voice[k])].lip[list(window)])
         images = draw_clip(clips[k], window, 64, lip=spoken).images * 2 - 1
-        lip, expression = read_motion(*encoders, images)
+        lip, expression = encode_motion(*encoders, images)
         np.testing.assert_allclose(made.lip[k], lip, atol=1e-2)
         np.testing.assert_allclose(made.expression[k], expression, atol=1e-2)

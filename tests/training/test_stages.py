@@ -17,7 +17,7 @@ from emotivetalk.training.optim.muon import OptimizerConfig, build_optimizers
 from emotivetalk.training.run.config import TrainConfig, load_config
 from emotivetalk.training.run.loop import train
 from emotivetalk.training.stages.autoencoder import AutoencoderConfig, AutoencoderLoss
-from emotivetalk.training.stages.ethd import _up_to_the_brows
+from emotivetalk.training.stages.ethd import _extend_to_brows
 from emotivetalk.training.stages.registry import stage_class
 from tests.training import debug
 
@@ -214,7 +214,7 @@ def test_brows_weigh_as_far_as_they_are_raised():
     """A cell of an eye reaches one cell down and to its sides, and an eighth of the picture up, and no further."""
     eyes = torch.zeros(1, 1, 32, 32)
     eyes[0, 0, 15, 10] = 0.5
-    reached = _up_to_the_brows(eyes)[0, 0].nonzero()
+    reached = _extend_to_brows(eyes)[0, 0].nonzero()
     assert reached.amin(0).tolist() == [11, 9] and reached.amax(0).tolist() == [16, 11]
     assert len(reached) == 6 * 3
 
