@@ -112,7 +112,7 @@ def test_activation_checkpointing_changes_no_loss(workplace, tmp_path):
         return [json.loads(line)["loss"] for line in (folder / "steps.jsonl").read_text().splitlines()]
 
     assert losses("ethd", "gradient_checkpointing=true") == pytest.approx(losses("ethd"), rel=1e-4)
-    with pytest.raises(InputError, match=r"no network of the stage autoencoder can do it \(PortraitAutoencoder\)"):
+    with pytest.raises(InputError, match=r"no network of the stage autoencoder supports it \(PortraitAutoencoder\)"):
         losses("autoencoder", "gradient_checkpointing=true")
 
 
