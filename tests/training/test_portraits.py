@@ -11,6 +11,7 @@ import torch
 from emotivetalk.corpus.records import Corpus, read_corpus, write_shards
 from emotivetalk.corpus.synthesize import FIRST_HELD_OUT_IDENTITY
 from emotivetalk.models.autoencoder import LatentCodec
+from emotivetalk.models.emotion import EMOTIONS
 from emotivetalk.training.checkpoints.frozen_networks import frozen
 from emotivetalk.training.data.portraits import PortraitClips
 from emotivetalk.training.run.config import load_config
@@ -25,8 +26,8 @@ NUM_SEEDS = 8
 def one_speaker(tmp_path_factory) -> Path:
     """A corpus in which one person speaks in all clips, in 12 row groups of 8 clips."""
     folder = tmp_path_factory.mktemp("one_speaker")
-    clips = [debug.clip("train", 0, emotion, seed) for seed in range(12) for emotion in range(8)]
-    clips += [debug.clip("held_out", FIRST_HELD_OUT_IDENTITY, emotion, seed=2) for emotion in range(8)]
+    clips = [debug.clip("train", 0, emotion, seed) for seed in range(12) for emotion in range(len(EMOTIONS))]
+    clips += [debug.clip("held_out", FIRST_HELD_OUT_IDENTITY, emotion, seed=2) for emotion in range(len(EMOTIONS))]
     write_shards(clips, folder / "corpus")
     debug.write_checkpoint(folder / "checkpoint")
     return folder

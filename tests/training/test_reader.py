@@ -1,4 +1,4 @@
-"""The reader's stage: samples are functions of their seeds, and what is saved is what evaluation loads."""
+"""The reader's stage: samples are functions of their seeds, and evaluation can load the saved reader."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def test_a_sample_is_a_function_of_its_seed(config):
 
 
 def test_the_course_is_of_frames_against_each_other(config):
-    """An error that all frames of a person share is none of the course, one that differs is; random faces have no course."""
+    """The course ignores an error shared by all frames of a person, counts one that differs, and ignores random faces."""
     module = ReaderStage(config.stage).module
     module.reader.net[-1].weight.data.zero_()  # reads the same of every picture
     num, seen = config.stage.frames_per_person, torch.zeros(8, 3, 128, 128)
