@@ -115,16 +115,15 @@ def one_length(length_s: int) -> None:
     """Print the seconds that a clip of this length takes once loaded, and the process's peak memory in GB."""
     import soundfile
 
-    from emotivetalk.emotion_options import EmotionOptions
-    from emotivetalk.generation import Request, generate_video
+    from emotivetalk.generation import Inputs, generate_video
     from emotivetalk.media.checkpoints import find_checkpoint
+    from emotivetalk.request import parse_label
 
     samples, rate = soundfile.read(SPEECH, dtype="float32")
     path = OUTPUT / f"speech_{length_s}.wav"
     soundfile.write(path, np.resize(samples, length_s * rate), rate)
-    took = generate_video(
-        Request(PORTRAIT, path, OUTPUT / f"long_{length_s}.mp4", find_checkpoint(None), EmotionOptions(label="happy"))
-    )
+    inputs = Inputs(PORTRAIT, path, parse_label("happy"))
+    took = generate_video(inputs, OUTPUT / f"long_{length_s}.mp4", find_checkpoint(None))
     print(took.total_s - took.load_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 
 

@@ -86,8 +86,8 @@ def simulate(replicas: tuple[int, ...], length_s: float) -> None:
 
     from emotivetalk.actors.serving.app import DirectorReplica, job_store
     from emotivetalk.actors.serving.rendering.plans import CheckpointPlans
-    from emotivetalk.actors.serving.requests import VideoRequest
     from emotivetalk.media.checkpoints import find_checkpoint
+    from emotivetalk.request import VideoRequest
 
     checkpoint = str(find_checkpoint(None).resolve())
     num_frames = int(length_s * 25)
@@ -124,9 +124,18 @@ def simulate(replicas: tuple[int, ...], length_s: float) -> None:
             store, request = job_store(config), VideoRequest(num_samples=num_frames * 640)
             for attempt, frames in (("warm", 250), ("timed", num_frames)):
                 asked = request.model_copy(update={"num_samples": frames * 640}).model_dump(mode="json")
-                from emotivetalk.actors.serving.jobs.records import new_job_id
+                from emotivetalk.actors.serving.jobs.records import NewJob, new_job_id
 
-                job, _ = store.create(new_job_id(), "", asked, attempt + "0" * 32, frames, 256, 256)
+                new = NewJob(
+                    job_id=new_job_id(),
+                    owner="",
+                    request=asked,
+                    fingerprint=attempt + "0" * 32,
+                    num_frames=frames,
+                    width=256,
+                    height=256,
+                )
+                job, _ = store.create(new)
                 start, spent = time.perf_counter(), _director_cpu_s()
                 while not store.get(job.job_id).status.is_terminal:
                     time.sleep(0.02)

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from emotivetalk.errors import InvalidValueError
+
 SKIN: Final = {
     "porcelain": (255, 224, 205),
     "light": (247, 205, 178),
@@ -184,13 +186,15 @@ class Identity:
         """One person drawn from `seed`, with the traits that are given put in place of what was drawn.
 
         Raises:
-            ValueError: a trait's name is not in its palette; the message lists those that are.
+            InvalidValueError: a trait's name is not in its palette; the remedy lists those that are.
         """
         person = Identity.sample(1, seed)
 
         def named(trait: str, palette: dict[str, tuple[int, int, int]], name: str) -> Color:
             if name not in palette:
-                raise ValueError(f"{trait} {name!r} is unknown; choose one of {', '.join(palette)}")
+                raise InvalidValueError(
+                    "avatar_invalid", f"{trait} {name!r} is unknown", f"Choose {', '.join(palette)}."
+                )
             return torch.tensor([palette[name]], dtype=torch.float32) / 255
 
         changes: dict[str, Tensor] = {}
@@ -206,7 +210,9 @@ class Identity:
                 changes[trait] = named(trait, palette, name)
         if hair_style is not None:
             if hair_style not in HAIR_STYLES:
-                raise ValueError(f"hair style {hair_style!r} is unknown; choose one of {', '.join(HAIR_STYLES)}")
+                raise InvalidValueError(
+                    "avatar_invalid", f"hair style {hair_style!r} is unknown", f"Choose {', '.join(HAIR_STYLES)}."
+                )
             changes["hair_style"] = torch.tensor([float(HAIR_STYLES.index(hair_style))])
         if long_hair is not None:
             changes["hair_length"] = torch.tensor([0.8 if long_hair else 0.0])

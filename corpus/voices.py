@@ -98,7 +98,7 @@ def throat_of(identity_seed: int) -> str:
     """A variant for espeak-ng: formants, pitch, roughness and tone, about as varied as those of the variants it comes with.
 
     One length of the vocal tract moves all formants; each has a place, strength and width of its own besides. Whoever
-    learned to read lips from the sound of 49 variants reads a new one worse than a new sentence (docs/log.md).
+    learned to read lips from the sound of 49 variants reads a new one worse than a new sentence (docs/lessons.md).
     """
     rng = np.random.default_rng([identity_seed, 0x7420A7])
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from emotivetalk.errors import InputError
+from emotivetalk.limits import Limits
 from emotivetalk.media.cascades import FaceBox, Image, detect_faces
-from emotivetalk.media.limits import Limits
 
 __all__ = [
     "FaceBox",

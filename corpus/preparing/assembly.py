@@ -12,7 +12,7 @@ from emotivetalk.corpus.preparing.results import FileRow, Source, has_part, read
 from emotivetalk.corpus.preparing.settings import Settings
 from emotivetalk.corpus.records import Clip, Split, write_shards
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import atomic_write, check_writable, quoted, writing
+from emotivetalk.files import atomic_write, check_writable, quoted, writing
 
 CLIPS_PER_SHARD = 256
 

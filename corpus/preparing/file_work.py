@@ -18,7 +18,7 @@ from emotivetalk.corpus.preparing.settings import Settings
 from emotivetalk.corpus.preparing.synchrony import Curve, Offset, SyncMeter, offset_of, slice_sound
 from emotivetalk.corpus.records import Clip, to_float, to_int16
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import quoted
+from emotivetalk.files import quoted
 from emotivetalk.media.image_codec import encode_pictures, scaled, sharpness
 from emotivetalk.media.raw_video import PictureReader, check_whole, probe, read_beside
 from emotivetalk.media.shots import cut_scenes, signature

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import check_readable, quoted
+from emotivetalk.files import check_readable, quoted
 from emotivetalk.models.emotion import EMOTIONS
 
 MAX_CSV_BYTES = 200_000_000

@@ -18,7 +18,7 @@ from emotivetalk.corpus.preparing.assembly import held_out_speakers, split_of
 from emotivetalk.corpus.preparing.reasons import Reason
 from emotivetalk.corpus.preparing.results import THUMBNAIL, ClipRow, FileRow
 from emotivetalk.corpus.preparing.settings import Settings
-from emotivetalk.media.files import atomic_write, writing
+from emotivetalk.files import atomic_write, writing
 from emotivetalk.media.image_codec import decode_picture
 from emotivetalk.media.preview import contact_sheet
 

@@ -21,7 +21,7 @@ from emotivetalk.corpus.preparing.labels import Label
 from emotivetalk.corpus.preparing.reasons import Reason
 from emotivetalk.corpus.records import Clip, read_clips, read_notes, write_clips
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import atomic_write, writing
+from emotivetalk.files import atomic_write, writing
 from emotivetalk.media.image_codec import encode_pictures, scaled
 
 THUMBNAIL = 96  # pixels

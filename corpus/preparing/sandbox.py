@@ -23,7 +23,7 @@ from emotivetalk.corpus.preparing.reasons import Reason
 from emotivetalk.corpus.preparing.results import FileRow, Source, write_part
 from emotivetalk.corpus.preparing.settings import Settings
 from emotivetalk.errors import OutputError
-from emotivetalk.media.limits import say_duration
+from emotivetalk.limits import say_duration
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from emotivetalk.corpus.preparing.labels import Label, label_of
 from emotivetalk.corpus.preparing.results import Source
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import quoted
+from emotivetalk.files import quoted
 
 SUFFIXES = (
     ".mp4",

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from emotivetalk.corpus.preparing.settings import SYNC_NETWORKS
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import quoted
+from emotivetalk.files import quoted
 from emotivetalk.models.networks import load_network
 from emotivetalk.timebase import SAMPLES_PER_FRAME
 

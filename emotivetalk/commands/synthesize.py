@@ -1,4 +1,4 @@
-"""`emotivetalk synthesize`: a corpus of avatars that speak, with the truth of every frame."""
+"""`emotivetalk synthesize`: make a corpus of speaking avatars with the ground truth of every frame."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,23 +6,26 @@ from typing import Annotated
 import typer
 
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import quoted
+from emotivetalk.files import quoted
 
 
 def synthesize(
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder of the corpus; new, or without a corpus.")],
-    identities: Annotated[int, typer.Option(min=1, max=4096, help="How many people speak in the training split.")] = 64,
-    clips: Annotated[int, typer.Option(min=1, help="How many training clips each of them has.")] = 8,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the corpus; it may not hold one yet.")],
+    identities: Annotated[int, typer.Option(min=1, max=4096, help="Number of people in the training split.")] = 64,
+    clips: Annotated[int, typer.Option(min=1, help="Number of training clips of each person.")] = 8,
     held_out: Annotated[
-        int, typer.Option(min=0, max=4096, help="How many more are held out, with their voices and sentences.")
+        int,
+        typer.Option(
+            min=0, max=4096, help="Number of further people that are held out, with their voices and sentences."
+        ),
     ] = 8,
-    seconds: Annotated[float, typer.Option(min=0.2, max=60, help="How long a clip is.")] = 2.56,
-    seed: Annotated[int, typer.Option(min=0, max=255, help="Same seed, same corpus; another, other people.")] = 0,
+    seconds: Annotated[float, typer.Option(min=0.2, max=60, help="Length of a clip, seconds.")] = 2.56,
+    seed: Annotated[int, typer.Option(min=0, max=255, help="Random seed; another seed gives other people.")] = 0,
     preview: Annotated[bool, typer.Option("--preview", help="Also write a contact sheet and a few videos.")] = False,
 ) -> None:
-    """Make a synthetic corpus: Parquet shards of speech, and of what lips, face and head do.
+    """Make a synthetic corpus: Parquet shards of speech and of the motion of lips, face and head.
 
-    Frames are not stored; they are rendered from the records when they are needed. Needs espeak-ng and flite.
+    Frames are not stored; training renders them from the records. Needs espeak-ng and flite.
 
     \b
     Example:
@@ -31,10 +34,10 @@ def synthesize(
     if output.exists() and not output.is_dir():
         raise InputError("output_not_folder", f"output {quoted(output)} is not a folder", "Give a folder's name.")
 
-    from emotivetalk.corpus.records import FRAME_RATE_HZ
     from emotivetalk.corpus.synthesize import synthesize as write_corpus
     from emotivetalk.corpus_preview import write_preview
     from emotivetalk.progress import progress_bar
+    from emotivetalk.timebase import FRAME_RATE_HZ
 
     num_frames = round(seconds * FRAME_RATE_HZ)
     with progress_bar("clips") as bar:

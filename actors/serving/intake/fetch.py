@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import writing
-from emotivetalk.media.limits import say_duration
+from emotivetalk.files import writing
+from emotivetalk.limits import say_duration
 
 MAX_REDIRECTS = 3
 MAX_ADDRESSES = 4  # of one host that are tried

@@ -25,7 +25,7 @@ from emotivetalk.actors.errors import ServingError
 from emotivetalk.actors.serving.intake.fetch import PublicTransport, check_address, fetch, say_url
 from emotivetalk.actors.serving.intake.worker import Task
 from emotivetalk.errors import EmotiveTalkError, InputError, OutputError
-from emotivetalk.media.limits import Limits, say_duration
+from emotivetalk.limits import Limits, say_duration
 from emotivetalk.media.mux import count_frames
 from emotivetalk.models.encoders import MOTION_SIZE
 

@@ -20,13 +20,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from emotivetalk.errors import EmotiveTalkError, InputError
+from emotivetalk.files import atomic_write, check_readable, quoted, writing
+from emotivetalk.limits import Limits
 from emotivetalk.media.audio import load_speech
 from emotivetalk.media.expressions import read_expression_image, read_expression_video
 from emotivetalk.media.faces import choose_face, crop_portrait
-from emotivetalk.media.files import atomic_write, check_readable, quoted, writing
 from emotivetalk.media.fragments import encode_audio
 from emotivetalk.media.image import load_image, save_image
-from emotivetalk.media.limits import Limits
 from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 ORPHAN_S = 5.0  # by so much it outlives its time limit if nobody is there to end it

@@ -26,9 +26,9 @@ from emotivetalk.actors.serving.observing.meters import Meters
 from emotivetalk.actors.serving.rendering.graph import Kind, RenderGraph, Task
 from emotivetalk.actors.serving.rendering.replica_calls import LostResultError, Made, ReplicaCalls
 from emotivetalk.actors.serving.replicas.messages import FinishCall, Finished, MotionCall, Receipt, RenderCall
-from emotivetalk.actors.serving.requests import VideoRequest
 from emotivetalk.errors import EmotiveTalkError
 from emotivetalk.models.long_video_plan import LongVideoPlan
+from emotivetalk.request import VideoRequest
 from emotivetalk.timebase import FRAME_RATE_HZ
 
 log = logging.getLogger(__name__)

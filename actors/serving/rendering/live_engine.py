@@ -25,7 +25,7 @@ from jaxtyping import UInt8
 from emotivetalk.actors.errors import OverloadError, ServingError
 from emotivetalk.actors.serving.config import LiveSettings
 from emotivetalk.actors.serving.gateway.live_session import LiveEmotion, LiveFragment, LiveHeader, LiveStarted, Speech
-from emotivetalk.actors.serving.intake.submissions import Caller, ServedModel
+from emotivetalk.actors.serving.intake.submission import Caller, ServedModel
 from emotivetalk.actors.serving.observing import logs, tracing
 from emotivetalk.actors.serving.observing.meters import Meters
 from emotivetalk.actors.serving.rendering.graph import Kind, RenderGraph, Task
@@ -40,11 +40,11 @@ from emotivetalk.actors.serving.replicas.messages import (
     Receipt,
     RenderCall,
 )
-from emotivetalk.actors.serving.requests import VideoRequest
 from emotivetalk.errors import InputError
 from emotivetalk.media.fragments import GrowingAudio, SoundPackets, init_segment
 from emotivetalk.media.provenance import Provenance
 from emotivetalk.models.emotion import EmotionTrack
+from emotivetalk.request import SamplingSettings, VideoRequest
 from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
 RETRY_AFTER_S = 10.0
@@ -199,7 +199,7 @@ class RenderedSession:
         logs.about(self._live_id)
         pixels = await renderer.prepare(caller, header)
         height, width = pixels.shape[:2]
-        tags = Provenance(renderer.model.checkpoint, header.seed, renderer.software).tags()
+        tags = Provenance(renderer.model.checkpoint, header.settings.seed, renderer.software).tags()
         init = await asyncio.to_thread(init_segment, width, height, tags=tags)
         self._cues = [LiveCue(0, header.emotion)]
         walk = _Walk(renderer, self._live_id, header, LivePortrait(width, pixels.tobytes()), self._speech, self._cues)
@@ -272,7 +272,7 @@ class _Walk:
         settings = renderer.settings
         self._stages, self._settings, self._meters = renderer.stages, settings, renderer.meters
         self._live_id, self._portrait, self._speech, self._cues = live_id, portrait, speech, cues
-        self._plan = plan = renderer.make_plan(header.num_steps)
+        self._plan = plan = renderer.make_plan(header.settings.num_steps)
         self._graph = RenderGraph(
             plan.video,
             plan.expression,
@@ -282,9 +282,7 @@ class _Walk:
         )
         self._request = VideoRequest(
             num_samples=plan.video.num_frames * SAMPLES_PER_FRAME,
-            seed=header.seed,
-            num_steps=header.num_steps,
-            emotion_strength=header.emotion_strength,
+            **dict(SamplingSettings.of(header.settings)),
         )
         self._audio = GrowingAudio()
         self._num_encoded = 0

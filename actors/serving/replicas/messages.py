@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from emotivetalk.actors.serving.requests import LabelEmotion, TextEmotion, VideoRequest
 from emotivetalk.media.fragments import SoundPackets
 from emotivetalk.models.long_video_plan import Call, CallId, Ease, Gather, LongVideoConfig
+from emotivetalk.request import LabelEmotion, TextEmotion, VideoRequest
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from emotivetalk.actors.errors import ServingError
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.jobs.files import JobFiles, SpokenSpeech, live_portrait
 from emotivetalk.actors.serving.observing import logs, tracing
@@ -26,19 +23,16 @@ from emotivetalk.actors.serving.replicas.messages import (
     Receipt,
 )
 from emotivetalk.actors.serving.replicas.startup import ComputeThreads, start_replica, worker_name
-from emotivetalk.actors.serving.requests import VideoRequest, light_source
-from emotivetalk.errors import InputError
 from emotivetalk.models.emotion import (
     EmotionKey,
     EmotionLabel,
-    EmotionSource,
     EmotionText,
     EmotionTrack,
-    MeaninglessTextError,
+    emotion_source,
 )
 from emotivetalk.models.motion_generator import MotionBlock, MotionConditions, MotionGenerator
 from emotivetalk.models.pipeline import load_pipeline
-from emotivetalk.models.sentence_encoder import SentenceEncoderError
+from emotivetalk.request import VideoRequest
 from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
 ROLES_KEPT = 16
@@ -59,14 +53,14 @@ class VAIDWorker:
         """Make the block, or read it if a run before this one made it.
 
         Raises:
-            InputError: the text asks for no emotion; ServingError: there is no encoder for texts here.
+            MeaninglessTextError: the text asks for no emotion. SentenceEncoderError: no encoder is installed.
         """
         files = JobFiles(self._artifacts, call.job_id)
         kept = files.read_block(call.block)
         if kept is not None:
             return kept
         request = call.request
-        role = self._role(call.job_id, request.model_dump_json())
+        role = self._role(call.job_id, request)
         block = self._motion_generator.generate_motion(
             role,
             files.speech(request.num_samples),
@@ -83,7 +77,7 @@ class VAIDWorker:
         """Make the block from the speech that came along; its frames count from the clip's begin.
 
         Raises:
-            InputError, ServingError: as `generate_motion`.
+            MeaninglessTextError, SentenceEncoderError: as `generate_motion`.
         """
         role = self._live_role(call.portrait, call.cues, call.lead)
         block = self._motion_generator.generate_motion(
@@ -97,27 +91,17 @@ class VAIDWorker:
         )
         return _as_data(block, role, block.frames.start - call.lead)
 
-    def _job_role(self, job_id: str, request: str) -> MotionConditions:
+    def _job_role(self, job_id: str, request: VideoRequest) -> MotionConditions:
         files = JobFiles(self._artifacts, job_id)
-        return self._cast(files.portrait(), files.emotion(VideoRequest.model_validate_json(request)))
+        return self._motion_generator.prepare(files.portrait(), files.emotion(request))
 
     def _cued_role(self, portrait: LivePortrait, cues: tuple[LiveCue, ...], lead: int) -> MotionConditions:
         keys = []
         for cue in cues:
-            source = light_source(cue.emotion)
+            source = emotion_source(cue.emotion)
             assert isinstance(source, EmotionLabel | EmotionText | None)
             keys.append(EmotionKey((cue.frame + lead) / FRAME_RATE_HZ, source))
-        return self._cast(live_portrait(portrait), EmotionTrack(tuple(keys)))
-
-    def _cast(self, portrait: Float[Tensor, "3 height width"], emotion: EmotionSource) -> MotionConditions:
-        try:
-            return self._motion_generator.cast(portrait, emotion)
-        except MeaninglessTextError as error:
-            message, _, remedy = str(error).partition(". ")
-            raise InputError("emotion_invalid", message, remedy) from error
-        except SentenceEncoderError as error:
-            message, _, remedy = str(error).partition(". ")
-            raise ServingError("text_encoder_missing", message, remedy) from error
+        return self._motion_generator.prepare(live_portrait(portrait), EmotionTrack(tuple(keys)))
 
 
 def _as_data(block: MotionBlock, role: MotionConditions, start: int) -> BlockData:

@@ -13,7 +13,7 @@ import pytest
 from emotivetalk.actors.errors import OverloadError
 from emotivetalk.actors.serving.gateway.grpc.server import TlsFiles
 from emotivetalk.client import Client, VideoError
-from emotivetalk.client.videos import said_by_service
+from emotivetalk.client.videos import service_error
 from emotivetalk.errors import EmotiveTalkError, InputError
 from tests.actors.grpc.calls import AUDIO, PORTRAIT
 from tests.actors.grpc.conftest import ALICE, BOB, FAILS, SLOW, STALLS, Serving, running
@@ -186,7 +186,7 @@ def test_inputs_are_checked_before_they_are_sent(client: Client, portrait: Path,
         assert raised.value.code == "emotion_invalid"
     with pytest.raises(InputError) as raised:
         client.create(portrait.with_name("hello.wav"), portrait, emotion="sad:2")
-    assert raised.value.code == "request_invalid"
+    assert raised.value.code == "emotion_invalid"
     with pytest.raises(ValueError, match="order"):
         client.list(order="newest")  # pyright: ignore
 
@@ -306,12 +306,12 @@ def test_the_client_is_light() -> None:
 
 
 def test_errors_keep_message_and_remedy_apart() -> None:
-    error = said_by_service("a_code", "it is wrong. Do this. Or that.", is_input=True)
+    error = service_error("a_code", "it is wrong. Do this. Or that.", remedy="Do this. Or that.", is_input=True)
     assert (error.message, error.remedy, str(error)) == (
         "it is wrong",
         "Do this. Or that.",
         "it is wrong. Do this. Or that.",
     )
-    error = said_by_service("a_code", "a. b is wrong. Do this.", remedy="Do this.", is_input=False)
+    error = service_error("a_code", "a. b is wrong. Do this.", remedy="Do this.", is_input=False)
     assert (error.message, error.remedy) == ("a. b is wrong", "Do this.")
     assert not isinstance(error, InputError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ from emotivetalk.actors.serving.replicas.decoder import DecoderReplica
 from emotivetalk.actors.serving.replicas.ethd import ETHDReplica
 from emotivetalk.actors.serving.replicas.messages import FinishCall, MotionCall, RenderCall
 from emotivetalk.actors.serving.replicas.vaid import VAIDReplica
-from emotivetalk.actors.serving.requests import LabelEmotion, VideoRequest
 from emotivetalk.media.fragments import encode_audio
 from emotivetalk.media.image import save_image
+from emotivetalk.request import LabelEmotion, VideoRequest
+from tests.actors.serving.jobs_for_tests import new_job
 from tests.models import debug
 
 NUM_FRAMES = 40
@@ -101,10 +103,9 @@ class House:
             self.artifacts.write(f"{files.folder}/{name}", (self.folder / name).read_bytes())
             (self.folder / name).unlink()
         request = VideoRequest(num_samples=len(speech), emotion=LabelEmotion(emotion="happy"), num_steps=2)
-        row, _ = self.jobs.create(
-            job_id, "ada", request.model_dump(mode="json"), "f" * 64, NUM_FRAMES, side, side, traceparent=traceparent
-        )
-        return row
+        values = request.model_dump(mode="json")
+        job = new_job(job_id=job_id, request=values, num_frames=NUM_FRAMES, width=side, height=side)
+        return self.jobs.create(replace(job, traceparent=traceparent))[0]
 
     def render(self, job: Job, meters: Meters | None = None, until: Callable[[Job], bool] | None = None) -> Job:
         """Let a director work until the job has ended, or it is so."""

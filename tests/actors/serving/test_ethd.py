@@ -15,9 +15,9 @@ from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.replicas.ethd import CallQueue, ETHDWorker
 from emotivetalk.actors.serving.replicas.messages import BlockData, ChunkData, LivePortrait, Receipt, RenderCall
 from emotivetalk.actors.serving.replicas.startup import ComputeThreads
-from emotivetalk.actors.serving.requests import VideoRequest
 from emotivetalk.models.frame_decoder import FrameDecoder
 from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
+from emotivetalk.request import VideoRequest
 from tests.models import debug
 
 NUM_FRAMES = 24

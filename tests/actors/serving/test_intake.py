@@ -19,13 +19,13 @@ from emotivetalk.actors.serving.intake import prepare as intake
 from emotivetalk.actors.serving.intake.prepare import Resources, prepare, prepare_portrait
 from emotivetalk.actors.serving.intake.worker import Report, Task, prepare_files
 from emotivetalk.errors import EmotiveTalkError, InputError, OutputError
+from emotivetalk.limits import Limits
 from emotivetalk.media import expressions, faces
 from emotivetalk.media.audio import load_speech
 from emotivetalk.media.cascades import FaceBox
 from emotivetalk.media.faces import crop_portrait
 from emotivetalk.media.fragments import ClipAudio
 from emotivetalk.media.image import load_image
-from emotivetalk.media.limits import Limits
 from emotivetalk.models.encoders import MOTION_SIZE
 from emotivetalk.pictures import read_emotion_image, read_emotion_video
 from tests.media.test_bad_input import IMAGES, SPEECH, VIDEO, Make, film, noise_image, wav

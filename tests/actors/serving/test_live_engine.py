@@ -19,7 +19,7 @@ from emotivetalk.actors.serving.config import LiveSettings
 from emotivetalk.actors.serving.gateway.errors import answer_to
 from emotivetalk.actors.serving.gateway.live_session import LiveEmotion, LiveFragment, LiveHeader, LiveStarted
 from emotivetalk.actors.serving.gateway.settings import CallerLimits
-from emotivetalk.actors.serving.intake.submissions import Caller, ServedModel
+from emotivetalk.actors.serving.intake.submission import Caller, ServedModel
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.observing.meters import InRegistry, Meters
 from emotivetalk.actors.serving.rendering.live_engine import HeardSpeech, LiveRenderer, RenderedSession
@@ -36,13 +36,13 @@ from emotivetalk.actors.serving.replicas.messages import (
     RenderCall,
 )
 from emotivetalk.actors.serving.replicas.vaid import VAIDWorker, as_block
-from emotivetalk.actors.serving.requests import LabelEmotion, TextEmotion
 from emotivetalk.errors import InputError
 from emotivetalk.media.fragments import ClipAudio, encode_audio, fragment
 from emotivetalk.models.emotion import EmotionMapping
 from emotivetalk.models.frame_decoder import FrameDecoder
 from emotivetalk.models.motion_generator import join
 from emotivetalk.models.pipeline import EmotiveTalkPipeline, MotionSequence
+from emotivetalk.request import LabelEmotion, TextEmotion, VideoSettings
 from tests.models import debug
 
 CALLER = Caller("alice", CallerLimits())
@@ -144,9 +144,8 @@ class Shown:
 
 
 def header(**fields: Any) -> LiveHeader:
-    return LiveHeader(
-        **{"portrait": b"me", "portrait_name": "me.png", "emotion": HAPPY, "seed": 3, "num_steps": 2} | fields
-    )
+    settings = VideoSettings(seed=3, num_steps=2)
+    return LiveHeader(**{"portrait": b"me", "portrait_name": "me.png", "emotion": HAPPY, "settings": settings} | fields)
 
 
 def show(renderer: LiveRenderer, act: Act, **fields: Any) -> Shown:
