@@ -1,1 +1,1 @@
-"""The networks and the mathematics of EmotiveTalk: PyTorch and diffusers, no Ray, no media files."""
+"""Networks and mathematics of EmotiveTalk: PyTorch and diffusers only, without Ray and without media files."""

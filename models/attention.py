@@ -1,4 +1,4 @@
-"""Attention as ETHD uses it: over the tokens of one frame, over time, and across to a few condition tokens."""
+"""Attention layers of ETHD: over the tokens of a frame, over time, and across to a few condition tokens."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 FEW_TOKENS = 32
-"""Up to so many keys, two plain matrix products beat the fused kernel on a CPU."""
+"""Up to this many keys, two plain matrix products are faster than the fused kernel on a CPU."""
 
 
 class Attention(nn.Module):
-    """Multi-head attention; its weights have the layout of Stable Video Diffusion's (no bias but on the output).
+    """Multi-head attention with the weight layout of Stable Video Diffusion: only the output layer has a bias.
 
     Args:
-        dim: of the queries and of the result.
-        context_dim: of keys and values; `dim` for self-attention.
-        num_heads: divides `dim`.
-        starts_as_zero: the output layer starts at zero, so that a layer added to trained ones changes nothing.
+        dim: width of the queries and of the result.
+        num_heads: number of heads; it divides `dim`.
+        context_dim: width of the context that keys and values are computed from (default: `dim`, for self-attention).
+        starts_as_zero: initialise the output layer with zeros, so that adding this layer to trained ones changes nothing.
     """
 
     def __init__(self, dim: int, num_heads: int, context_dim: int | None = None, starts_as_zero: bool = False) -> None:
@@ -35,13 +35,13 @@ class Attention(nn.Module):
     def forward(
         self, hidden: Float[Tensor, "rows tokens dim"], context: Float[Tensor, "rows keys context_dim"] | None = None
     ) -> Float[Tensor, "rows tokens dim"]:
-        """Attends from `hidden` to `context` (itself by default)."""
-        return self.to_out(self.read(self.to_q(hidden), hidden if context is None else context))
+        """Attend from `hidden` to `context` (default: to itself)."""
+        return self.to_out(self.attend(self.to_q(hidden), hidden if context is None else context))
 
-    def read(
+    def attend(
         self, query: Float[Tensor, "rows tokens dim"], context: Float[Tensor, "rows keys context_dim"]
     ) -> Float[Tensor, "rows tokens dim"]:
-        """What the queries find in `context`, before the output layer."""
+        """Attend from projected queries to `context`, without the output layer."""
         rows, tokens, dim = query.shape
         head_dim = dim // self.num_heads
 
@@ -50,16 +50,16 @@ class Attention(nn.Module):
 
         queries, keys, values = heads(query), heads(self.to_k(context)), heads(self.to_v(context))
         if keys.shape[2] <= FEW_TOKENS:
-            # Keys lead, so that the softmax runs over whole rows of queries instead of over a handful of numbers.
+            # With keys as rows, the softmax vectorises over the many queries instead of over a handful of keys.
             scores = (keys * head_dim**-0.5) @ queries.transpose(2, 3)
-            found = torch.softmax(scores, 2).transpose(2, 3) @ values
+            attended = torch.softmax(scores, 2).transpose(2, 3) @ values
         else:
-            found = F.scaled_dot_product_attention(queries, keys, values)
-        return found.transpose(1, 2).reshape(rows, tokens, dim)
+            attended = F.scaled_dot_product_attention(queries, keys, values)
+        return attended.transpose(1, 2).reshape(rows, tokens, dim)
 
 
 class CrossAttention(nn.Module):
-    """`CA(H, c)` of Figure 2 with its normalisation: what attending to a condition would add to the hidden state."""
+    """`CA(H, c)` of Figure 2 with its normalisation: the residual that attention to a condition contributes."""
 
     def __init__(self, dim: int, num_heads: int, context_dim: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class CrossAttention(nn.Module):
         one: Float[Tensor, "rows keys context_dim"],
         other: Float[Tensor, "rows keys context_dim"],
     ) -> Float[Tensor, "rows tokens dim"]:
-        """CA(H, one) - CA(H, other), with the norm, the queries and the output layer computed once (its bias cancels)."""
+        """Compute CA(H, one) - CA(H, other), sharing the norm, the queries and the output layer, whose bias cancels."""
         query = self.attention.to_q(self.norm(hidden))
-        found = self.attention.read(query, one) - self.attention.read(query, other)
-        return F.linear(found, self.attention.to_out.weight)
+        attended = self.attention.attend(query, one) - self.attention.attend(query, other)
+        return F.linear(attended, self.attention.to_out.weight)

@@ -1,9 +1,8 @@
-"""The VAE between pictures and latents: Stable Video Diffusion's, or a small one whose decoder sees the portrait.
+"""VAE between pictures and latents: Stable Video Diffusion's, or a small one whose decoder reads the portrait.
 
-The full size uses diffusers' `AutoencoderKLTemporalDecoder` as it is. The small size (ours) compresses sixteen times
-in each direction and leaves to its decoder what a talking head hardly changes: hair, glasses, cloth and background are
-taken from the portrait, warped to where the head has gone; the latents carry the rest. `LatentCodec` is the one face of
-both that the pipeline and the training stages see.
+The full size uses diffusers' `AutoencoderKLTemporalDecoder` unchanged. The small size (ours) compresses 16 times per side.
+Its decoder takes what a talking head hardly changes (hair, glasses, clothes, background) from the portrait, warped to the
+head's new position; the latents carry the rest. `LatentCodec` is the common interface for the pipeline and for training.
 """
 
 from __future__ import annotations
@@ -22,19 +21,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 PATCH = 4
-"""Pixels are folded into channels by this before the first convolution, and unfolded after the last."""
+"""Side in pixels of the patches that are folded into channels before the first convolution and unfolded after the last."""
 
 
 class PortraitAutoencoder(ModelMixin, ConfigMixin):
-    """A small VAE, f16, whose decoder sees the portrait (ours).
+    """Small VAE that compresses 16 times per side and whose decoder reads the portrait (ours).
 
     Args:
-        latent_channels: channels of the latents.
+        latent_channels: number of latent channels.
         block_out_channels: widths at 1/4, 1/8 and 1/16 of the picture's side.
-        num_decoder_blocks: residual blocks of the decoder at each of these three.
-        num_encoder_blocks: those of the encoder, which works once per portrait only, so that more of them cost a video nothing.
-        norm_num_groups: groups of every group normalisation; divides every width.
-        latents_mean, latents_std: of the training latents, per channel; `LatentCodec` standardises with them.
+        num_decoder_blocks: residual blocks of the decoder at these three resolutions.
+        num_encoder_blocks: residual blocks of the encoder. Generation encodes only the portrait, so they cost a video nothing.
+        norm_num_groups: groups of every group normalisation; it divides every width.
+        latents_mean, latents_std: mean and deviation of each channel over the training latents; `LatentCodec` standardises
+            with them.
     """
 
     @register_to_config
@@ -90,43 +90,43 @@ class PortraitAutoencoder(ModelMixin, ConfigMixin):
 
     @property
     def spatial_compression(self) -> int:
-        """Pixels of the picture's side per cell of the latent's."""
+        """Picture pixels per latent cell, along each side."""
         return 4 * PATCH
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> DiagonalGaussianDistribution:
-        """The latents' distribution, `batch latent_channels height/16 width/16`, of pictures in -1..1."""
+        """Encode pictures in -1..1 to a distribution over latents, `batch latent_channels height/16 width/16`."""
         return DiagonalGaussianDistribution(self.encoder(images))
 
     def portrait_features(self, portrait: Float[Tensor, "batch 3 height width"]) -> PortraitFeatures:
-        """What the decoder needs of the portrait; once per clip."""
+        """Compute the features of the portrait that the decoder needs; call it once per clip."""
         fine = self.portrait_fine(portrait)
         middle = self.portrait_middle(fine)
         return PortraitFeatures(portrait, fine, middle, self.portrait_coarse(middle))
 
     def decode(self, latents: Float[Tensor, "batch channels h w"], portrait: PortraitFeatures) -> Decoded:
-        """Pictures from latents and the portrait's features, which have as many rows, or one row for all."""
-        num = len(latents)
+        """Decode latents with the portrait's features, which have as many rows as the latents, or one row for all."""
+        num_rows = len(latents)
         hidden = self.conv_in(latents)
-        hidden = self.fuse_coarse(_beside(hidden, portrait.coarse.expand(num, -1, -1, -1)))
+        hidden = self.fuse_coarse(_concatenate(hidden, portrait.coarse.expand(num_rows, -1, -1, -1)))
         hidden = self.decode_coarse(hidden)
-        flow = _enlarge(0.25 * self.flow_coarse(hidden).float())
+        flow = _upsample(0.25 * self.flow_coarse(hidden).float())
         hidden = F.pixel_shuffle(self.up_middle(F.silu(hidden)), 2)
-        hidden = self.fuse_middle(_beside(hidden, _warp(portrait.middle, flow)))
+        hidden = self.fuse_middle(_concatenate(hidden, _warp(portrait.middle, flow)))
         hidden = self.decode_middle(hidden)
-        flow = _enlarge(flow + 0.1 * self.flow_middle(hidden).float())
+        flow = _upsample(flow + 0.1 * self.flow_middle(hidden).float())
         hidden = F.pixel_shuffle(self.up_fine(F.silu(hidden)), 2)
-        warped = _warp(portrait.image, _enlarge(_enlarge(flow)))
-        seen = (_warp(portrait.fine, flow), F.pixel_unshuffle(warped, PATCH))
-        hidden = self.decode_fine(self.fuse_fine(_beside(hidden, *seen)))
-        hidden = F.silu(self.norm_out(hidden))
-        painted = F.pixel_shuffle(self.conv_out(hidden), PATCH)
+        warped = _warp(portrait.image, _upsample(_upsample(flow)))
+        warped_features = _warp(portrait.fine, flow)
+        hidden = self.fuse_fine(_concatenate(hidden, warped_features, F.pixel_unshuffle(warped, PATCH)))
+        hidden = F.silu(self.norm_out(self.decode_fine(hidden)))
+        residual = F.pixel_shuffle(self.conv_out(hidden), PATCH)
         blend = torch.sigmoid(F.pixel_shuffle(self.conv_blend(hidden), PATCH))
-        return Decoded(painted + blend * warped, warped)
+        return Decoded(residual + blend * warped, warped)
 
 
 @dataclass(frozen=True)
 class PortraitFeatures:
-    """The portrait at the decoder's three resolutions; `batch` may be 1 for all frames of a clip."""
+    """Portrait and its features at the decoder's three resolutions; `batch` may be 1 for all frames of a clip."""
 
     image: Float[Tensor, "batch 3 height width"]
     fine: Float[Tensor, "batch fine height/4 width/4"]
@@ -136,36 +136,42 @@ class PortraitFeatures:
 
 @dataclass(frozen=True)
 class Decoded:
-    """images: the decoder's pictures. warped: the portrait where the decoder moved it, for the training loss."""
+    """Result of `PortraitAutoencoder.decode`."""
 
     images: Float[Tensor, "batch 3 height width"]
+    """Decoded pictures."""
     warped: Float[Tensor, "batch 3 height width"]
+    """The portrait as the decoder warped it, for the training loss."""
 
 
 @dataclass(frozen=True)
 class LatentCodec:
-    """Pictures to standardised latents and back, the same for both autoencoders; holds no weights of its own."""
+    """Conversion of pictures to standardised latents and back with either autoencoder; it has no weights of its own."""
 
     vae: PortraitAutoencoder | AutoencoderKLTemporalDecoder
 
     def encode(self, images: Float[Tensor, "frames 3 H W"]) -> Float[Tensor, "frames channels h w"]:
-        """The mean latents, scaled to about unit variance for diffusion."""
+        """Encode pictures to mean latents, scaled to about unit variance for diffusion."""
         if isinstance(self.vae, PortraitAutoencoder):
             mean, std = self._moments(images)
             return (self.vae.encode(images).mode() - mean) / std
         return self.vae.encode(images).latent_dist.mode() * self.vae.config["scaling_factor"]
 
     def portrait(self, portrait: Float[Tensor, "portraits 3 H W"]) -> PortraitFeatures | None:
-        """What `decode` wants to know of the portrait; nothing at full size."""
+        """Compute what `decode` needs of the portrait; None for the full-size autoencoder, which needs nothing."""
         return self.vae.portrait_features(portrait) if isinstance(self.vae, PortraitAutoencoder) else None
 
     def decode(
         self, latents: Float[Tensor, "frames channels h w"], portrait: PortraitFeatures | None
     ) -> Float[Tensor, "frames 3 H W"]:
-        """Pictures in about -1..1; the frames are consecutive (the temporal decoder mixes them)."""
+        """Decode consecutive frames to pictures in about -1..1; the temporal decoder mixes neighbouring frames.
+
+        Raises:
+            ValueError: the autoencoder needs the portrait, and `portrait` is None.
+        """
         if isinstance(self.vae, PortraitAutoencoder):
             if portrait is None:
-                raise ValueError("this autoencoder's decoder sees the portrait: pass LatentCodec.portrait(...)")
+                raise ValueError("this autoencoder's decoder needs the portrait: pass LatentCodec.portrait(...)")
             mean, std = self._moments(latents)
             return self.vae.decode(latents * std + mean, portrait).images
         scale = self.vae.config["scaling_factor"]
@@ -174,13 +180,13 @@ class LatentCodec:
     def _moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
         config = self.vae.config
         if config["latents_mean"] is None:
-            raise ValueError("the autoencoder has no latent statistics yet: train it to the end first")
+            raise ValueError("the autoencoder has no latent statistics yet: finish its training first")
         mean, std = (like.new_tensor(config[k]).view(1, -1, 1, 1) for k in ("latents_mean", "latents_std"))
         return mean, std
 
 
 class _Residual(nn.Module):
-    """diffusers' residual block without a time embedding, the identity at the start, so it can stand in a Sequential."""
+    """diffusers' residual block without time embedding, usable in a Sequential; it starts as the identity."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -197,23 +203,23 @@ def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-def _beside(hidden: Tensor, *seen: Tensor) -> Float[Tensor, "batch channels h w"]:
-    """More channels, in the precision and memory layout of the first: of two layouts, `cat` and `conv2d` would copy."""
+def _concatenate(hidden: Tensor, *others: Tensor) -> Float[Tensor, "batch channels h w"]:
+    """Concatenate channels in the dtype and memory layout of `hidden`; mixed layouts would make `cat` and `conv2d` copy."""
     channels_last = hidden.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    return torch.cat([hidden, *(part.to(hidden.dtype, memory_format=layout) for part in seen)], 1)
+    return torch.cat([hidden, *(other.to(hidden.dtype, memory_format=layout) for other in others)], 1)
 
 
-def _enlarge(flow: Float[Tensor, "batch 2 h w"]) -> Float[Tensor, "batch 2 h*2 w*2"]:
+def _upsample(flow: Float[Tensor, "batch 2 h w"]) -> Float[Tensor, "batch 2 h*2 w*2"]:
     return F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def _warp(plane: Float[Tensor, "portraits channels h w"], flow: Float[Tensor, "batch 2 h w"]) -> Tensor:
-    """Samples `plane` at each pixel's own place plus `flow`, in units of half the picture's side."""
-    num, _, height, width = flow.shape
+    """Sample `plane` at each pixel's position plus `flow`, which is in units of half the picture's side."""
+    num_rows, _, height, width = flow.shape
     y = (torch.arange(height, device=flow.device, dtype=flow.dtype) + 0.5) / height * 2 - 1
     x = (torch.arange(width, device=flow.device, dtype=flow.dtype) + 0.5) / width * 2 - 1
-    rest = torch.stack([x.view(1, -1).expand(height, width), y.view(-1, 1).expand(height, width)], -1)
-    grid = rest + flow.permute(0, 2, 3, 1)
-    source = plane.to(flow.dtype).expand(num, -1, -1, -1)
+    identity = torch.stack([x.view(1, -1).expand(height, width), y.view(-1, 1).expand(height, width)], -1)
+    grid = identity + flow.permute(0, 2, 3, 1)
+    source = plane.to(flow.dtype).expand(num_rows, -1, -1, -1)
     return F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False)

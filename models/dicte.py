@@ -1,9 +1,9 @@
-"""Di-CTE, Diffusion-based Co-speech Temporal Expansion: one emotion for the utterance becomes a sequence of expressions.
+"""Di-CTE, Diffusion-based Co-speech Temporal Expansion: one emotion per utterance to a sequence of expressions.
 
-Figure 2b: a noisy sequence is combined with the diffusion timestep and position, the audio features are added, then the
-identity encoder's output on the portrait; conditional transformer blocks follow, and an MLP puts out the denoised
-sequence. The condition is a switch between the portrait's own expression (unconditional) and the mapped utterance
-source (conditional). The result is `expression_audio`. Noise levels are the business of `models/diffusion.py`.
+Figure 2b: a noisy sequence is combined with the diffusion timestep and the position. The audio features and the identity
+encoder's output for the portrait are added. Conditional transformer blocks follow, and an MLP returns the denoised
+sequence. A switch selects the condition: the portrait's own expression (unconditional) or the mapped utterance source
+(conditional). The result is `expression_audio`. `models/diffusion.py` owns the noise levels.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from emotivetalk.models.encoders import to_motion_size
 
 @dataclass(frozen=True)
 class DiCTEConditions:
-    """What a sequence of expressions is made from."""
+    """Conditions of a sequence of expressions."""
 
     audio_features: Float[Tensor, "batch frames dim_audio"]
     identity: Float[Tensor, "batch dim_hidden"]
-    """`DiCTE.identity_encoder` of the portrait; once per clip."""
+    """`DiCTE.identity_encoder` of the portrait, computed once per clip."""
     expression_reference: Float[Tensor, "batch dim_expression"]
-    """The frozen expression encoder on the portrait: the unconditional side of the switch."""
+    """Expression of the portrait by the frozen expression encoder: the unconditional side of the switch."""
     utterance: Float[Tensor, "batch frames dim_expression"]
-    """The mapped utterance source, the same for every frame or blended along them: the conditional side."""
+    """Mapped utterance source, constant or blended over time: the conditional side of the switch."""
     has_utterance: Bool[Tensor, " batch"]
-    """The switch: which samples are conditional."""
+    """The switch: True for conditional samples."""
 
     def unconditional(self) -> DiCTEConditions:
-        """The same with the switch at the portrait's own expression."""
+        """Return the same conditions with the switch at the portrait's own expression."""
         return replace(self, has_utterance=torch.zeros_like(self.has_utterance))
 
 
 class IdentityEncoder(nn.Module):
-    """The portrait to one vector (trainable): who moves how, as far as a face tells (ours: a few convolutions)."""
+    """Trainable encoder of the portrait to one vector that personalises the motion (ours: a few convolutions)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -59,11 +59,11 @@ class IdentityEncoder(nn.Module):
 
 
 class ConditionalBlock(nn.Module):
-    """A transformer block whose norms are modulated, frame by frame, by the condition (adaptive layer norm, from zero).
+    """Transformer block whose norms are modulated per frame by the condition (adaptive layer norm, initialised to zero).
 
-    Ours: a depthwise convolution over time comes first, and attention falls off with distance at learned rates; without
-    them the sequences have the right emotion and no motion. Both see only differences of time, so a sequence of any
-    length, cut anywhere, is treated alike.
+    Ours: a depthwise convolution over time comes first, and attention decays with distance at learned rates. Without them
+    the sequences have the right emotion but no motion. Both depend only on time differences, so the block treats sequences
+    of any length, cut anywhere, alike.
     """
 
     def __init__(self, dim: int, num_heads: int, kernel_size: int = 7) -> None:
@@ -104,12 +104,13 @@ class ConditionalBlock(nn.Module):
 
 
 class DiCTE(nn.Module):
-    """The denoiser of expression sequences (Figure 2b).
+    """Denoiser of expression sequences (Figure 2b).
 
     Args:
-        dim_expression, dim_audio: of the latents and of the audio features.
-        dim: width.
-        num_blocks, num_heads: of the conditional transformer.
+        dim_expression: width of the expression latents.
+        dim_audio: width of the audio features.
+        dim: width of the network.
+        num_blocks, num_heads: number of conditional transformer blocks, and of attention heads in each.
     """
 
     def __init__(
@@ -133,11 +134,11 @@ class DiCTE(nn.Module):
         timestep: Float[Tensor, " batch"],
         conditions: DiCTEConditions,
     ) -> Float[Tensor, "batch frames dim_expression"]:
-        """One evaluation: the raw prediction for a scaled noisy sequence, as `emotivetalk.models.diffusion` preconditions it."""
+        """Predict v for a noisy sequence that `emotivetalk.models.diffusion` has scaled to unit variance."""
         switch = conditions.has_utterance
-        own = conditions.expression_reference[:, None].expand_as(noisy)
-        chosen = torch.where(switch[:, None, None], conditions.utterance, own)
-        condition = self.condition_in(chosen) + self.switch(switch.long())[:, None]
+        reference = conditions.expression_reference[:, None].expand_as(noisy)
+        expression = torch.where(switch[:, None, None], conditions.utterance, reference)
+        condition = self.condition_in(expression) + self.switch(switch.long())[:, None]
         condition = condition + self.time_embedding(self.time_frequencies(timestep).to(noisy.dtype))[:, None]
 
         hidden = self.sequence_in(noisy) + self.audio_in(conditions.audio_features)

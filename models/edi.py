@@ -1,4 +1,4 @@
-"""EDI, the Expression Decoupling Injector (Figure 2, step 2 of every attention block of ETHD)."""
+"""EDI, the Expression Decoupling Injector (Figure 2): step 2 of every attention block of ETHD."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from emotivetalk.models.attention import CrossAttention
 class EDI(nn.Module):
     """H <- H + M * (CA(H, expression_driving) - CA(H, expression_reference)).
 
-    What the portrait's own expression already contributes is taken away as the driving one is put in, and only where
-    the face is. The two cross-attentions share their weights (ours), so driving a portrait with its own expression
-    changes nothing; `shares_weights=False` gives each its own, for the ablation.
+    Inside the face mask M, the driving expression replaces the contribution of the portrait's own expression. The two
+    cross-attentions share their weights (ours), so driving a portrait with its own expression changes nothing.
+    `shares_weights=False` gives each its own weights, for the ablation.
     """
 
     def __init__(self, dim: int, num_heads: int, context_dim: int, shares_weights: bool = True) -> None:

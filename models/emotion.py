@@ -1,9 +1,9 @@
 """Emotion sources, and the frozen mapping that takes them into the expression space.
 
-Figure 2, Di-CTE: a frozen mapping sends the utterance source S_U (an image or a text) to the condition of its blocks.
-ours: the utterance space is the expression space itself. Label, text and speech go through class probabilities and an
-intensity to a mixture of prototypes (mean expression latents, per emotion and level); an image goes through the
-expression encoder; a track cross-fades what its keys gave.
+Figure 2, Di-CTE: a frozen mapping takes the utterance source S_U (an image or a text) to the condition of Di-CTE's blocks.
+Ours: the utterance space is the expression space itself. Labels, texts and speech become class probabilities and an
+intensity, and these a mixture of prototypes (mean expression latents by emotion and level). An image goes through the
+expression encoder. A track cross-fades the conditions of its keys.
 """
 
 import math
@@ -35,7 +35,9 @@ from emotivetalk.request import (
 )
 from emotivetalk.timebase import FRAME_RATE_HZ
 
-NUM_LEVELS = 4  # prototypes at intensity 0, 1/3, 2/3 and 1: MEAD's three levels, and none
+NEUTRAL = EMOTIONS.index("neutral")
+NUM_LEVELS = 4
+"""Intensity levels of the prototypes: 0 (neutral), then MEAD's three, 1/3, 2/3 and 1."""
 
 
 # --------------------------------------------------------------------------------------------------------- sources
@@ -43,7 +45,7 @@ NUM_LEVELS = 4  # prototypes at intensity 0, 1/3, 2/3 and 1: MEAD's three levels
 
 @dataclass(frozen=True)
 class EmotionLabel:
-    """One of the eight emotions, at an intensity of 0 (neutral) to 1 (full).
+    """One of EMOTIONS, at an intensity from 0 (neutral) to 1 (full).
 
     Raises:
         InvalidValueError: the emotion is not among EMOTIONS, or the intensity lies outside 0..1.
@@ -59,7 +61,7 @@ class EmotionLabel:
 
 @dataclass(frozen=True)
 class EmotionText:
-    """A text in English that asks for an emotion ("Speak seriously") or describes one; Figure 2's text source.
+    """English text that asks for an emotion ("Speak seriously") or describes one: the text source of Figure 2.
 
     Raises:
         InvalidValueError: the text is blank or longer than MAX_TEXT_LENGTH.
@@ -72,7 +74,7 @@ class EmotionText:
 
 
 class MeaninglessTextError(InvalidValueError):
-    """The emotion text asks for no emotion. Only the trained mapping can tell."""
+    """Emotion text in which the trained mapping finds no emotion."""
 
     def __init__(self, text: str) -> None:
         excerpt = text if len(text) <= 40 else text[:37] + "..."
@@ -85,10 +87,10 @@ class MeaninglessTextError(InvalidValueError):
 
 @dataclass(frozen=True, eq=False)
 class EmotionImage:
-    """A face, of anybody, whose expression is to be taken; Figure 2's image source. RGB in -1..1.
+    """Picture of a face, of any person, whose expression is copied: the image source of Figure 2. RGB in -1..1.
 
     Raises:
-        ValueError: not three channels, no pixels, or values that are not finite.
+        ValueError: the picture has other than three channels, no pixels, or values that are not finite.
     """
 
     image: Float[Tensor, "3 height width"]
@@ -99,10 +101,10 @@ class EmotionImage:
 
 @dataclass(frozen=True, eq=False)
 class EmotionVideo:
-    """A video whose expressions are taken frame by frame; Figure 2's temporal source S_T. RGB in -1..1, 25 fps.
+    """Video whose expressions are copied frame by frame: the temporal source S_T of Figure 2. RGB in -1..1, at FRAME_RATE_HZ.
 
     Raises:
-        ValueError: no frames, not three channels, no pixels, or values that are not finite.
+        ValueError: the video has no frames, other than three channels, no pixels, or values that are not finite.
     """
 
     frames: Float[Tensor, "frames 3 height width"]
@@ -113,7 +115,7 @@ class EmotionVideo:
 
 @dataclass(frozen=True)
 class EmotionSpeech:
-    """The emotion is taken from the speech itself."""
+    """Emotion estimated from the speech itself."""
 
 
 KeySource: TypeAlias = EmotionLabel | EmotionText | EmotionImage
@@ -121,7 +123,7 @@ KeySource: TypeAlias = EmotionLabel | EmotionText | EmotionImage
 
 @dataclass(frozen=True)
 class EmotionKey:
-    """From time_s on, the emotion is that of source; None is the portrait's own expression.
+    """Change to the emotion of `source` at `time_s`; a source of None is the portrait's own expression.
 
     Raises:
         InvalidValueError: the time is negative or not finite.
@@ -136,9 +138,9 @@ class EmotionKey:
 
 @dataclass(frozen=True)
 class EmotionTrack:
-    """Emotions along time (ours). Each key begins to fade in at its time and has taken over fade_s later.
+    """Emotions over time (ours). Each key starts to fade in at its time and has taken over `fade_s` seconds later.
 
-    The first key's emotion holds from the start of the clip. fade_s of 0 cuts.
+    The first key's emotion holds from the start of the clip. A `fade_s` of 0 cuts.
 
     Raises:
         InvalidValueError: there are no keys, more than MAX_TRACK_KEYS, or times that do not increase.
@@ -155,26 +157,26 @@ class EmotionTrack:
             raise ValueError(f"fade_s is {self.fade_s}. Give seconds, 0 for a cut.")
 
     def weights(self, num_frames: int) -> Float[Tensor, "frames keys"]:
-        """How much of each key there is in each frame, at 25 fps. Rows sum to 1.
+        """Compute each key's share in each frame, at FRAME_RATE_HZ; rows sum to 1.
 
-        A key fades in by smoothstep over whatever was there, so fades that overlap stay continuous.
+        A key fades in by smoothstep over the mixture before it, so overlapping fades stay continuous.
         """
-        time_s = (torch.arange(num_frames) + 0.5) / FRAME_RATE_HZ  # the middle of a frame
+        time_s = (torch.arange(num_frames) + 0.5) / FRAME_RATE_HZ  # the middle of each frame
         weights = torch.zeros(num_frames, len(self.keys))
         weights[:, 0] = 1
         for index, key in enumerate(self.keys[1:], start=1):
-            since_s = time_s - key.time_s
-            progress = (since_s / self.fade_s).clamp(0, 1) if self.fade_s > 0 else (since_s >= 0).float()
-            arrived = progress.square() * (3 - 2 * progress)
-            weights *= 1 - arrived[:, None]
-            weights[:, index] = arrived
+            elapsed_s = time_s - key.time_s
+            progress = (elapsed_s / self.fade_s).clamp(0, 1) if self.fade_s > 0 else (elapsed_s >= 0).float()
+            share = progress.square() * (3 - 2 * progress)
+            weights *= 1 - share[:, None]
+            weights[:, index] = share
         return weights
 
 
 EmotionSource: TypeAlias = (
     EmotionLabel | EmotionText | EmotionImage | EmotionVideo | EmotionSpeech | EmotionTrack | None
 )
-"""None is the portrait's own expression: Di-CTE's unconditional branch."""
+"""Any emotion source; None is the portrait's own expression, Di-CTE's unconditional branch."""
 
 
 def emotion_source(emotion: Emotion | None) -> EmotionSource:
@@ -217,25 +219,28 @@ def _check_pixels(name: str, pixels: Tensor, num_axes: int) -> None:
 
 @dataclass(frozen=True)
 class EmotionEstimate:
-    """What a text or a speech was understood as: how likely each of EMOTIONS, and an intensity in 0..1."""
+    """Estimate for a text or an utterance: the probability of each of EMOTIONS, and an intensity in 0..1."""
 
-    probabilities: Float[Tensor, "*batch 8"]
+    probabilities: Float[Tensor, "*batch emotions"]
     intensity: Float[Tensor, "*batch"]
 
 
 @dataclass(frozen=True)
 class EmotionLogits:
-    """What a head gives before softmax and sigmoid; the losses take it like this."""
+    """Outputs of a head before softmax and sigmoid, as the losses take them."""
 
     emotion: Float[Tensor, "batch classes"]
     intensity: Float[Tensor, " batch"]
 
 
 class TextHead(nn.Module):
-    """A sentence embedding to nine classes, EMOTIONS and "none" (the text asks for no emotion), and an intensity.
+    """Classifier of sentence embeddings: EMOTIONS and a last class "no emotion", and an intensity.
 
-    dim_text: how many of the embedding's numbers it reads, from the first on. Those who saw the last layer only, read 384.
-    gain: multiplies them. Hundreds of numbers whose squares sum to 1 are small, and weights would have to grow for long.
+    Args:
+        dim_text: number of leading embedding values that are read. Heads trained on the last layer alone read 384.
+        dim_hidden: width of the hidden layer.
+        gain: factor on the embedding. Its many values have squares that sum to 1, so they are small; without the gain the
+            weights would have to grow for a long time.
     """
 
     def __init__(self, dim_text: int, dim_hidden: int, gain: float = 1.0) -> None:
@@ -246,16 +251,16 @@ class TextHead(nn.Module):
         self.intensity = nn.Linear(dim_hidden, 1)
 
     def forward(self, embedding: Float[Tensor, "batch dim_embedding"]) -> EmotionLogits:
-        """Classify sentence embeddings (models/sentence_encoder.py), of which each layer's part has length 1."""
+        """Classify embeddings of `models/sentence_encoder.py`, in which each layer's part has unit length."""
         hidden = self.hidden(self.gain * embedding[:, : self.dim_text])
         return EmotionLogits(self.emotion(hidden), self.intensity(hidden)[:, 0])
 
 
 class SpeechHead(nn.Module):
-    """Log-mel steps to eight classes and an intensity: convolutions, then attentive statistics over time.
+    """Classifier of log-mel spectrograms: EMOTIONS and an intensity, by convolutions and attentive statistics over time.
 
-    The pooling is the attention-weighted mean and standard deviation of each channel (Okabe et al., 2018), so that the
-    speech may have any length.
+    Each channel is pooled to its attention-weighted mean and standard deviation (Okabe et al., 2018), so the speech may
+    have any length.
     """
 
     def __init__(self, dim: int) -> None:
@@ -275,7 +280,7 @@ class SpeechHead(nn.Module):
         return nn.Conv1d(dim_in, dim_out, kernel_size=5, stride=stride, padding=2), nn.GELU(), nn.BatchNorm1d(dim_out)
 
     def forward(self, mel: Float[Tensor, "batch steps 80"]) -> EmotionLogits:
-        """Classify whole utterances, or clips of them."""
+        """Classify utterances or excerpts of them."""
         features = self.convolutions(mel.transpose(1, 2))
         attention = self.attention(features).softmax(dim=-1)
         mean = (features * attention).sum(dim=-1)
@@ -285,15 +290,19 @@ class SpeechHead(nn.Module):
 
 
 class EmotionMapping(ModelMixin, ConfigMixin):
-    """Figure 2's frozen mapping: utterance sources to conditions in the expression space.
+    """Frozen mapping of Figure 2: utterance sources to conditions in the expression space.
 
-    The prototypes are mean expression latents for each emotion at intensities 0, 1/3, 2/3 and 1 (`set_prototypes`).
-    Probabilities from text and speech are raised to the power `sharpness` and renormalised before they mix prototypes:
-    halfway between two emotions there is seldom a face that anybody makes. 1 mixes as estimated; the larger, the nearer
-    to the likeliest emotion alone. For `dim_text` and `text_gain` see `TextHead`.
+    Args:
+        dim_expression: width of the expression latents.
+        dim_text, dim_text_hidden, text_gain: see `TextHead`.
+        dim_speech: width of the speech head.
+        sharpness: power to which probabilities from text and speech are raised, and renormalised, before they mix
+            prototypes. A value of 1 mixes as estimated; larger values approach the likeliest emotion alone. Faces halfway
+            between two emotions seldom occur.
     """
 
-    prototypes: Float[Tensor, "8 4 dim_expression"]
+    prototypes: Float[Tensor, "emotions levels dim_expression"]
+    """Mean expression latents by emotion and intensity level (`set_prototypes`)."""
 
     @register_to_config
     def __init__(
@@ -312,23 +321,25 @@ class EmotionMapping(ModelMixin, ConfigMixin):
         self.speech_head = SpeechHead(dim_speech)
         self.sharpness = sharpness
 
-    def set_prototypes(self, prototypes: Float[Tensor, "8 4 dim_expression"]) -> None:
-        """Take the mean expression latents, by emotion and intensity level.
+    def set_prototypes(self, prototypes: Float[Tensor, "emotions levels dim_expression"]) -> None:
+        """Store the mean expression latents by emotion and intensity level.
 
         Raises:
-            ValueError: another shape than [8, 4, dim_expression], or values that are not finite.
+            ValueError: the shape is not [emotions, levels, dim_expression], or a value is not finite.
         """
         if prototypes.shape != self.prototypes.shape:
-            raise ValueError(f"the prototypes are {list(prototypes.shape)}. Give {list(self.prototypes.shape)}.")
+            raise ValueError(
+                f"the prototypes have the shape {list(prototypes.shape)}. Give {list(self.prototypes.shape)}."
+            )
         if not prototypes.isfinite().all():
             raise ValueError("the prototypes are not finite. Give every emotion and level at least one clip.")
         self.prototypes.copy_(prototypes)
 
     def label(self, emotion: str, intensity: float = 1.0) -> Float[Tensor, " dim_expression"]:
-        """The condition of a label.
+        """Return the condition of a label.
 
         Raises:
-            ValueError: an unknown emotion, or an intensity outside 0..1.
+            ValueError: the emotion is unknown, or the intensity is outside 0..1.
         """
         label = EmotionLabel(emotion, intensity)
         certain = self.prototypes.new_zeros(len(EMOTIONS))
@@ -336,46 +347,46 @@ class EmotionMapping(ModelMixin, ConfigMixin):
         return self.mixture(certain, self.prototypes.new_tensor(label.intensity))
 
     def mixture(
-        self, probabilities: Float[Tensor, "*batch 8"], intensity: Float[Tensor, "*batch"]
+        self, probabilities: Float[Tensor, "*batch emotions"], intensity: Float[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch dim_expression"]:
-        """Prototypes mixed by probability, linear between their levels; intensity is clamped to 0..1."""
-        place = intensity.clamp(0, 1) * (NUM_LEVELS - 1)
-        levels = torch.arange(NUM_LEVELS, device=place.device, dtype=place.dtype)
-        level_weights = (1 - (place[..., None] - levels).abs()).clamp(min=0)
+        """Mix prototypes by probability and interpolate linearly between their levels; intensity is clamped to 0..1."""
+        level = intensity.clamp(0, 1) * (NUM_LEVELS - 1)
+        levels = torch.arange(NUM_LEVELS, device=level.device, dtype=level.dtype)
+        level_weights = (1 - (level[..., None] - levels).abs()).clamp(min=0)
         weights = (probabilities[..., :, None] * level_weights[..., None, :]).to(self.prototypes.dtype)
         return torch.einsum("...el,eld->...d", weights, self.prototypes)
 
     def text(self, embedding: Float[Tensor, "batch dim_embedding"]) -> Float[Tensor, "batch dim_expression"]:
-        """The conditions of texts, from their sentence embeddings (models/sentence_encoder.py)."""
+        """Map texts, given as embeddings of `models/sentence_encoder.py`, to conditions."""
         return self._sharpened(self.text_estimate(embedding))
 
     def text_estimate(self, embedding: Float[Tensor, "batch dim_embedding"]) -> EmotionEstimate:
-        """What the texts ask for. A text that asks for no emotion is neutral."""
+        """Estimate the emotions that texts ask for; the class "no emotion" counts as neutral."""
         logits = self.text_head(embedding)
-        *emotions, none = logits.emotion.softmax(dim=-1).unbind(dim=-1)
-        emotions[0] = emotions[0] + none
+        *emotions, no_emotion = logits.emotion.softmax(dim=-1).unbind(dim=-1)
+        emotions[NEUTRAL] = emotions[NEUTRAL] + no_emotion
         return EmotionEstimate(torch.stack(emotions, dim=-1), logits.intensity.sigmoid())
 
     def meaning(self, embedding: Float[Tensor, "batch dim_embedding"]) -> Float[Tensor, " batch"]:
-        """How likely it is that a text asks for an emotion at all, neutral included; near 0 for meaningless ones."""
+        """Estimate the probability that a text asks for any emotion, neutral included; near 0 for meaningless texts."""
         return 1 - self.text_head(embedding).emotion.softmax(dim=-1)[:, -1]
 
     def speech(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch dim_expression"]:
-        """The conditions of 16 kHz utterances, from their own tone of voice."""
+        """Map utterances at SAMPLE_RATE_HZ to conditions by their tone of voice."""
         return self._sharpened(self.speech_estimate(waveform))
 
     def speech_estimate(self, waveform: Float[Tensor, "batch samples"]) -> EmotionEstimate:
-        """How the utterances sound."""
+        """Estimate the emotions of utterances at SAMPLE_RATE_HZ."""
         logits = self.speech_head(self.log_mel(waveform).to(self.prototypes.dtype))
         return EmotionEstimate(logits.emotion.softmax(dim=-1), logits.intensity.sigmoid())
 
     def track(
         self, track: EmotionTrack, key_conditions: Float[Tensor, "keys dim_expression"], num_frames: int
     ) -> Float[Tensor, "frames dim_expression"]:
-        """The condition of each frame: what each key of the track was mapped to, cross-faded along time.
+        """Cross-fade the conditions that the track's keys were mapped to; returns one condition per frame.
 
         Raises:
-            ValueError: there is not one condition for each key.
+            ValueError: the number of conditions differs from the number of keys.
         """
         if len(key_conditions) != len(track.keys):
             raise ValueError(f"{len(key_conditions)} conditions for {len(track.keys)} keys. Give one for each key.")

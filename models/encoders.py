@@ -1,16 +1,16 @@
-"""The frozen encoders of V-AID: speech to audio features, video frames to lip latents and to expression latents.
+"""Frozen encoders of V-AID (Figure 2): speech to audio features, video frames to lip latents and to expression latents.
 
-Figure 2 draws a frozen audio encoder, a frozen lip encoder and a frozen expression encoder, and takes them from
-elsewhere. Ours are trained in stage 0 (`training/motion_encoders.py`), so the system needs no third-party weights: the
-lip and the audio encoder by audio-visual synchronisation, the expression encoder by emotion labels and by pairs of
-faces that share everything but who it is and what the lips do. Each is made blind to the other's factor.
+The paper takes its encoders from other work. Ours are trained in stage 0, so the system needs no third-party weights: the
+lip and the audio encoder by audio-visual synchronisation (`training/stages/lip_sync.py`, `training/stages/audio_encoder.py`),
+the expression encoder by emotion labels and by pairs of faces that share expression and pose but neither identity nor lip
+motion (`training/stages/expression.py`). Lip latents thus exclude the expression, and expression latents the lip motion.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -20,24 +20,39 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emotivetalk.models.log_mel import NUM_MELS, LogMel
-from emotivetalk.timebase import SAMPLES_PER_FRAME
+from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
 MOTION_SIZE = 128
-"""Side in pixels of the pictures that the lip and expression encoders read; larger ones are averaged down to it."""
+"""Side in pixels of the pictures that the lip and expression encoders read; other sizes are resampled to it."""
+
+AudioInput: TypeAlias = Literal["log_mel", "waveform"]
+"""Input of an audio encoder's trained layers, on which training augments speech."""
 
 
 class AudioEncoder(Protocol):
-    """Speech to one feature vector per video frame; frozen outside stage 0."""
+    """Encoder of 16 kHz mono speech in -1..1 to one feature vector per video frame; frozen outside stage 0."""
 
     dim: int
+    """Width of the features."""
+    context_frames: int
+    """Frames to either side that influence a feature, or that are enough of them."""
+    input_kind: AudioInput
+
+    def to_input(self, waveform: Float[Tensor, "batch samples"]) -> Tensor:
+        """Compute what the trained layers read."""
+        ...
+
+    def features(self, inputs: Tensor) -> Float[Tensor, "batch frames dim"]:
+        """Compute features from the result of `to_input`."""
+        ...
 
     def __call__(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch frames dim"]:
-        """Features of 16 kHz mono speech in -1..1; frames = ceil(samples / 640)."""
+        """Compute features from speech; frames = ceil(samples / 640)."""
         ...
 
 
 class TemporalBlock(nn.Module):
-    """A residual convolution over time, normalised per step so that no clip statistics enter (ours)."""
+    """Residual gated convolution over time, normalised per step, so that no statistics of the clip enter (ours)."""
 
     def __init__(self, channels: int, kernel_size: int = 5, dilation: int = 1) -> None:
         super().__init__()
@@ -55,17 +70,18 @@ class TemporalBlock(nn.Module):
 
 
 class ConvAudioEncoder(ModelMixin, ConfigMixin):
-    """A small audio encoder in wav2vec 2.0's shape: strided convolutions, then context; one vector per video frame.
+    """Small audio encoder in the shape of wav2vec 2.0: strided convolutions, then context; one vector per video frame.
 
-    Ours: it starts from a log-mel spectrogram instead of the raw waveform, which little data cannot teach. Its receptive
-    field is finite (`context_frames` to either side), so long speech is encoded in blocks without a seam.
+    Ours: it starts from a log-mel spectrogram, because little data cannot teach a network to read the raw waveform. Its
+    receptive field is finite (`context_frames` to either side), so long speech can be encoded in blocks without seams.
 
     Args:
-        dim: of the features.
+        dim: width of the features.
         channels: width of the convolutions.
     """
 
     context_frames = 16
+    input_kind: AudioInput = "log_mel"
 
     @register_to_config
     def __init__(self, dim: int = 96, channels: int = 128) -> None:
@@ -82,25 +98,30 @@ class ConvAudioEncoder(ModelMixin, ConfigMixin):
         self.out = nn.Linear(channels, dim)
 
     def forward(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch frames dim"]:
-        return self.features(self.log_mel(waveform).to(self.out.weight.dtype))
+        return self.features(self.to_input(waveform).to(self.out.weight.dtype))
 
-    def features(self, mel: Float[Tensor, "batch steps 80"]) -> Float[Tensor, "batch frames dim"]:
-        """From a log-mel spectrogram of four steps a frame, which training augments."""
-        hidden = self.fast(self.conv_in(mel.transpose(1, 2)).transpose(1, 2))
+    def to_input(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch steps bands"]:
+        """Compute the log-mel spectrogram."""
+        return self.log_mel(waveform)
+
+    def features(self, inputs: Float[Tensor, "batch steps bands"]) -> Float[Tensor, "batch frames dim"]:
+        """Compute features from a log-mel spectrogram of four steps per frame."""
+        hidden = self.fast(self.conv_in(inputs.transpose(1, 2)).transpose(1, 2))
         hidden = self.middle(self.halve(hidden.transpose(1, 2)).transpose(1, 2))
         hidden = self.context(self.quarter(hidden.transpose(1, 2)).transpose(1, 2))
         return self.out(self.norm_out(hidden))
 
 
 class Wav2Vec2AudioEncoder(ModelMixin, ConfigMixin):
-    """wav2vec 2.0 of `transformers`, its last hidden states resampled from about 50 Hz to the video's 25 Hz.
+    """wav2vec 2.0 of `transformers`; its last hidden states are resampled from about 50 Hz to the video's frame rate.
 
     Args:
-        wav2vec2: the configuration of `transformers.Wav2Vec2Model` as a dictionary (`config.to_dict()`); weights come
-            from this project's checkpoints, or from `from_wav2vec2`.
+        wav2vec2: configuration of `transformers.Wav2Vec2Model` as a dictionary (`config.to_dict()`). The weights come from
+            a checkpoint of this project or from `from_wav2vec2`.
     """
 
-    context_frames = 50  # attention sees all it is given; two seconds to either side is what training crops carry
+    context_frames = 2 * FRAME_RATE_HZ  # attention has no limit; training crops carry two seconds to either side
+    input_kind: AudioInput = "waveform"
 
     @register_to_config
     def __init__(self, wav2vec2: dict | None = None) -> None:
@@ -113,7 +134,7 @@ class Wav2Vec2AudioEncoder(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_wav2vec2(cls, source: str | Path) -> Wav2Vec2AudioEncoder:
-        """Takes the weights of a local folder or hub id."""
+        """Load wav2vec 2.0 from a folder in transformers' layout or from a hub id."""
         from transformers import Wav2Vec2Model
 
         model = Wav2Vec2Model.from_pretrained(source)
@@ -122,20 +143,32 @@ class Wav2Vec2AudioEncoder(ModelMixin, ConfigMixin):
         return encoder
 
     def forward(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch frames dim"]:
-        num_frames = -(-waveform.shape[-1] // SAMPLES_PER_FRAME)
-        waveform = F.pad(waveform, (0, num_frames * SAMPLES_PER_FRAME - waveform.shape[-1]))
-        centred = (waveform - waveform.mean(-1, keepdim=True)) / (waveform.std(-1, keepdim=True) + 1e-5)
-        states = self.model(centred).last_hidden_state
+        return self.features(self.to_input(waveform))
+
+    def to_input(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch samples"]:
+        """Return the waveform unchanged."""
+        return waveform
+
+    def features(self, inputs: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch frames dim"]:
+        """Compute features from the waveform, which is padded to whole frames and standardised."""
+        num_frames = -(-inputs.shape[-1] // SAMPLES_PER_FRAME)
+        padded = F.pad(inputs, (0, num_frames * SAMPLES_PER_FRAME - inputs.shape[-1]))
+        standardized = (padded - padded.mean(-1, keepdim=True)) / (padded.std(-1, keepdim=True) + 1e-5)
+        states = self.model(standardized).last_hidden_state
         return F.interpolate(states.transpose(1, 2), size=num_frames, mode="linear").transpose(1, 2)
 
 
+AudioEncoderNetwork: TypeAlias = ConvAudioEncoder | Wav2Vec2AudioEncoder
+"""The audio encoders that a checkpoint may hold, the starter's first. This is the only list of them."""
+
+
 class LipEncoder(ModelMixin, ConfigMixin):
-    """The mouth of a framed face to `lip_visual` (ours; the paper's is frozen and from elsewhere).
+    """Encoder of the mouth of a framed face to `lip_visual` (ours; the paper takes its frozen one from other work).
 
     Args:
-        dim: of the latents, each of unit variance over the training data.
+        dim: width of the latents, each of unit variance over the training data.
         channels: widths at 1/2, 1/4 and 1/8 of the crop.
-        crop: top, bottom, left, right of the mouth in pictures of side `MOTION_SIZE`.
+        crop: top, bottom, left and right of the mouth in pictures of side `MOTION_SIZE`.
     """
 
     @register_to_config
@@ -166,16 +199,16 @@ class LipEncoder(ModelMixin, ConfigMixin):
 
 
 class ExpressionEncoder(ModelMixin, ConfigMixin):
-    """A framed face to its expression: brows, lids, gaze, smile and the head's pose, but not the lips' speech.
+    """Encoder of a framed face to its expression: brows, lids, gaze, smile and head pose, but not the lips' speech.
 
-    Ours; the paper's is frozen and from elsewhere. The pose is counted in, so that Di-CTE makes natural head motion
-    too. After training, `keep` narrows the latents to the directions on which pairs of faces agree.
+    Ours; the paper takes its frozen one from other work. The pose is included, so that Di-CTE also makes head motion. After
+    training, `keep_shared_directions` narrows the latents to the directions on which pairs of faces agree.
 
     Args:
-        dim: of the latents given out.
-        hidden_dim: of the network's own latents, before `keep`.
+        dim: width of the latents.
+        hidden_dim: width of the network's output, before it is narrowed.
         channels: widths at 1/4, 1/8 and 1/16 of the crop.
-        crop: top, bottom, left, right of the face in pictures of side `MOTION_SIZE`.
+        crop: top, bottom, left and right of the face in pictures of side `MOTION_SIZE`.
     """
 
     directions: Float[Tensor, "hidden_dim dim"]
@@ -207,7 +240,7 @@ class ExpressionEncoder(ModelMixin, ConfigMixin):
         self.register_buffer("center", torch.zeros(hidden_dim))
 
     def hidden(self, images: Float[Tensor, "frames 3 H W"]) -> Float[Tensor, "frames hidden_dim"]:
-        """The network's own latents, of which training takes its losses."""
+        """Compute the latents before narrowing, which the training losses use."""
         top, bottom, left, right = self.config["crop"]
         return self.standardize(self.net(to_motion_size(images)[..., top:bottom, left:right]).float())
 
@@ -215,11 +248,18 @@ class ExpressionEncoder(ModelMixin, ConfigMixin):
         return (self.hidden(images) - self.center) @ self.directions
 
     @torch.no_grad()
-    def keep(self, one: Float[Tensor, "pairs hidden_dim"], other: Float[Tensor, "pairs hidden_dim"]) -> Tensor:
-        """Canonical correlation between the latents of pairs; keeps the `dim` best directions at unit variance.
+    def keep_shared_directions(
+        self, one: Float[Tensor, "pairs hidden_dim"], other: Float[Tensor, "pairs hidden_dim"]
+    ) -> Float[Tensor, "hidden_dim"]:
+        """Narrow the latents to the `dim` directions on which pairs agree best, at unit variance (canonical correlation).
 
-        What pairs disagree on (who it is, what the lips do) is left behind. Returns every direction's agreement, best
-        first.
+        This removes what pairs differ in, identity and lip motion.
+
+        Args:
+            one, other: `hidden` latents of the two faces of each pair.
+
+        Returns:
+            The agreement of every direction, best first.
         """
         center = torch.cat([one, other]).mean(0)
         a, b = one - center, other - center
@@ -233,7 +273,7 @@ class ExpressionEncoder(ModelMixin, ConfigMixin):
 
 
 class SpatialBlock(nn.Module):
-    """Two convolutions and a shortcut (ours)."""
+    """Residual block of two convolutions (ours)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -247,7 +287,7 @@ class SpatialBlock(nn.Module):
 
 
 def to_motion_size(images: Float[Tensor, "frames 3 H W"]) -> Float[Tensor, "frames 3 h w"]:
-    """Pictures averaged down (or, from smaller ones, interpolated up) to `MOTION_SIZE`."""
+    """Resample square pictures to `MOTION_SIZE`: multiples of it by averaging, other sizes by interpolation."""
     side = images.shape[-1]
     if side == MOTION_SIZE:
         return images

@@ -1,8 +1,8 @@
-"""ETHD, Emotional Talking Head Diffusion: the network that renders the video (Figure 2).
+"""ETHD, Emotional Talking Head Diffusion: the network that generates the video (Figure 2).
 
-Noisy video latents, with the portrait's latent beside them on the channels, go through a U-Net of Stable Video
-Diffusion's layout. Its attention blocks (`models/ethd_block.py`) take in the lips, inject the expression and mix over
-time. There is no second reference network. The network knows no noise schedule: `models/diffusion.py` wraps it.
+Noisy video latents, concatenated with the portrait's latent along the channels, pass through a U-Net of Stable Video
+Diffusion's layout. Its attention blocks (`models/ethd_block.py`) attend to the lips, inject the expression and mix frames
+over time. There is no separate reference network. `models/diffusion.py` owns the noise levels and scales the input.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from emotivetalk.models.group_norm import use_fast_group_norm
 
 @dataclass(frozen=True)
 class Conditions:
-    """What ETHD renders from. `frames` of the speech-driven ones are those of the chunk."""
+    """Conditions of ETHD for a chunk of frames."""
 
     reference_latent: Float[Tensor, "batch channels height width"]
-    """The portrait's VAE latent."""
+    """VAE latent of the portrait."""
     lip: Float[Tensor, "batch frames window dim_lip"]
     """Lip latents of each frame and its neighbours (`lip_windows`); zeros are the null condition."""
     expression_driving: Float[Tensor, "batch frames dim_expression"]
-    """From Di-CTE (`expression_audio`), or from a video (`expression_visual`)."""
+    """Expression of each frame, from Di-CTE (`expression_audio`) or from a video (`expression_visual`)."""
     expression_reference: Float[Tensor, "batch dim_expression"]
-    """The expression the portrait already has."""
+    """Expression of the portrait."""
     face_mask: Float[Tensor, "batch 1 height width"]
-    """Where the face is: 1 inside, 0 outside."""
+    """Mask M of the face: 1 inside, 0 outside."""
 
     def without_lip(self) -> Conditions:
-        """The null condition of the lips, for guidance and for dropping in training."""
+        """Replace the lips by their null condition, for guidance and for dropping in training."""
         return replace(self, lip=torch.zeros_like(self.lip))
 
     def without_expression(self) -> Conditions:
-        """The null condition of the expression: the portrait keeps its own, so EDI does nothing."""
-        own = self.expression_reference[:, None].expand_as(self.expression_driving)
-        return replace(self, expression_driving=own)
+        """Replace the driving expression by the portrait's own, its null condition, with which EDI changes nothing."""
+        reference = self.expression_reference[:, None].expand_as(self.expression_driving)
+        return replace(self, expression_driving=reference)
 
 
 def lip_windows(lip: Float[Tensor, "frames dim"], window: int) -> Float[Tensor, "frames window dim"]:
-    """The lip latents of each frame of a clip and of its neighbours; the clip's ends are repeated."""
+    """Collect the lip latents of each frame and its neighbours; the clip's first and last frames are repeated."""
     radius = window // 2
     padded = torch.cat([lip[:1].expand(radius, -1), lip, lip[-1:].expand(radius, -1)])
     return padded.unfold(0, window, 1).transpose(1, 2)
@@ -60,16 +60,16 @@ class ETHD(ModelMixin, ConfigMixin):
     """The spatio-temporal U-Net of the paper.
 
     Args:
-        latent_channels: of the VAE; the network reads twice as many and writes as many.
-        block_out_channels: widths, finest level first; each divisible by 32 and by its number of heads.
-        attention_levels: which levels have attention blocks (Stable Video Diffusion: all but the last).
-        layers_per_block: residual blocks of each level on the way down; one more on the way up.
-        num_attention_heads: per level.
-        feed_forward_mult: width of the feed-forward layers over their input.
-        dim_lip, dim_expression: of the latents.
-        lip_window: frames whose lips a frame attends to; odd.
-        num_expression_tokens: tokens that one expression latent becomes; a single one could only be a bias.
-        context_dim: of the condition tokens.
+        latent_channels: channels of the VAE's latents; the network reads twice as many and writes as many.
+        block_out_channels: widths, finest level first; each is divisible by 32 and by its number of heads.
+        attention_levels: the levels that have attention blocks (Stable Video Diffusion: all but the last).
+        layers_per_block: residual blocks of each level in the down path; the up path has one more.
+        num_attention_heads: attention heads of each level.
+        feed_forward_mult: ratio of the feed-forward layers' width to that of their input.
+        dim_lip, dim_expression: widths of the lip and expression latents.
+        lip_window: number of neighbouring frames whose lips a frame attends to; odd.
+        num_expression_tokens: tokens made from one expression latent; attention to a single token would be a mere bias.
+        context_dim: width of the condition tokens.
         edi_shares_weights: see `EDI`.
     """
 
@@ -93,7 +93,7 @@ class ETHD(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         if lip_window % 2 == 0:
-            raise ValueError(f"lip_window is {lip_window}; it must be odd, so that a frame is in its window's middle")
+            raise ValueError(f"lip_window is {lip_window}; it must be odd, so that a frame is at its window's centre")
         time_dim = 4 * block_out_channels[0]
         self.time_frequencies = Timesteps(block_out_channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(block_out_channels[0], time_dim)
@@ -117,7 +117,7 @@ class ETHD(ModelMixin, ConfigMixin):
         for i, width in enumerate(widths):
             inputs = [widths[max(i - 1, 0)]] + [width] * (layers_per_block - 1)
             shrink = Downsample2D(width, use_conv=True, out_channels=width, padding=1, name="op") if i < last else None
-            # Stable Video Diffusion's own constants: 1e-5 in the middle and where the way down has no attention, else 1e-6.
+            # Stable Video Diffusion's constants: 1e-5 in the middle and in down levels without attention, else 1e-6.
             self.down.append(level(i, inputs, 1e-6 if attention_levels[i] else 1e-5, shrink))
             skips += [width] * (layers_per_block + (i < last))
         deepest = widths[-1]
@@ -145,21 +145,24 @@ class ETHD(ModelMixin, ConfigMixin):
         conditions: Conditions,
         is_image: bool = False,
     ) -> Float[Tensor, "batch frames channels height width"]:
-        """One evaluation: the raw prediction for scaled noisy latents.
+        """Predict v for noisy latents.
 
         Args:
-            noisy: latents of consecutive frames (of unrelated pictures when `is_image`), scaled to unit variance.
-            timestep: the noise level as the schedule puts it to the network.
+            noisy: latents of consecutive frames (of unrelated pictures if `is_image`), scaled to unit variance.
+            timestep: the noise level as `emotivetalk.models.diffusion.precondition` encodes it.
             conditions: see `Conditions`.
-            is_image: time does not mix the frames.
+            is_image: skip the layers over time, so that frames do not mix.
         """
         batch, num_frames = noisy.shape[:2]
+        contexts = self._contexts(conditions, noisy, is_image)
         embedded = self.time_embedding(self.time_frequencies(timestep).to(noisy.dtype))
         embedded = embedded.repeat_interleave(num_frames, 0)
-        reference = conditions.reference_latent[:, None].expand_as(noisy)
-        contexts = self._contexts(conditions, noisy, is_image)
 
+        # Noisy video latents, with the portrait's latent on the channels of every frame.
+        reference = conditions.reference_latent[:, None].expand_as(noisy)
         hidden = self.conv_in(torch.cat([noisy, reference], 2).flatten(0, 1))
+
+        # U-Net: each layer is a residual block, followed by an attention block (lip, EDI, time, expression) where there is one.
         skips = [hidden]
         for level in self.down:
             for residual, attention in zip(level.residuals, level.attentions, strict=True):
@@ -168,21 +171,26 @@ class ETHD(ModelMixin, ConfigMixin):
             if level.resampler is not None:
                 hidden = level.resampler(hidden)
                 skips.append(hidden)
+
         hidden = self._layer(self.middle_in, self.middle_attention, hidden, embedded, contexts)
         hidden = self._layer(self.middle_out, None, hidden, embedded, contexts)
+
         for level in self.up:
             for residual, attention in zip(level.residuals, level.attentions, strict=True):
                 hidden = torch.cat([hidden, skips.pop()], 1)
                 hidden = self._layer(residual, attention, hidden, embedded, contexts)
             if level.resampler is not None:
                 hidden = level.resampler(hidden, output_size=skips[-1].shape[2:])
-        hidden = self.conv_out(F.silu(self.norm_out(hidden)))
-        return hidden.unflatten(0, (batch, num_frames))
+
+        v = self.conv_out(F.silu(self.norm_out(hidden)))
+        return v.unflatten(0, (batch, num_frames))
 
     def _layer(
         self, residual: nn.Module, attention: nn.Module | None, hidden: Tensor, embedded: Tensor, contexts: Contexts
     ) -> Tensor:
-        def mix(hidden: Tensor) -> Tensor:
+        """Apply a residual block and its attention block, recomputing activations in the backward pass if so configured."""
+
+        def apply(hidden: Tensor) -> Tensor:
             if contexts.is_image:
                 hidden = residual.spatial_res_block(hidden, embedded)
             else:
@@ -190,12 +198,14 @@ class ETHD(ModelMixin, ConfigMixin):
             return attention(hidden, contexts) if isinstance(attention, ETHDBlock) else hidden
 
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            return torch.utils.checkpoint.checkpoint(mix, hidden, use_reentrant=False)
-        return mix(hidden)
+            return torch.utils.checkpoint.checkpoint(apply, hidden, use_reentrant=False)
+        return apply(hidden)
 
     def _contexts(self, conditions: Conditions, noisy: Tensor, is_image: bool) -> Contexts:
-        """The conditions as tokens per frame, and the face mask at every level's resolution."""
+        """Convert the conditions to tokens per frame, and the face mask to every level's resolution."""
         batch, num_frames = noisy.shape[:2]
+        lip = self.lip_tokens(conditions.lip.flatten(0, 1))
+        driving = self.expression_tokens(conditions.expression_driving.flatten(0, 1)[:, None])
         reference = self.expression_tokens(conditions.expression_reference[:, None])
         masks, mask = {}, conditions.face_mask
         for _ in self.down:
@@ -203,10 +213,8 @@ class ETHD(ModelMixin, ConfigMixin):
             masks[rows.shape[1]] = rows
             mask = F.max_pool2d(mask, 2, ceil_mode=True)
         return Contexts(
-            lip=self.lip_tokens(conditions.lip.flatten(0, 1)).flatten(1, 2),
-            expression_driving=self.expression_tokens(conditions.expression_driving.flatten(0, 1)[:, None]).flatten(
-                1, 2
-            ),
+            lip=lip.flatten(1, 2),
+            expression_driving=driving.flatten(1, 2),
             expression_reference=reference.flatten(1, 2).repeat_interleave(num_frames, 0),
             face_masks=masks,
             image_indicator=noisy.new_full((batch, num_frames), float(is_image)),
@@ -215,7 +223,7 @@ class ETHD(ModelMixin, ConfigMixin):
 
 
 class _Level(nn.Module):
-    """One resolution of the U-Net: residual blocks, each followed by an attention block or by none, then resampling."""
+    """One resolution of the U-Net: residual blocks, each with or without an attention block, then resampling."""
 
     def __init__(
         self, residuals: list[SpatioTemporalResBlock], attentions: list[ETHDBlock | None], resampler: nn.Module | None
@@ -227,7 +235,7 @@ class _Level(nn.Module):
 
 
 class _Tokens(nn.Module):
-    """Latent vectors to condition tokens, each with a place of its own among the tokens of its frame."""
+    """Projection of latent vectors to condition tokens, with a learned embedding of each token's position in its frame."""
 
     def __init__(self, dim: int, tokens_per_vector: int, num_tokens: int, context_dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The attention block of ETHD: Stable Video Diffusion's spatio-temporal transformer with the paper's four steps in it."""
+"""Attention block of ETHD: Stable Video Diffusion's spatio-temporal transformer with the paper's four steps."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from emotivetalk.models.edi import EDI
 
 @dataclass(frozen=True)
 class Contexts:
-    """The conditions as tokens, one set per frame ("rows" are batch x frames); masks by number of tokens in a frame."""
+    """Conditions as tokens, one set per frame; "rows" are batch x frames."""
 
     lip: Float[Tensor, "rows lip_keys context_dim"]
     expression_driving: Float[Tensor, "rows keys context_dim"]
     expression_reference: Float[Tensor, "rows keys context_dim"]
     face_masks: dict[int, Float[Tensor, "rows tokens 1"]]
+    """The face mask at each resolution, by the number of tokens per frame."""
     image_indicator: Float[Tensor, "batch frames"]
-    """1 where the batch holds single pictures, which time must not mix; 0 for video."""
+    """1 for single pictures, which must not be mixed over time; 0 for video."""
     is_image: bool
-    """The same for the whole batch: the layers over time can be left out."""
+    """True if the whole batch is single pictures, so that the layers over time are skipped."""
 
 
 class TemporalTransformer(nn.Module):
-    """Self-attention over the frames, for every place of the picture by itself (Stable Video Diffusion's)."""
+    """Self-attention over the frames, separately for each position of the picture (Stable Video Diffusion's)."""
 
     def __init__(self, dim: int, num_heads: int, feed_forward_mult: int) -> None:
         super().__init__()
@@ -52,14 +53,14 @@ class TemporalTransformer(nn.Module):
 
 
 class ETHDBlock(nn.Module):
-    """Attention block i of ETHD (Figure 2): within each frame, then over time.
+    """Attention block i of ETHD (Figure 2).
 
-    1. H = CA(H, lip), each frame to its own lip latents;
-    2. EDI: H = H + M * (CA(H, expression_driving) - CA(H, expression_reference));
-    3. temporal self-attention;
-    4. H = H + M * CA(H, expression_driving).
+    1. H = H + CA(H, lip), each frame with its own lip latents
+    2. EDI: H = H + M * (CA(H, expression_driving) - CA(H, expression_reference))
+    3. H = temporal self-attention of H
+    4. H = H + M * CA(H, expression_driving)
 
-    Spatial self-attention and the feed-forward layers stand where Stable Video Diffusion has them.
+    Spatial self-attention and the feed-forward layers have their places of Stable Video Diffusion.
     """
 
     def __init__(
@@ -82,23 +83,27 @@ class ETHDBlock(nn.Module):
         self.proj_out = nn.Linear(dim, dim)
 
     def forward(
-        self, picture: Float[Tensor, "rows dim height width"], contexts: Contexts
+        self, features: Float[Tensor, "rows dim height width"], contexts: Contexts
     ) -> Float[Tensor, "rows dim height width"]:
-        rows, dim, height, width = picture.shape
+        rows, dim, height, width = features.shape
         mask = contexts.face_masks[height * width]
-        hidden = self.proj_in(self.norm(picture).permute(0, 2, 3, 1).reshape(rows, height * width, dim))
+        hidden = self.proj_in(self.norm(features).permute(0, 2, 3, 1).reshape(rows, height * width, dim))
         hidden = hidden + self.spatial_attention(self.spatial_norm(hidden))
 
+        # 1. lips
         hidden = hidden + self.lip(hidden, contexts.lip)
+        # 2. EDI
         hidden = self.edi(hidden, contexts.expression_driving, contexts.expression_reference, mask)
         hidden = hidden + self.feed_forward(self.feed_forward_norm(hidden))
+        # 3. time
         if not contexts.is_image:
-            hidden = self._over_time(hidden, contexts.image_indicator)
+            hidden = self._attend_over_time(hidden, contexts.image_indicator)
+        # 4. expression
         hidden = hidden + mask * self.expression(hidden, contexts.expression_driving)
 
-        return picture + self.proj_out(hidden).view(rows, height, width, dim).permute(0, 3, 1, 2)
+        return features + self.proj_out(hidden).view(rows, height, width, dim).permute(0, 3, 1, 2)
 
-    def _over_time(self, hidden: Float[Tensor, "rows tokens dim"], image_indicator: Tensor) -> Tensor:
+    def _attend_over_time(self, hidden: Float[Tensor, "rows tokens dim"], image_indicator: Tensor) -> Tensor:
         batch, num_frames = image_indicator.shape
         index = torch.arange(num_frames, device=hidden.device).repeat(batch)
         position = self.frame_position(self.frame_embedding(index).to(hidden.dtype))[:, None]

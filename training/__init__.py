@@ -1,1 +1,1 @@
-"""Training without Ray: the stages, one loop for all, its optimisers and its checkpoints."""
+"""Training without Ray: the stages, the loop that runs them all, optimisers and checkpoints."""

@@ -1,4 +1,4 @@
-"""The part of an ablation that is trained: its stages, from a whole checkpoint's other networks (ours)."""
+"""Training of an ablation: its changed stages, with the other networks taken from a complete checkpoint (ours)."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def train_ablation(
     overrides: Sequence[str] = (),
     console: Console | None = None,
 ) -> Path | None:
-    """Trains an ablation's lessons in order, each going on where it was; returns the checkpoint to be measured.
+    """Train an ablation's stages in order, resuming those that were interrupted, and return the checkpoint to measure.
 
     Args:
-        ablation: one that trains something.
-        base: a whole checkpoint. It is copied, and the trained networks take the places of its own.
-        folder: for the runs and the checkpoint.
-        corpus: for training and validation, with latents of its own in `folder`; None is what the YAMLs name, and the
-            latents that the checkpoint's own training may have left.
-        size: of the training YAMLs.
-        overrides: for all of them, after the ablation's own.
+        ablation: an ablation that trains something.
+        base: complete checkpoint. It is copied, and the trained networks replace its own.
+        folder: folder for the runs and the checkpoint.
+        corpus: corpus for training and validation, whose latents are cached in `folder` (None: the corpus and cache that
+            the YAMLs name).
+        size: size of the training YAMLs.
+        overrides: overrides for all YAMLs, applied after the ablation's own.
         console: see `emotivetalk.training.run.loop.train`.
 
     Returns:
-        The checkpoint's folder; None if a run was asked to stop before its end.
+        The checkpoint's folder; None if a run was stopped before its end.
 
     Raises:
-        InputError: there is no such YAML, or an override does not fit.
+        InputError: there is no such YAML, or an override is invalid.
     """
     checkpoint = folder / "checkpoint"
     if not checkpoint.exists():
@@ -61,7 +61,7 @@ def train_ablation(
             paths += [f"stage.corpus={corpus}", f"stage.cache={folder / 'latents'}"]
         own = [override.format(folder=folder) for override in (*lesson.change, *lesson.always)]
         config = load_config(CONFIGS / f"{lesson.stage}_{size}.yaml", [*paths, *own, *overrides])
-        found = training_checkpoints(output / "training")
-        if not train(config, resume=bool(found), console=console).is_finished:
+        has_started = bool(training_checkpoints(output / "training"))
+        if not train(config, resume=has_started, console=console).is_finished:
             return None
     return checkpoint

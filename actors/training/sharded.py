@@ -238,7 +238,7 @@ class ShardedTrainer(Trainer):
         tensors = self._tensors()
         problem: EmotiveTalkError | None = None
         try:
-            with checkpoint.telling(temporary):
+            with checkpoint.write_errors(temporary):
                 temporary.mkdir(parents=True, exist_ok=True)
                 checkpoint.write_tensors(tensors, temporary / f"tensors-{self.rank:05d}.safetensors")
         except EmotiveTalkError as error:

@@ -1,4 +1,4 @@
-"""Networks of debug size, and conditions for them, that the tests of models share."""
+"""Networks of debug size and conditions for them, shared by tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from emotivetalk.models.autoencoder import PortraitAutoencoder
 from emotivetalk.models.diffusion import svd_scheduler
-from emotivetalk.models.emotion import EmotionMapping
+from emotivetalk.models.emotion import EMOTIONS, NUM_LEVELS, EmotionMapping
 from emotivetalk.models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder
 from emotivetalk.models.ethd import ETHD, Conditions
 from emotivetalk.models.pipeline import EmotiveTalkPipeline
@@ -19,14 +19,14 @@ IMAGE_SIZE, LATENT_CHANNELS = 64, 4
 
 
 def stir(module: torch.nn.Module, amount: float = 0.1) -> torch.nn.Module:
-    """Moves every weight, so that layers that start as the identity do something."""
+    """Perturb every weight, so that layers that start as the identity have an effect."""
     for parameter in module.parameters():
         parameter.data += amount * torch.randn_like(parameter)
     return module.eval()
 
 
 def ethd(**changes: object) -> ETHD:
-    """A two-level ETHD with every layer at work."""
+    """Build a two-level ETHD in which every layer has an effect."""
     torch.manual_seed(0)
     settings: dict[str, object] = {
         "latent_channels": LATENT_CHANNELS,
@@ -45,7 +45,7 @@ def ethd(**changes: object) -> ETHD:
 
 
 def unet() -> UNetSpatioTemporalConditionModel:
-    """Stable Video Diffusion's U-Net with two levels; ETHD's settings of it are `emotivetalk.models.weights.ethd_settings`."""
+    """Build Stable Video Diffusion's U-Net with two levels; `emotivetalk.models.weights.ethd_settings` gives ETHD's settings."""
     torch.manual_seed(0)
     net = UNetSpatioTemporalConditionModel(
         in_channels=8,
@@ -63,7 +63,7 @@ def unet() -> UNetSpatioTemporalConditionModel:
 
 
 def conditions(batch: int = 2, frames: int = 4, side: int = 8, seed: int = 0) -> Conditions:
-    """Random conditions with the face in the middle."""
+    """Draw random conditions with the face in the middle."""
     generator = torch.Generator().manual_seed(seed)
 
     def gauss(*shape: int) -> Tensor:
@@ -81,7 +81,7 @@ def conditions(batch: int = 2, frames: int = 4, side: int = 8, seed: int = 0) ->
 
 
 def pipeline() -> EmotiveTalkPipeline:
-    """A whole pipeline with random weights; 64 x 64 pictures."""
+    """Build a complete pipeline with random weights for 64 x 64 pictures."""
     torch.manual_seed(0)
     vae = PortraitAutoencoder(
         LATENT_CHANNELS,
@@ -91,7 +91,7 @@ def pipeline() -> EmotiveTalkPipeline:
         latents_std=[1.0] * LATENT_CHANNELS,
     )
     mapping = EmotionMapping(DIM_EXPRESSION)
-    mapping.set_prototypes(torch.randn(8, 4, DIM_EXPRESSION))
+    mapping.set_prototypes(torch.randn(len(EMOTIONS), NUM_LEVELS, DIM_EXPRESSION))
     made = EmotiveTalkPipeline(
         vae=stir(vae, 0.02),
         audio_encoder=stir(ConvAudioEncoder(DIM_AUDIO, 32)),

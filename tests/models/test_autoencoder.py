@@ -1,4 +1,4 @@
-"""The small autoencoder: shapes, the portrait's part, standardised latents, group normalisation."""
+"""The small autoencoder: shapes, the portrait's features, standardised latents, group normalisation."""
 
 import pytest
 import torch
@@ -43,8 +43,8 @@ def test_one_portrait_serves_all_frames(vae):
     torch.testing.assert_close(once, each, rtol=1e-4, atol=1e-5)
 
 
-def test_before_training_the_portrait_shines_through():
-    """Flow and blend start at zero: half the portrait, where it is, plus what the latents paint."""
+def test_before_training_the_portrait_is_not_warped():
+    """Flow and blend start at zero, so the decoder adds half the unwarped portrait to its residual."""
     torch.manual_seed(0)
     fresh = PortraitAutoencoder(4, (32, 32, 32), (1, 1, 1)).eval()
     portrait = torch.rand(1, 3, 64, 64) * 2 - 1
@@ -57,8 +57,8 @@ def test_untrained_statistics_are_refused():
         LatentCodec(PortraitAutoencoder(4, (32, 32, 32), (1, 1, 1))).encode(torch.zeros(1, 3, 64, 64))
 
 
-def test_a_decoder_that_sees_the_portrait_needs_one(vae):
-    with pytest.raises(ValueError, match="sees the portrait"):
+def test_a_decoder_that_reads_the_portrait_needs_one(vae):
+    with pytest.raises(ValueError, match="needs the portrait"):
         LatentCodec(vae).decode(torch.zeros(1, 4, 4, 4), None)
 
 

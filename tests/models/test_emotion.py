@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from emotivetalk.models.emotion import (
     EMOTIONS,
+    NEUTRAL,
     NUM_LEVELS,
     EmotionImage,
     EmotionKey,
@@ -165,14 +166,14 @@ def test_a_label_at_a_level_is_its_prototype(mapping: EmotionMapping, emotion: s
 
 
 def test_between_levels_it_is_linear(mapping: EmotionMapping) -> None:
-    low, high = mapping.prototypes[4, 1], mapping.prototypes[4, 2]
+    low, high = mapping.prototypes[emotion_index("fear"), 1], mapping.prototypes[emotion_index("fear"), 2]
     torch.testing.assert_close(mapping.label("fear", 0.5), (low + high) / 2)
 
 
 def test_a_mixture_is_linear_in_its_probabilities(mapping: EmotionMapping) -> None:
     probabilities = torch.zeros(2, len(EMOTIONS))
-    probabilities[0, [1, 5]] = torch.tensor([0.25, 0.75])
-    probabilities[1, 7] = 1
+    probabilities[0, [emotion_index("angry"), emotion_index("happy")]] = torch.tensor([0.25, 0.75])
+    probabilities[1, emotion_index("surprised")] = 1
     mixed = mapping.mixture(probabilities, torch.tensor([0.7, 1.0]))
     torch.testing.assert_close(mixed[0], 0.25 * mapping.label("angry", 0.7) + 0.75 * mapping.label("happy", 0.7))
     torch.testing.assert_close(mixed[1], mapping.label("surprised"))
@@ -181,7 +182,7 @@ def test_a_mixture_is_linear_in_its_probabilities(mapping: EmotionMapping) -> No
 def test_wrong_prototypes_are_refused(mapping: EmotionMapping) -> None:
     with pytest.raises(ValueError, match="not finite"):
         mapping.set_prototypes(torch.full((len(EMOTIONS), NUM_LEVELS, DIM), math.nan))
-    with pytest.raises(ValueError, match=r"Give \[8, 4, 6\]"):
+    with pytest.raises(ValueError, match=rf"Give \[{len(EMOTIONS)}, {NUM_LEVELS}, {DIM}\]"):
         mapping.set_prototypes(torch.zeros(len(EMOTIONS), NUM_LEVELS, DIM + 1))
 
 
@@ -190,7 +191,7 @@ def test_what_asks_for_no_emotion_is_neutral(mapping: EmotionMapping) -> None:
         mapping.text_head.emotion.bias[len(EMOTIONS)] += 20
     estimate = mapping.text_estimate(torch.randn(3, 12))
     torch.testing.assert_close(estimate.probabilities.sum(dim=-1), torch.ones(3))
-    assert (estimate.probabilities[:, 0] > 0.99).all()
+    assert (estimate.probabilities[:, NEUTRAL] > 0.99).all()
 
 
 def test_sharpness_goes_from_a_blend_to_the_likeliest() -> None:

@@ -1,4 +1,4 @@
-"""The frozen encoders: what they may see, and the narrowing of expressions to what pairs agree on."""
+"""The frozen encoders: their receptive fields, and the narrowing of expressions to shared directions."""
 
 import pytest
 import torch
@@ -25,10 +25,10 @@ def test_audio_context_is_at_most_what_it_says():
     encoder = debug.stir(ConvAudioEncoder(16, 32))
     waveform = (0.1 * torch.randn(1, 60 * SAMPLES_PER_FRAME)).requires_grad_()
     gradient = torch.autograd.grad(encoder(waveform)[0, 30].sum(), waveform)[0][0]
-    heard = gradient.view(60, -1).abs().sum(1).nonzero().flatten()
-    assert heard.min() >= 30 - encoder.context_frames
-    assert heard.max() <= 30 + encoder.context_frames
-    assert heard.min() < 30 < heard.max()
+    frames = gradient.view(60, -1).abs().sum(1).nonzero().flatten()
+    assert frames.min() >= 30 - encoder.context_frames
+    assert frames.max() <= 30 + encoder.context_frames
+    assert frames.min() < 30 < frames.max()
 
 
 def test_wav2vec2_keeps_step_with_the_video():
@@ -68,13 +68,13 @@ def test_lips_are_read_from_the_crop_only():
     assert torch.count_nonzero(gradient) == 0
 
 
-def test_keep_finds_the_directions_that_pairs_share():
+def test_narrowing_keeps_the_directions_that_pairs_share():
     torch.manual_seed(0)
     encoder = ExpressionEncoder(dim=3, hidden_dim=8, channels=(8, 16, 16))
     mixing = torch.randn(8, 8)
     shared, own = torch.randn(4000, 3), torch.randn(2, 4000, 5)
     one, other = (torch.cat([shared, private], 1) @ mixing for private in own)
-    agreement = encoder.keep(one, other)
+    agreement = encoder.keep_shared_directions(one, other)
     assert (agreement[:3] > 0.99).all()
     assert (agreement[3:].abs() < 0.1).all()
     kept = (one - encoder.center) @ encoder.directions

@@ -1,4 +1,4 @@
-"""ETHD and EDI: what Figure 2 promises, shown on random weights."""
+"""ETHD and EDI: properties that follow from Figure 2, on random weights."""
 
 from dataclasses import replace
 
@@ -59,26 +59,27 @@ def test_a_mask_of_zeros_keeps_every_path_free_of_expression(network, noisy):
     assert all(torch.count_nonzero(gradient) == 0 for gradient in gradients)
 
 
-def frames_seen(network, noisy, given, is_image: bool) -> torch.Tensor:
-    """[output frame, input frame]: does the one depend on the other?"""
+def frame_dependencies(network, noisy, given, is_image: bool) -> torch.Tensor:
+    """Compute by gradients which input frames each output frame depends on, [output frame, input frame]."""
     noisy = noisy.clone().requires_grad_()
     output = network(noisy, LEVEL, given, is_image=is_image)
     rows = [torch.autograd.grad(output[:, f].sum(), noisy, retain_graph=True)[0] for f in range(FRAMES)]
     return torch.stack([row.abs().sum((0, 2, 3, 4)) > 0 for row in rows])
 
 
-def test_video_frames_see_each_other_and_pictures_do_not(network, noisy):
-    assert frames_seen(network, noisy, debug.conditions(), is_image=False).all()
-    assert torch.equal(frames_seen(network, noisy, debug.conditions(), is_image=True), torch.eye(FRAMES).bool())
+def test_video_frames_depend_on_each_other_and_pictures_do_not(network, noisy):
+    assert frame_dependencies(network, noisy, debug.conditions(), is_image=False).all()
+    dependencies = frame_dependencies(network, noisy, debug.conditions(), is_image=True)
+    assert torch.equal(dependencies, torch.eye(FRAMES).bool())
 
 
-def test_before_time_mixes_a_frame_hears_only_its_own_lips(network, noisy):
+def test_without_layers_over_time_a_frame_depends_only_on_its_own_lips(network, noisy):
     lip = debug.conditions().lip.requires_grad_()
     output = network(noisy, LEVEL, replace(debug.conditions(), lip=lip), is_image=True)
     for frame in range(FRAMES):
         gradient = torch.autograd.grad(output[:, frame].sum(), lip, retain_graph=True)[0]
-        heard = gradient.abs().sum((0, 2, 3)) > 0
-        assert heard.tolist() == [frame == other for other in range(FRAMES)]
+        depends = gradient.abs().sum((0, 2, 3)) > 0
+        assert depends.tolist() == [frame == other for other in range(FRAMES)]
 
 
 def test_samples_of_a_batch_do_not_touch(network, noisy):

@@ -1,4 +1,4 @@
-"""The face mask: where it says, at any resolution."""
+"""The face mask: position, edge and independence of the resolution."""
 
 import torch
 

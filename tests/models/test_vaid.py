@@ -1,4 +1,4 @@
-"""V-AID and Di-CTE: the switch, the identity encoder, what is seen over time."""
+"""V-AID and Di-CTE: the switch, the identity encoder, and receptive fields over time."""
 
 from dataclasses import replace
 
@@ -42,7 +42,7 @@ def test_the_switch_lets_one_condition_through(dicte):
     assert not torch.equal(dicte(noisy, LEVEL, conditional), dicte(noisy, LEVEL, unconditional))
 
 
-def test_the_switch_itself_is_told(dicte):
+def test_the_switch_itself_is_a_condition(dicte):
     noisy, conditional = torch.randn(2, FRAMES, debug.DIM_EXPRESSION), given(dicte)
     own = conditional.expression_reference[:, None].expand_as(noisy)
     same = replace(conditional, utterance=own)
@@ -74,9 +74,9 @@ def test_projector_context_is_what_it_says():
     projector = debug.stir(AudioLipProjector(debug.DIM_AUDIO, debug.DIM_LIP, 32))
     features = torch.randn(1, 41, debug.DIM_AUDIO, requires_grad=True)
     gradient = torch.autograd.grad(projector(features)[0, 20].sum(), features)[0]
-    heard = (gradient[0].abs().sum(-1) > 0).nonzero().flatten()
-    assert heard.min() == 20 - projector.context_frames
-    assert heard.max() == 20 + projector.context_frames
+    frames = (gradient[0].abs().sum(-1) > 0).nonzero().flatten()
+    assert frames.min() == 20 - projector.context_frames
+    assert frames.max() == 20 + projector.context_frames
 
 
 def test_saved_and_loaded_is_the_same(tmp_path):

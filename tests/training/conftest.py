@@ -1,4 +1,4 @@
-"""A corpus and a checkpoint of debug size for all stages; and golden losses: the first of a debug config hold within 0.1 %."""
+"""Fixtures: corpus and checkpoint of debug size, and golden losses, which a debug config must reproduce within 0.1 %."""
 
 import json
 import os
@@ -22,7 +22,7 @@ UPDATE_VARIABLE = "EMOTIVETALK_UPDATE_GOLDEN"
 
 
 def golden_losses(config_path: Path, steps: int, overrides: Sequence[str] = ()) -> list[float]:
-    """The losses of a config's first steps, in float32 on one thread; nothing is written."""
+    """Compute the losses of a config's first steps, in float32 on one thread, without writing files."""
     config = load_config(config_path, ["precision=fp32", "device=cpu", "prefetch=false", *overrides])
     torch.set_num_threads(1)
     torch.manual_seed(config.seed)
@@ -40,9 +40,9 @@ def workplace(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def check_golden(monkeypatch) -> Callable[..., None]:
-    """check_golden(config_path, steps, overrides): compares with golden/<the config's name>.json, or writes it if told to.
+    """Return check_golden(config_path, steps, overrides), which compares losses with golden/<config>.json or updates it.
 
-    Latents too are made in float32 and in this process, whatever the CPU is quick with.
+    Latents are computed in float32 and in this process, so the results do not depend on the CPU.
     """
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: False)
     in_process = SimpleNamespace(map=map)
@@ -53,7 +53,7 @@ def check_golden(monkeypatch) -> Callable[..., None]:
         losses = golden_losses(config_path, steps, overrides)
         if UPDATE_VARIABLE in os.environ:
             file.write_text(json.dumps(losses, indent=2) + "\n", encoding="utf-8")
-        assert file.exists(), f"{file} is missing: write it with {UPDATE_VARIABLE}=1, and look at what it holds"
+        assert file.exists(), f"{file} is missing: write it with {UPDATE_VARIABLE}=1 and inspect it"
         assert losses == pytest.approx(json.loads(file.read_text(encoding="utf-8")), rel=1e-3)
 
     return check

@@ -1,4 +1,4 @@
-"""A corpus and a checkpoint of debug size, made without any synthesiser, the same on every machine."""
+"""Corpus and checkpoint of debug size, made without a synthesiser and identical on every machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emotivetalk.corpus.parameters import EMOTION_TARGETS, POSE_AT_REST
+from emotivetalk.corpus.parameters import EMOTION_TARGETS, LIP, POSE, POSE_AT_REST
 from emotivetalk.corpus.records import Clip, Split, write_shards
 from emotivetalk.corpus.synthesize import FIRST_HELD_OUT_IDENTITY
 from emotivetalk.models.emotion import EMOTIONS
@@ -19,18 +19,18 @@ NUM_FRAMES = 32
 
 
 def clip(split: Split, identity: int, emotion: int, seed: int) -> Clip:
-    """Noise that is as loud as the jaw is open, on a face that is angry, happy, ..."""
+    """Make a clip whose speech is noise as loud as the jaw is open, on a face that shows the emotion."""
     generator = np.random.default_rng([identity, emotion, seed])
     time = np.arange(NUM_FRAMES)
     jaw = np.clip(0.5 + 0.5 * np.sin(time * generator.uniform(0.5, 1.2) + generator.uniform(0, 6)), 0, 1)
-    lip = np.zeros((NUM_FRAMES, 6), np.float32)
-    lip[:, 0], lip[:, 1] = jaw, 0.3 * (1 - jaw)
+    lip = np.zeros((NUM_FRAMES, len(LIP)), np.float32)
+    lip[:, LIP.index("jaw")], lip[:, LIP.index("wide")] = jaw, 0.3 * (1 - jaw)
     loud = np.repeat(jaw, SAMPLES_PER_FRAME).astype(np.float32)
     waveform = 0.3 * loud * generator.standard_normal(len(loud)).astype(np.float32)
     sway = 0.2 * np.sin(time / 7 + identity)[:, None]
     expression = EMOTION_TARGETS[emotion] * (1 + sway)
     pose = np.tile(POSE_AT_REST, (NUM_FRAMES, 1))
-    pose[:, 4] += sway[:, 0]
+    pose[:, POSE.index("yaw")] += sway[:, 0]
     return Clip(
         clip_id=f"{split}-{identity}-{emotion}",
         split=split,
@@ -51,7 +51,7 @@ def clip(split: Split, identity: int, emotion: int, seed: int) -> Clip:
 
 
 def write_corpus(folder: Path) -> None:
-    """Three people with all emotions and levels to train on, one held out."""
+    """Write clips of three people with all emotions and levels for training, and of one held-out person."""
     clips = [
         clip("train", identity, emotion, seed=level)
         for identity in range(3)
@@ -63,13 +63,13 @@ def write_corpus(folder: Path) -> None:
 
 
 def write_checkpoint(folder: Path) -> None:
-    """A pipeline with random weights, for stages whose frozen networks come from earlier ones."""
+    """Write a pipeline with random weights, for stages that need the networks of earlier ones."""
     torch.manual_seed(0)
     debug.pipeline().save_pretrained(folder)
 
 
 def overrides(name: str, workplace: Path, output: Path) -> list[str]:
-    """The config's paths, put into the test's folder."""
+    """Return overrides that move a config's paths into the test's folder."""
     changes = [f"output={output}", f"checkpoint={output / 'checkpoint'}"]
     if name != "autoencoder":
         changes.append(f"stage.corpus={workplace / 'corpus'}")

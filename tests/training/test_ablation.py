@@ -1,4 +1,4 @@
-"""Ablations that are trained: at debug size, one command trains the changed stages and measures what they made."""
+"""Trained ablations at debug size: one command trains the changed stages and measures the result."""
 
 import json
 from pathlib import Path

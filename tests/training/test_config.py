@@ -77,12 +77,12 @@ def test_overrides_replace_and_add(path: Path) -> None:
         ("stage.loss.laplacien=1", "stage.loss.laplacien is not a known key", "Did you mean laplacian?"),
         ("stage.extra_loss.level=1", "stage.extra_loss.level is not a known key", "Did you mean levels?"),
         ("stage.loss.qqq=1", "stage.loss.qqq is not a known key", "The keys of stage.loss are laplacian, levels."),
-        ("name=autoencode", "name is 'autoencode', which is no stage", "Did you mean autoencoder?"),
+        ("name=autoencode", "name is 'autoencode', which is not a stage", "Did you mean autoencoder?"),
         ("steps=0", "steps is 0: input should be greater than or equal to 1", "Change steps."),
         ("stage.loss.levels=many", "stage.loss.levels is 'many': input should be a valid integer", "stage.loss.levels"),
         ("stage=3", "stage is 3: input should be a valid", "Change stage."),
         ("steps", "'steps' is not an override", "key.key=value"),
-        ("steps.more=1", "goes inside steps, which is a value", "Override that key itself."),
+        ("steps.more=1", "sets a key inside steps, which is a value", "Override that key itself."),
         ("a=[", "the value of 'a=[' is not YAML", "Quote it."),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_unknown_stages_are_refused() -> None:
-    with pytest.raises(ValueError, match="no stage is called 'toy'"):
+    with pytest.raises(ValueError, match="there is no stage 'toy'"):
         stage_class("toy")
 
 

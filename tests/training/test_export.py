@@ -1,4 +1,4 @@
-"""Export: the stages' networks become one checkpoint in half precision that generates the same video."""
+"""Export: one checkpoint in half precision that generates the same video."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The full size's parts in the stages, at debug size: Stable Video Diffusion's U-Net and VAE, wav2vec 2.0, from others' folders."""
+"""The full size's networks at debug size: Stable Video Diffusion's U-Net and VAE, and wav2vec 2.0, from their own folders."""
 
 import json
 import shutil

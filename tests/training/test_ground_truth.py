@@ -1,4 +1,4 @@
-"""Which stages take real video, and what the others say."""
+"""Stages accept or reject real video, whose true motion is unknown."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from emotivetalk.corpus.records import write_shards
 from emotivetalk.corpus.synthesize import FIRST_HELD_OUT_IDENTITY
 from emotivetalk.errors import InputError
 from emotivetalk.media.image_codec import encode_pictures
+from emotivetalk.models.emotion import EMOTIONS
 from emotivetalk.training.run.config import load_config
 from emotivetalk.training.stages.registry import stage_class
 from tests.training import debug
@@ -25,7 +26,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     people = [*[("train", i) for i in range(2)], ("held_out", FIRST_HELD_OUT_IDENTITY)]
     clips = []
     for split, person in people:
-        for emotion in range(0, 8, 1 if split == "held_out" else 2):
+        for emotion in range(0, len(EMOTIONS), 1 if split == "held_out" else 2):
             clip = debug.clip(split, person, emotion, 2)  # type: ignore[arg-type]
             images = draw_clip(clip, size=64).images.permute(0, 2, 3, 1)
             pictures = (images.numpy() * 255).round().astype(np.uint8)

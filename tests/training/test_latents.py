@@ -1,4 +1,4 @@
-"""The caches of what frozen encoders see: made once, gone on with where they stopped, made anew for other networks."""
+"""Caches of latents: computed once, resumed after an interruption, recomputed for other networks."""
 
 import resource
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +12,14 @@ import torch
 from emotivetalk.corpus.drawing import draw_clip
 from emotivetalk.corpus.records import read_corpus
 from emotivetalk.errors import OutputError
-from emotivetalk.training.data.latents import cached, motion_encoders, read_motion, video_latents
+from emotivetalk.training.data.latents import cached, encode_motion, motion_encoders, video_latents
 from tests.training import debug
 
 NUM_CLIPS = 40  # in parts of 16
 
 
 def encode(folder: Path, breaks_at: int, clips: range, more: int = 0) -> dict[str, np.ndarray]:
-    """Squares, and more; leaves a file for every part it was asked for, and is not asked for one twice."""
+    """Compute squares plus `more`, and leave a file for each part; a second request for a part is an error."""
     if clips.start == breaks_at:
         raise OSError("the disk is gone")
     (folder / f"asked_{clips.start}").touch(exist_ok=False)
@@ -113,7 +113,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("other_voices", [False, True])
 @torch.inference_mode()
 def test_faces_speak_their_own_words_or_anothers(workplace: Path, other_voices: bool) -> None:
-    """Of each window: the clip whose lips it shows is the one that is named, and the expressions are its own."""
+    """The lips of a window are those of the clip named by `voice`, and the expressions are the clip's own."""
     corpus, checkpoint = workplace / "corpus", workplace / "checkpoint"
     made = video_latents(corpus, "train", checkpoint, workplace / "cache", 64, 4, 1, other_voices=other_voices)
     clips, encoders = read_corpus(corpus, "train"), motion_encoders(checkpoint)
@@ -122,6 +122,6 @@ def test_faces_speak_their_own_words_or_anothers(workplace: Path, other_voices: 
         window = range(int(made.start[k]), int(made.start[k]) + 4)
         spoken = torch.from_numpy(clips[int(made.voice[k])].lip[list(window)])
         images = draw_clip(clips[k], window, 64, lip=spoken).images * 2 - 1
-        lip, expression = read_motion(*encoders, images)
+        lip, expression = encode_motion(*encoders, images)
         np.testing.assert_allclose(made.lip[k], lip, atol=1e-2)
         np.testing.assert_allclose(made.expression[k], expression, atol=1e-2)

@@ -1,4 +1,4 @@
-"""Contrastive losses, the push, and the small measures, against what they must be in closed form."""
+"""Contrastive losses, the push loss and validation metrics against closed forms."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The reader's stage: samples are functions of their seeds, and what is saved is what evaluation loads."""
+"""The reader's stage: samples are functions of their seeds, and evaluation can load the saved reader."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from emotivetalk.evaluation.reader import Reader
 from emotivetalk.models.emotion import EMOTIONS
 from emotivetalk.training.run.config import load_config
 from emotivetalk.training.run.loop import train
-from emotivetalk.training.stages.reader import NO_EMOTION, ReaderBatch, ReaderStage
+from emotivetalk.training.stages.reader import UNKNOWN_EMOTION, ReaderBatch, ReaderStage
 from tests.training import debug
 
 CONFIG = Path(__file__).resolve().parents[2] / "train_configs" / "reader_debug.yaml"
@@ -38,7 +38,7 @@ def test_a_sample_is_a_function_of_its_seed(config):
 
 
 def test_the_course_is_of_frames_against_each_other(config):
-    """An error that all frames of a person share is none of the course, one that differs is; random faces have no course."""
+    """The course ignores an error shared by all frames of a person, counts one that differs, and ignores random faces."""
     module = ReaderStage(config.stage).module
     module.reader.net[-1].weight.data.zero_()  # reads the same of every picture
     num, seen = config.stage.frames_per_person, torch.zeros(8, 3, 128, 128)
@@ -53,13 +53,13 @@ def test_the_course_is_of_frames_against_each_other(config):
     astray = steady[:num].clone()
     astray[0] += module.wander
     assert course(astray, 0) == pytest.approx((num - 1) / num**2, rel=1e-4)
-    assert course(astray, NO_EMOTION) == 0
+    assert course(astray, UNKNOWN_EMOTION) == 0
 
 
 def test_only_faces_of_the_corpus_have_an_emotion(config):
     stage = ReaderStage(config.stage)
     emotions = stage.batch(range(24)).emotion
-    assert {NO_EMOTION} < set(emotions.tolist()) <= {NO_EMOTION, *range(len(EMOTIONS))}
+    assert {UNKNOWN_EMOTION} < set(emotions.tolist()) <= {UNKNOWN_EMOTION, *range(len(EMOTIONS))}
 
 
 def test_faces_without_an_emotion_say_nothing_of_it(config):
@@ -69,7 +69,7 @@ def test_faces_without_an_emotion_say_nothing_of_it(config):
     weight = stage.module.reader.net[-1].weight.grad
     assert weight[-len(EMOTIONS) :].abs().sum() > 0
     assert weight[: -len(EMOTIONS)].abs().sum() == 0
-    batch.emotion.fill_(NO_EMOTION)
+    batch.emotion.fill_(UNKNOWN_EMOTION)
     assert stage.module(batch).terms["emotion"] == 0
 
 

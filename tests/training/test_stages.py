@@ -17,7 +17,7 @@ from emotivetalk.training.optim.muon import OptimizerConfig, build_optimizers
 from emotivetalk.training.run.config import TrainConfig, load_config
 from emotivetalk.training.run.loop import train
 from emotivetalk.training.stages.autoencoder import AutoencoderConfig, AutoencoderLoss
-from emotivetalk.training.stages.ethd import _up_to_the_brows
+from emotivetalk.training.stages.ethd import _extend_to_brows
 from emotivetalk.training.stages.registry import stage_class
 from tests.training import debug
 
@@ -112,7 +112,7 @@ def test_activation_checkpointing_changes_no_loss(workplace, tmp_path):
         return [json.loads(line)["loss"] for line in (folder / "steps.jsonl").read_text().splitlines()]
 
     assert losses("ethd", "gradient_checkpointing=true") == pytest.approx(losses("ethd"), rel=1e-4)
-    with pytest.raises(InputError, match=r"no network of the stage autoencoder can do it \(PortraitAutoencoder\)"):
+    with pytest.raises(InputError, match=r"no network of the stage autoencoder supports it \(PortraitAutoencoder\)"):
         losses("autoencoder", "gradient_checkpointing=true")
 
 
@@ -214,7 +214,7 @@ def test_brows_weigh_as_far_as_they_are_raised():
     """A cell of an eye reaches one cell down and to its sides, and an eighth of the picture up, and no further."""
     eyes = torch.zeros(1, 1, 32, 32)
     eyes[0, 0, 15, 10] = 0.5
-    reached = _up_to_the_brows(eyes)[0, 0].nonzero()
+    reached = _extend_to_brows(eyes)[0, 0].nonzero()
     assert reached.amin(0).tolist() == [11, 9] and reached.amax(0).tolist() == [16, 11]
     assert len(reached) == 6 * 3
 

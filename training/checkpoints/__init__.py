@@ -1,1 +1,1 @@
-"""Checkpoints of training: state to resume from, import, export and provenance."""
+"""Training checkpoints: state to resume from, import, export and provenance."""

@@ -1,4 +1,4 @@
-"""Other people's trained networks into a checkpoint folder, in the place of the starter's small ones: the full size."""
+"""Conversion of third-party networks for a checkpoint of the full size: Stable Video Diffusion's VAE and wav2vec 2.0."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from emotivetalk.models.encoders import Wav2Vec2AudioEncoder
 from emotivetalk.training.checkpoints.frozen_networks import read_network
 from emotivetalk.training.checkpoints.provenance import record_adoption
 
-_WANTED = {"vae": "VAE of Stable Video Diffusion", "audio_encoder": "wav2vec 2.0"}
+_DESCRIPTIONS = {"vae": "VAE of Stable Video Diffusion", "audio_encoder": "wav2vec 2.0"}
 
 
 def adopt_vae(stable_video_diffusion: Path, checkpoint: Path) -> Path:
-    """Stable Video Diffusion's VAE as `checkpoint/vae`; returns that folder.
+    """Write Stable Video Diffusion's VAE to `checkpoint/vae` and return that folder.
 
     Args:
-        stable_video_diffusion: its folder as it was downloaded, in diffusers' layout, with `vae/`.
+        stable_video_diffusion: the downloaded folder, in diffusers' layout, with `vae/`.
+        checkpoint: folder of the checkpoint.
 
     Raises:
-        InputError: it has no such VAE.
+        InputError: the folder holds no such VAE.
     """
     name = stable_video_diffusion.name
     return _adopt(stable_video_diffusion / "vae", name, AutoencoderKLTemporalDecoder.from_pretrained, checkpoint, "vae")
 
 
 def adopt_audio_encoder(wav2vec2: Path, checkpoint: Path) -> Path:
-    """wav2vec 2.0, as transformers keeps it, as `checkpoint/audio_encoder`; returns that folder.
+    """Write wav2vec 2.0, given in transformers' layout, to `checkpoint/audio_encoder` and return that folder.
 
     Raises:
         InputError: the folder holds no wav2vec 2.0.
@@ -41,10 +42,10 @@ def adopt_audio_encoder(wav2vec2: Path, checkpoint: Path) -> Path:
 def _adopt(source: Path, origin: str, load: Callable[[Path], ModelMixin], checkpoint: Path, name: str) -> Path:
     network = read_network(
         source,
-        f"{_WANTED[name]} that can be read",
+        f"readable {_DESCRIPTIONS[name]}",
         load,
         code="weights_unreadable",
-        remedy="Name the folder as it was downloaded, with config.json and the weights.",
+        remedy="Give the downloaded folder, with config.json and the weights.",
     )
     network.save_pretrained(checkpoint / name)
     record_adoption(checkpoint, name, origin, _sha256(checkpoint / name))

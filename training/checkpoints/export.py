@@ -1,4 +1,4 @@
-"""A trained checkpoint folder made ready to ship: one pipeline, half precision, provenance."""
+"""Export of a trained checkpoint folder as one pipeline in half precision, with its provenance."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def export(
     chunk_frames: int,
     **sampling: float | None,
 ) -> int:
-    """Writes the pipeline of all stages' networks in half precision; returns its bytes.
+    """Write a pipeline of all stages' networks in half precision and return its size in bytes.
 
     Args:
-        checkpoint: the folder that the stages wrote their networks into.
-        output: the new folder; one that is there is replaced.
-        trained_on: what `provenance.json` says of the data, for whoever generates with it.
-        image_size: side of the pictures that the networks were trained on.
-        chunk_frames: of the windows that ETHD was trained on.
-        sampling: what the networks were found to want, of `EmotiveTalkPipeline`'s settings: `num_steps`, `noise_scale`, ...
+        checkpoint: folder that the stages wrote their networks into.
+        output: new folder; an existing one is replaced.
+        trained_on: description of the training data for `provenance.json`.
+        image_size: side in pixels of the pictures that the networks were trained on.
+        chunk_frames: frames of the windows that ETHD was trained on.
+        sampling: settings of `EmotiveTalkPipeline` that suit the networks: `num_steps`, `noise_scale`, ...
 
     Raises:
         InputError: a stage's network is missing.
@@ -42,7 +42,7 @@ def export(
         raise InputError(
             code="checkpoint_incomplete",
             message=f"{checkpoint} has no {', '.join(missing)}",
-            remedy="Train the stages that make them first; train_configs/README.md has their order.",
+            remedy="Train the stages that make them first; train_configs/README.md lists their order.",
         )
     networks = {name: frozen(checkpoint, name) for name in NETWORKS}
     scheduler = EulerDiscreteScheduler.from_pretrained(checkpoint / "scheduler")

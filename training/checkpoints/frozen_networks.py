@@ -1,4 +1,4 @@
-"""Trained networks out of a folder, or one line that says what the folder lacks."""
+"""Loading of trained networks, with one clear error if a folder does not hold the network."""
 
 from __future__ import annotations
 
@@ -15,33 +15,36 @@ Network = TypeVar("Network")
 
 
 def read_network(folder: Path, wanted: str, load: Callable[[Path], Network], code: str, remedy: str) -> Network:
-    """What `load` reads from a network's folder.
+    """Load a network from its folder.
 
     Args:
-        wanted: what the folder should hold, for the message.
+        folder: folder of one network.
+        wanted: description of the network, for the error message.
+        load: function that loads it.
+        code, remedy: of the error.
 
     Raises:
-        InputError: with `code` and `remedy`: it isn't there, or is something else.
+        InputError: the folder is missing, or holds something else.
     """
-    refusal = InputError(code, f"{folder} holds no {wanted}", remedy)
-    if not (folder / "config.json").is_file():  # what is no folder, the libraries take for the name of one on the hub
-        raise refusal
+    missing = InputError(code, f"{folder} holds no {wanted}", remedy)
+    if not (folder / "config.json").is_file():  # the libraries take a path that does not exist for a hub id
+        raise missing
     try:
         return load(folder)
     except (OSError, ValueError, SafetensorError) as error:
-        raise refusal from error
+        raise missing from error
 
 
 def frozen(checkpoint: Path, name: str) -> Any:
-    """A network of `checkpoint` that earlier stages made, for one that does not train it.
+    """Load the network `name` that an earlier stage wrote into `checkpoint`, for a stage that does not train it.
 
     Raises:
-        InputError: it is not there, or is of another class.
+        InputError: the network is missing, or is of another class.
     """
     return read_network(
         checkpoint / name,
         " or ".join(network.__name__ for network in NETWORKS[name]),
         lambda folder: load_network(folder.parent, name),
         code="checkpoint_incomplete",
-        remedy="Train the stages that make it first; train_configs/README.md has their order.",
+        remedy="Train the stages that make it first; train_configs/README.md lists their order.",
     )

@@ -1,4 +1,4 @@
-"""Beginning from trained networks: a checkpoint's weights into a stage's own module, or what differs, by name."""
+"""Initialisation of a stage's networks with trained weights; the error for another architecture names what differs."""
 
 from __future__ import annotations
 
@@ -14,65 +14,71 @@ from emotivetalk.models.ethd import ETHD
 from emotivetalk.models.weights import import_unet
 from emotivetalk.training.checkpoints.frozen_networks import read_network
 
-_NAMED = 3
+_MAX_NAMED = 3
+"""Differing weights that an error names."""
 
 
-def begin_from(module: ModelMixin, folder: Path, may_lack: Callable[[str], bool] = lambda name: False) -> ModelMixin:
-    """Put the weights of a network of the same kind into `module`; returns that network, for its configuration.
+def load_initial_weights(
+    module: ModelMixin, folder: Path, may_lack: Callable[[str], bool] = lambda name: False
+) -> ModelMixin:
+    """Copy the weights of a network of the same class into `module`; returns that network, for its configuration.
 
     Args:
-        folder: of one network of a checkpoint, `build/checkpoints/starter/ethd` say.
-        may_lack: whether that network may lack the weight of this name; in `module` it stays as it was initialised.
+        module: the network to initialise.
+        folder: folder of one network of a checkpoint, such as `build/checkpoints/starter/ethd`.
+        may_lack: tells by name which weights the network may lack; these stay as they are in `module`.
 
     Raises:
         InputError: there is no such network, or it has another architecture.
     """
-    initial = _initial(type(module), folder)
-    theirs, ours = initial.state_dict(), module.state_dict()
-    theirs = {name: weight for name, weight in ours.items() if may_lack(name)} | theirs
-    differing = [name for name in sorted(theirs.keys() | ours.keys()) if _shape(theirs, name) != _shape(ours, name)]
+    network = _read_network(type(module), folder)
+    initial, own = network.state_dict(), module.state_dict()
+    initial = {name: weight for name, weight in own.items() if may_lack(name)} | initial
+    differing = [name for name in sorted(initial.keys() | own.keys()) if _shape(initial, name) != _shape(own, name)]
     if differing:
         named = "; ".join(
-            f"{name} is {_shape(theirs, name)} there and {_shape(ours, name)} here" for name in differing[:_NAMED]
+            f"{name} is {_shape(initial, name)} there and {_shape(own, name)} here" for name in differing[:_MAX_NAMED]
         )
-        more = f"; and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
+        more = f"; and {len(differing) - _MAX_NAMED} more" if len(differing) > _MAX_NAMED else ""
         raise InputError(
             code="initial_differs",
             message=f"{folder} has another architecture: {named}{more}",
-            remedy="Give the stage the sizes that it was trained with, or begin from another checkpoint.",
+            remedy="Give the stage the sizes that the checkpoint was trained with, or set stage.initial to another one.",
         )
-    module.load_state_dict(theirs)
-    return initial
+    module.load_state_dict(initial)
+    return network
 
 
-def begin_ethd(ethd: ETHD, checkpoint: Path) -> None:
-    """Put into `ethd` the weights of a checkpoint's own ETHD, or of Stable Video Diffusion's U-Net.
+def load_initial_ethd(ethd: ETHD, checkpoint: Path) -> None:
+    """Copy the weights of a checkpoint's ETHD, or of Stable Video Diffusion's U-Net, into `ethd`.
 
     Args:
-        checkpoint: of this project, with `ethd/`; or Stable Video Diffusion's, with `unet/` (`emotivetalk.models.weights.import_unet`).
+        ethd: the network to initialise.
+        checkpoint: folder of this project with `ethd/`, or Stable Video Diffusion's with `unet/`
+            (`emotivetalk.models.weights.import_unet`).
 
     Raises:
-        InputError: there is neither, or it has another architecture.
+        InputError: the folder has neither, or the network has another architecture.
     """
     if (checkpoint / "ethd").is_dir() or not (checkpoint / "unet" / "config.json").is_file():
-        begin_from(ethd, checkpoint / "ethd")
+        load_initial_weights(ethd, checkpoint / "ethd")
         return
-    unet = _initial(UNetSpatioTemporalConditionModel, checkpoint / "unet")
+    unet = _read_network(UNetSpatioTemporalConditionModel, checkpoint / "unet")
     try:
         import_unet(unet, ethd)
     except ValueError as error:
         raise InputError(
             code="initial_differs",
             message=f"{checkpoint / 'unet'} has another architecture: {error}",
-            remedy="Give the stage its widths, levels and heads; train_configs/ethd_full.yaml has the released model's.",
+            remedy="Give the stage its widths, levels and heads; train_configs/ethd_full.yaml has those of the released model.",
         ) from error
 
 
-def _initial(network: type[ModelMixin], folder: Path) -> ModelMixin:
+def _read_network(network: type[ModelMixin], folder: Path) -> ModelMixin:
     return read_network(
         folder,
-        f"{network.__name__} to begin from",
-        lambda found: network.from_pretrained(found, torch_dtype=torch.float32),
+        f"{network.__name__} to start from",
+        lambda path: network.from_pretrained(path, torch_dtype=torch.float32),
         code="initial_unreadable",
         remedy="Train it first, or set stage.initial to another checkpoint.",
     )

@@ -1,4 +1,4 @@
-"""Where a checkpoint's networks come from: its `provenance.json`, one entry a stage."""
+"""Provenance of a checkpoint's networks: its `provenance.json`, with one entry per stage."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ PROVENANCE_FILE = "provenance.json"
 
 
 def record_training(checkpoint: Path, name: str, settings: dict[str, Any], metrics: dict[str, float]) -> None:
-    """Writes how a stage was trained under `stages.<name>`, and leaves all else in the file as it is.
+    """Record under `stages.<name>` how a stage was trained; the rest of the file is kept.
 
-    Where it began from another checkpoint's networks (`stage.initial`), how those were trained goes along as `initial`.
+    If training started from another checkpoint's networks (`stage.initial`), their entry is included as `initial`.
 
     Args:
-        checkpoint: a folder of diffusers' layout.
-        name: the stage's.
-        settings: its configuration, JSON, without the machine's paths.
-        metrics: of its last validation.
+        checkpoint: folder in diffusers' layout.
+        name: the stage's name.
+        settings: the run's configuration as JSON, without paths of the machine.
+        metrics: metrics of the last validation.
 
     Raises:
-        InputError: the file is there, but holds no JSON object.
+        InputError: the file exists but holds no JSON object.
     """
     entry = {"config": settings, "metrics": metrics, "commit": _commit(), "torch": torch.__version__}
-    before = _initial(settings, name)
-    if before is not None:
-        # Where `initial` is this very checkpoint, and this run has been recorded before, its entry is our own.
-        entry["initial"] = before.get("initial") if before.get("config") == settings else before
+    initial = _initial_entry(settings, name)
+    if initial is not None:
+        # If `initial` is this very checkpoint and the run was recorded before, the entry there is the run's own.
+        entry["initial"] = initial.get("initial") if initial.get("config") == settings else initial
     _record(checkpoint, name, entry)
 
 
 def record_adoption(checkpoint: Path, name: str, source: str, sha256: str) -> None:
-    """Writes under `stages.<name>` that a network was trained by others: where it came from, and its weights' digest.
+    """Record under `stages.<name>` that a network is third-party: its source and the digest of its weights.
 
     Raises:
-        InputError: the file is there, but holds no JSON object.
+        InputError: the file exists but holds no JSON object.
     """
     _record(checkpoint, name, {"adopted": source, "sha256": sha256})
 
@@ -64,19 +64,19 @@ def _read(file: Path) -> dict[str, Any]:
         raise InputError(
             code="checkpoint_invalid",
             message=f"{file} holds no JSON object",
-            remedy="Restore or delete it, and resume.",
+            remedy="Restore or delete it, then resume.",
         )
     return record
 
 
-def _initial(settings: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """How the networks that the stage began from were trained, if that is known."""
+def _initial_entry(settings: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """Return the entry of the networks that training started from, if there is one."""
     initial = settings.get("stage", {}).get("initial")
     return None if initial is None else _read(Path(initial) / PROVENANCE_FILE).get("stages", {}).get(name)
 
 
 def _commit() -> str | None:
-    """The commit of the code, "+" if it was changed since; none outside a git checkout."""
+    """Return the commit of the code, with "+" if files differ from it; None outside a git checkout."""
     folder = Path(__file__).parent
     try:
         described = subprocess.run(

@@ -1,8 +1,8 @@
-"""Training checkpoints: safetensors for tensors, JSON for the rest; no pickle. Written whole or not at all.
+"""Training checkpoints: safetensors for tensors, JSON for the rest, no pickle; written atomically.
 
 A checkpoint is a folder `step_00001000` with `tensors.safetensors` (module/..., average/..., optimizer/<class>/...) and
-`state.json` (the steps done, and the run's settings). Of several workers each writes some of the tensors, whole, into a
-`tensors-<rank>.safetensors` of its own, so that any number of workers, or none, can go on from it.
+`state.json` (number of steps done and the run's settings). With several workers, each writes a share of the tensors, each
+tensor in full, into its own `tensors-<rank>.safetensors`, so any number of workers can resume from the checkpoint.
 """
 
 from __future__ import annotations
@@ -29,54 +29,53 @@ STATE_FILE = "state.json"
 
 @dataclass(frozen=True)
 class TrainState:
-    """What a run changes as it goes. Seeds need no place here: they are a function of the step."""
+    """Tensors that a run changes. Random state is not included: seeds are a function of the step."""
 
     module: nn.Module
     average: nn.Module | None
     optimizers: Sequence[Optimizer]
-    parameters: dict[str, nn.Parameter]  # all that the optimisers update, by name
+    parameters: dict[str, nn.Parameter]
+    """All parameters that the optimisers update, by name."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What `state.json` holds.
-
-    num_done: how many steps are done.
-    config: the run's configuration, JSON.
-    watch: the state of the run's `LossWatch`.
-    score: the mean loss of the steps since the checkpoint before, by which `keep_best` chooses.
-    num_workers: that trained; for people to read.
-    """
+    """Content of `state.json`."""
 
     num_done: int
+    """Number of steps done."""
     config: dict[str, object]
+    """The run's configuration as JSON."""
     watch: dict[str, float] | None = None
+    """State of the run's `LossWatch`."""
     score: float | None = None
+    """Mean loss of the steps since the previous checkpoint; `keep_best` keeps the lowest."""
     num_workers: int = 1
+    """Number of workers that trained, for information."""
 
 
 @dataclass(frozen=True)
 class Retention:
-    """Which checkpoints stay: the last `num` and, if wished, the best."""
+    """Checkpoints that are kept: the last `num` and, with `keep_best`, the best."""
 
     num: int
     keep_best: bool = False
 
 
 def save_training_checkpoint(folder: Path, progress: Progress, state: TrainState, retention: Retention) -> Path:
-    """Writes `folder/step_<num_done>` atomically, then deletes what is not to stay.
+    """Write `folder/step_<num_done>` atomically, then delete the checkpoints that are not kept.
 
     Args:
-        folder: of the run's training checkpoints; made if need be.
-        progress: what goes into `state.json`.
-        state: what goes into `tensors.safetensors`.
-        retention: which checkpoints stay.
+        folder: folder of the run's training checkpoints; created if missing.
+        progress: content of `state.json`.
+        state: content of `tensors.safetensors`.
+        retention: the checkpoints to keep.
 
     Returns:
         The new checkpoint's folder.
 
     Raises:
-        OutputError: the disk is full or cannot be written; the checkpoints before are as they were.
+        OutputError: the disk is full or cannot be written; earlier checkpoints are unchanged.
     """
     temporary = unfinished_folder(folder, progress.num_done)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -87,15 +86,15 @@ def save_training_checkpoint(folder: Path, progress: Progress, state: TrainState
 
 
 def unfinished_folder(folder: Path, num_done: int) -> Path:
-    """Where a checkpoint is written before `commit` gives it its name."""
+    """Return the folder in which a checkpoint is written before `commit` renames it."""
     return folder / f".step_{num_done:08d}.unfinished"
 
 
 @contextmanager
 def writing(temporary: Path) -> Iterator[None]:
-    """As `telling`, and removes what is half done: for who writes it alone."""
+    """Convert write errors as `write_errors` does, and remove the unfinished checkpoint; for a single writer."""
     try:
-        with telling(temporary):
+        with write_errors(temporary):
             yield
     except OutputError:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -103,26 +102,26 @@ def writing(temporary: Path) -> Iterator[None]:
 
 
 @contextmanager
-def telling(temporary: Path) -> Iterator[None]:
-    """Turns what the system says while a checkpoint is written into an OutputError."""
+def write_errors(temporary: Path) -> Iterator[None]:
+    """Convert system errors while a checkpoint is written to OutputError."""
     try:
         yield
-    except (OSError, SafetensorError) as error:  # safetensors has its own for a disk that is full
+    except (OSError, SafetensorError) as error:  # safetensors raises its own error for a full disk
         raise OutputError(
             code="checkpoint_unwritable",
             message=f"the training checkpoint {temporary} cannot be written: {getattr(error, 'strerror', None) or error}",
-            remedy="Make space or give another output; the checkpoints before it are whole, go on with --resume.",
+            remedy="Free disk space or set another output. Earlier checkpoints are intact; continue with --resume.",
         ) from error
 
 
 def write_tensors(tensors: dict[str, Tensor], file: Path) -> None:
-    """Writes tensors and waits until the disk has them."""
+    """Write tensors and flush them to the disk."""
     save_file(tensors, file)
     _flush(file)
 
 
 def commit(folder: Path, progress: Progress, retention: Retention) -> Path:
-    """Gives the checkpoint whose tensors are all written its `state.json` and its name, and deletes old ones."""
+    """Finish a checkpoint whose tensors are written: add `state.json`, rename the folder, delete old checkpoints."""
     temporary = unfinished_folder(folder, progress.num_done)
     target = folder / f"step_{progress.num_done:08d}"
     (temporary / STATE_FILE).write_text(json.dumps(asdict(progress), indent=2) + "\n", encoding="utf-8")
@@ -131,37 +130,37 @@ def commit(folder: Path, progress: Progress, retention: Retention) -> Path:
         shutil.rmtree(target)
     temporary.rename(target)
     _flush(folder)
-    found = training_checkpoints(folder)
-    stay = set(found[-retention.num :])
+    checkpoints = training_checkpoints(folder)
+    kept = set(checkpoints[-retention.num :])
     if retention.keep_best:
-        scores = {path: score for path in found if (score := read_progress(path).score) is not None}
-        stay |= {min(scores, key=scores.__getitem__)} if scores else set()
-    for old in found:
-        if old not in stay:
-            shutil.rmtree(old)
+        scores = {path: score for path in checkpoints if (score := read_progress(path).score) is not None}
+        kept |= {min(scores, key=scores.__getitem__)} if scores else set()
+    for checkpoint in checkpoints:
+        if checkpoint not in kept:
+            shutil.rmtree(checkpoint)
     return target
 
 
 def training_checkpoints(folder: Path) -> list[Path]:
-    """The finished training checkpoints of a folder, oldest first."""
+    """List the finished training checkpoints of a folder, oldest first."""
     return sorted(folder.glob("step_*"))
 
 
 def read_progress(checkpoint: Path) -> Progress:
-    """What `state.json` says; of a checkpoint of an older version, what it knew."""
+    """Read `state.json`; fields that an older version did not write have their defaults."""
     return Progress(**json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8")))
 
 
 def tensor_files(checkpoint: Path) -> list[Path]:
-    """One file a worker that wrote it; a tensor is in one of them only."""
+    """List the tensor files, one for each worker that wrote; each tensor is in exactly one of them."""
     return sorted(checkpoint.glob("tensors*.safetensors"))
 
 
 def load_training_checkpoint(checkpoint: Path, state: TrainState) -> None:
-    """Reads the tensors into `state`, in place, so that devices and memory formats stay as they are.
+    """Load the tensors into `state` in place, keeping devices and memory formats.
 
     Raises:
-        InputError: the checkpoint lacks tensors, or has some that the state does not: another network's.
+        InputError: tensors are missing or unexpected, because the checkpoint is of another network.
     """
     tensors = {name: tensor for file in tensor_files(checkpoint) for name, tensor in load_file(file).items()}
     modules = {"module": state.module} | ({} if state.average is None else {"average": state.average})
@@ -177,11 +176,11 @@ def load_training_checkpoint(checkpoint: Path, state: TrainState) -> None:
                 key.removeprefix(start): like(parameter, tensors.pop(key)) for key in sorted(keys)
             }
     if tensors:
-        raise mismatch(f"{checkpoint} has the tensor {min(tensors)!r}, which this run has no place for")
+        raise mismatch(f"{checkpoint} has the tensor {min(tensors)!r}, which this run does not have")
 
 
 def _tensors(state: TrainState) -> dict[str, Tensor]:
-    """All tensors by name, each on the CPU, contiguous and in memory of its own, as safetensors wants them."""
+    """Collect copies of all tensors by name (see `on_cpu`)."""
     tensors = {f"module/{name}": tensor for name, tensor in state.module.state_dict().items()}
     if state.average is not None:
         tensors |= {f"average/{name}": tensor for name, tensor in state.average.state_dict().items()}
@@ -193,17 +192,17 @@ def _tensors(state: TrainState) -> dict[str, Tensor]:
 
 
 def on_cpu(tensor: Tensor) -> Tensor:
-    """A copy as safetensors wants it: on the CPU, contiguous, in memory of its own."""
+    """Copy a tensor as safetensors requires: on the CPU, contiguous, sharing no memory."""
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def optimizer_prefixes(optimizers: Sequence[Optimizer]) -> list[tuple[Optimizer, str]]:
-    """The optimisers, each with what the names of its tensors begin with."""
+    """Pair each optimiser with the prefix of its tensors' names."""
     return [(optimizer, f"optimizer/{type(optimizer).__name__}") for optimizer in optimizers]
 
 
 def updated_by(optimizer: Optimizer, parameters: dict[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """Those of the named parameters that are this optimiser's."""
+    """Select the parameters that an optimiser updates."""
     own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     return {name: parameter for name, parameter in parameters.items() if id(parameter) in own}
 
@@ -215,23 +214,23 @@ def _take(tensors: dict[str, Tensor], key: str, checkpoint: Path) -> Tensor:
 
 
 def mismatch(message: str) -> InputError:
-    """What is raised for a checkpoint that is another network's."""
+    """Build the error for a checkpoint of another network."""
     return InputError(
         code="checkpoint_mismatch",
         message=message,
-        remedy="It is of another network or version of the code: train anew, into another output folder.",
+        remedy="It belongs to another network or another version of the code. Start a new run in another output folder.",
     )
 
 
 def like(parameter: Tensor, saved: Tensor) -> Tensor:
-    """A moment in its parameter's memory format and device; a step counter as it is."""
+    """Convert a saved moment to its parameter's memory format and device; a step counter is returned unchanged."""
     if saved.shape != parameter.shape or saved.ndim == 0:
         return saved
     return torch.empty_like(parameter, dtype=saved.dtype).detach().copy_(saved)
 
 
 def _flush(path: Path) -> None:
-    """Waits until the disk has it."""
+    """Flush a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

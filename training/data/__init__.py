@@ -1,1 +1,1 @@
-"""Training data: batches, augmentation, and what the frozen encoders give for the corpus."""
+"""Training data: batches, augmentation, and cached latents of the frozen encoders."""

@@ -1,4 +1,4 @@
-"""Augmentations that keep the labels: of speech (other voices, rooms, microphones) and of pictures."""
+"""Augmentations that keep the labels: of speech (other voices, rooms, microphones) and of pictures (other light, small shifts)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from emotivetalk.models.log_mel import FLOOR, SILENCE
+
 
 def augment_mel(mel: Float[Tensor, "steps bands"], generator: np.random.Generator) -> Float[Tensor, "steps bands"]:
-    """Another voice, microphone and room: bands shifted, loudness, spectral tilt and colour, noise floor, echo, masks.
+    """Simulate another voice, microphone and room: shifted bands, loudness, spectral tilt and colour, noise, echo, masks.
 
-    The spectrogram is `emotivetalk.models.log_mel`'s, in which 1 is 20 dB.
+    The spectrogram is that of `emotivetalk.models.log_mel`, in which 1 is 20 dB. One sample in five is unchanged.
     """
     steps, bands = mel.shape
     if generator.random() < 0.2:
@@ -21,14 +23,14 @@ def augment_mel(mel: Float[Tensor, "steps bands"], generator: np.random.Generato
     source = (stretch * position + float(np.clip(offset, -5, 5))).clamp(0, bands - 1.001)
     low, share = source.long(), source - source.floor()
     mel = mel[:, low] * (1 - share) + mel[:, low + 1] * share
-    if generator.random() < 0.2:  # a room: each step keeps a decaying part of the last ones
+    if generator.random() < 0.2:  # a room: each step contains a decaying part of the steps before it
         decay, wet = generator.uniform(0.5, 0.85), generator.uniform(0.05, 0.3)
         power = 10 ** (2 * (mel - 2))
         tail = torch.zeros(bands)
         for step in range(steps):
             tail = decay * tail + (1 - decay) * power[step]
             power[step] = power[step] + wet * tail
-        mel = power.clamp(min=1e-8).log10() / 2 + 2
+        mel = power.clamp(min=FLOOR).log10() / 2 + 2
     centred = (position / (bands - 1) - 0.5) * 2
     colour = generator.uniform(-0.25, 0.25) * centred
     for cycles in (1, 2, 3):
@@ -39,16 +41,16 @@ def augment_mel(mel: Float[Tensor, "steps bands"], generator: np.random.Generato
     if generator.random() < 0.5:
         floor = generator.uniform(-2, -0.7) + generator.uniform(-0.3, 0.3) * centred
         hiss = floor + 0.08 * torch.from_numpy(generator.standard_normal((steps, bands), np.float32))
-        mel = torch.logaddexp(4.6 * mel, 4.6 * hiss) / 4.6  # powers add; 4.6 = 2 ln 10
+        mel = torch.logaddexp(4.6 * mel, 4.6 * hiss) / 4.6  # adds powers; 4.6 = 2 ln 10
     for _ in range(generator.integers(3)):
         start = int(generator.integers(bands))
         mel = mel.clone()
         mel[:, start : start + int(generator.integers(1, 9))] = mel.mean()
-    return mel.clamp(min=-2)
+    return mel.clamp(min=SILENCE)
 
 
 def augment_waveform(waveform: Float[Tensor, " samples"], generator: np.random.Generator) -> Float[Tensor, " samples"]:
-    """Another loudness and microphone noise, for encoders that read the waveform itself; -1..1 stays in it."""
+    """Change the loudness and add microphone noise, for encoders that read the waveform; the result stays in -1..1."""
     gain = 10 ** generator.uniform(-0.5, 0.2)
     noise = 10 ** generator.uniform(-4.5, -2) * generator.standard_normal(len(waveform))
     return (gain * waveform + torch.from_numpy(noise.astype(np.float32))).clamp(-1, 1)
@@ -57,12 +59,12 @@ def augment_waveform(waveform: Float[Tensor, " samples"], generator: np.random.G
 def jitter_color(
     images: Float[Tensor, "frames 3 H W"], generator: np.random.Generator
 ) -> Float[Tensor, "frames 3 H W"]:
-    """Other light on the same frames: gain, contrast and a tint, the same for all of them; -1..1 stays about that."""
+    """Change the light of all frames alike, by tint, contrast and brightness; values in -1..1 stay near that range."""
     gain = 1 + 0.15 * generator.standard_normal((1, 3, 1, 1)).astype(np.float32) * 0.5
     contrast, brightness = 1 + generator.uniform(-0.2, 0.2), generator.uniform(-0.15, 0.15)
     return images * torch.from_numpy(gain) * contrast + brightness
 
 
 def shift(images: Float[Tensor, "frames 3 H W"], dx: int, dy: int) -> Float[Tensor, "frames 3 H W"]:
-    """All frames moved by whole pixels, wrapping at the border that no crop reaches."""
+    """Shift all frames by whole pixels. The border wraps round; the encoders' crops do not reach it."""
     return torch.roll(images, (dy, dx), (2, 3))

@@ -1,4 +1,4 @@
-"""Which seeds a step trains on, and the batches made from them, one step ahead if wished."""
+"""Seeds of a step's samples, and the feed that makes batches from them, optionally one step ahead."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ BatchT = TypeVar("BatchT")
 
 
 def step_seeds(seed: int, step: int, batch_size: int) -> list[int]:
-    """The seeds of a step's samples: a hash of (seed, step, index in the global batch), each in 0 .. 2**63 - 1.
+    """Compute the seeds of a step's samples: hashes of (seed, step, index in the global batch) in 0 .. 2**63 - 1.
 
-    Counter-based: no state to keep, any step can be made again, and a worker takes its share by slicing.
+    They are counter-based: there is no state to save, any step can be repeated, and a worker takes its share by slicing.
     """
     return [_hash(seed, step, index) for index in range(batch_size)]
 
 
 def split_seeds(seeds: Sequence[int], rank: int, num_workers: int, num_parts: int) -> list[list[int]]:
-    """A worker's micro-batches of a step: its share `seeds[rank::num_workers]`, dealt in turn to equal parts.
+    """Split a worker's share of a step, `seeds[rank::num_workers]`, into `num_parts` micro-batches of equal size.
 
     Raises:
-        ValueError: the seeds cannot be dealt evenly, so a mean of the parts' losses would not be the batch's.
+        ValueError: the seeds cannot be split evenly; the mean of the parts' losses would then differ from the batch's.
     """
     if len(seeds) % (num_workers * num_parts):
-        raise ValueError(f"{len(seeds)} seeds cannot be dealt to {num_workers} x {num_parts} equal parts")
+        raise ValueError(f"{len(seeds)} seeds cannot be split into {num_workers} x {num_parts} equal parts")
     share = seeds[rank::num_workers]
     return [list(share[part::num_parts]) for part in range(num_parts)]
 
 
 def module_seed(seed: int, step: int) -> int:
-    """The seed of what the module itself draws in a step, dropout for one."""
+    """Compute the seed of a step for what the module itself draws, such as dropout."""
     return _hash(seed, step)
 
 
 def _hash(seed: int, *key: int) -> int:
     (word,) = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)
-    return int(word >> np.uint64(1))  # torch.Generator and most libraries take 63 bits
+    return int(word >> np.uint64(1))  # torch.Generator and most libraries accept 63 bits
 
 
 def to_device(batch: BatchT, device: torch.device) -> BatchT:
-    """The batch (a dataclass) with its tensors on `device`; fields that are dataclasses are moved too.
+    """Move the tensors of a batch, a dataclass, to `device`, including those of dataclasses inside it.
 
     Raises:
         ValueError: the batch is not an instance of a dataclass.
@@ -64,37 +64,37 @@ def to_device(batch: BatchT, device: torch.device) -> BatchT:
 
 
 class Feed(ABC, Generic[BatchT]):
-    """Batches by step; who makes them, and how far ahead, is up to the subclass.
+    """Source of the batches of each step; subclasses decide where and how far ahead batches are made.
 
     Args:
-        seed: the run's.
-        batch_size: samples a step, over all workers.
+        seed: seed of the run.
+        batch_size: samples per step over all workers.
     """
 
     def __init__(self, seed: int, batch_size: int) -> None:
         self._seed, self._batch_size = seed, batch_size
 
     def seeds(self, step: int) -> list[int]:
-        """The seeds of a step's samples."""
+        """Return the seeds of a step's samples."""
         return step_seeds(self._seed, step, self._batch_size)
 
     @abstractmethod
     def take(self, step: int) -> BatchT:
-        """The batch of a step; what went wrong when it was made is raised here."""
+        """Return the batch of a step, or raise the error that occurred while it was made."""
 
     @abstractmethod
     def close(self) -> None:
-        """Ends what works in the background."""
+        """Stop background work."""
 
 
 class BatchFeed(Feed[BatchT]):
-    """Batches made in this process. With `prefetch`, one background thread makes the next step's while this one trains.
+    """Feed that makes batches in this process, with `prefetch` in a background thread one step ahead of training.
 
     Args:
         make: a stage's `batch`, a pure function of the seeds.
-        seed, batch_size: as in `Feed`.
-        num_steps: no batch is prefetched from this step on.
-        prefetch: whether to work one step ahead.
+        seed, batch_size: see `Feed`.
+        num_steps: total number of steps; no batch beyond it is made.
+        prefetch: make the next step's batch in the background.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class BatchFeed(Feed[BatchT]):
         self._next: tuple[int, Future[BatchT]] | None = None
 
     def take(self, step: int) -> BatchT:
-        """The batch of a step; what `make` raised in the background is raised here."""
+        """Return the batch of a step, or raise what `make` raised in the background."""
         if self._worker is None:
             return self._make(self.seeds(step))
         if self._next is None or self._next[0] != step:
@@ -122,6 +122,6 @@ class BatchFeed(Feed[BatchT]):
         self._next = (step, self._worker.submit(self._make, self.seeds(step)))
 
     def close(self) -> None:
-        """Waits for the background thread and ends it."""
+        """Wait for the background thread and stop it."""
         if self._worker is not None:
             self._worker.shutdown(wait=True, cancel_futures=True)

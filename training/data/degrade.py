@@ -1,4 +1,4 @@
-"""What autoencoders, denoisers and codecs do to pictures, at random: blur, noise and block compression (ours)."""
+"""Random degradation of pictures as autoencoders, denoisers and codecs cause it: blur, block compression, noise (ours)."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+BLUR_SHARE, COMPRESSION_SHARE, NOISE_SHARE = 0.5, 0.35, 0.6
 _BLOCK = 8
 
 
-def spoil(
+def degrade(
     images: Float[Tensor, "frames 3 size size"], generator: np.random.Generator
 ) -> Float[Tensor, "frames 3 size size"]:
-    """The same pictures (-1..1), perhaps blurred, perhaps compressed, perhaps noisy; one in ten or so stays as it is.
+    """Blur, compress and add noise to pictures in -1..1, each with its own probability; about one sample in eight is unchanged.
 
     Args:
-        images: their side a multiple of 8.
+        images: pictures whose side is a multiple of 8 pixels.
         generator: the only source of randomness.
     """
-    if generator.random() < 0.5:
+    if generator.random() < BLUR_SHARE:
         images = blur(images, generator.uniform(0.3, 1.1))
-    if generator.random() < 0.35:
+    if generator.random() < COMPRESSION_SHARE:
         images = compress(images, generator.uniform(0.05, 0.5))
-    if generator.random() < 0.6:
+    if generator.random() < NOISE_SHARE:
         noise = generator.standard_normal(tuple(images.shape), np.float32)
         images = images + generator.uniform(0.005, 0.05) * torch.from_numpy(noise)
     return images
 
 
 def blur(images: Float[Tensor, "frames 3 H W"], sigma: float) -> Float[Tensor, "frames 3 H W"]:
-    """Convolved with a Gaussian of `sigma` pixels, which is at most about 1.5."""
+    """Convolve with a Gaussian of `sigma` pixels, at most about 1.5."""
     offsets = torch.arange(-3, 4, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = kernel / kernel.sum()
@@ -43,8 +44,8 @@ def blur(images: Float[Tensor, "frames 3 H W"], sigma: float) -> Float[Tensor, "
 
 
 def compress(images: Float[Tensor, "frames 3 size size"], step: float) -> Float[Tensor, "frames 3 size size"]:
-    """As JPEG does: the cosine transform of 8 x 8 blocks, rounded to steps that grow from `step` with the frequency."""
-    transform = _cosines().to(images)
+    """Quantise the cosine transform of 8 x 8 blocks, as JPEG does, in steps that grow from `step` with the frequency."""
+    transform = _cosine_transform().to(images)
     blocks = images.unflatten(-1, (-1, _BLOCK)).unflatten(-3, (-1, _BLOCK)).transpose(-3, -2)
     spectrum = transform @ blocks @ transform.T
     order = torch.arange(_BLOCK, dtype=images.dtype)
@@ -53,9 +54,9 @@ def compress(images: Float[Tensor, "frames 3 size size"], step: float) -> Float[
     return blocks.transpose(-3, -2).flatten(-2).flatten(-3, -2)
 
 
-def _cosines() -> Float[Tensor, "8 8"]:
-    """The orthonormal cosine transform of eight samples (DCT-II)."""
-    frequency, place = torch.arange(_BLOCK)[:, None], torch.arange(_BLOCK)
-    waves = torch.cos(math.pi / _BLOCK * (place + 0.5) * frequency) * math.sqrt(2 / _BLOCK)
+def _cosine_transform() -> Float[Tensor, "8 8"]:
+    """Build the orthonormal cosine transform of eight samples (DCT-II)."""
+    frequency, position = torch.arange(_BLOCK)[:, None], torch.arange(_BLOCK)
+    waves = torch.cos(math.pi / _BLOCK * (position + 0.5) * frequency) * math.sqrt(2 / _BLOCK)
     waves[0] /= math.sqrt(2)
     return waves

@@ -1,9 +1,8 @@
-"""What the frozen encoders see in the corpus, computed once and kept on disk for the stages that come after them.
+"""Latents of a corpus by the frozen encoders, computed once and cached on disk for the later stages.
 
-`motion_latents` are the lip and expression latents of every frame of every clip; `video_latents` are a short window of
-each clip at full size as the VAE's latents, with the motion latents of the same pictures; `audio_features` are what
-the audio encoder hears. A cache belongs to the exact
-corpus and encoder weights it was made from, and is made anew when either differs.
+`motion_latents` computes the lip and expression latents of every frame. `video_latents` computes the VAE's latents of a short
+window of each clip, with the motion latents of the same pictures. `audio_features` computes the audio encoder's features. A
+cache is valid for the exact corpus and encoder weights it was made from, and is recomputed when either changes.
 """
 
 from __future__ import annotations
@@ -39,11 +38,13 @@ from emotivetalk.training.run.folder_lock import claimed
 
 Arrays = dict[str, np.ndarray]
 _STAMP = "key.json"
+_CLIPS_PER_PART = 16
+"""Clips that a process encodes before its results are written."""
 
 
 @dataclass(frozen=True)
 class MotionLatents:
-    """Of all clips of a split, in the corpus's order."""
+    """Motion latents of all clips of a split, in the corpus's order."""
 
     lip: Float[Tensor, "clips frames dim_lip"]
     expression: Float[Tensor, "clips frames dim_expression"]
@@ -51,28 +52,30 @@ class MotionLatents:
 
 @dataclass(frozen=True)
 class VideoLatents:
-    """A window of each clip, in half precision, on the disk until it is read.
-
-    voice: the clip whose speech the lips speak, at the same frames. mouth, eyes: how much of each latent cell they
-    cover, 0..1.
-    """
+    """Latents of a window of each clip of a split, in half precision, memory-mapped from the disk."""
 
     start: Int[Tensor, " clips"]
+    """First frame of the window."""
     voice: Int[Tensor, " clips"]
+    """Position of the clip whose speech the lips follow, at the same frames."""
     latents: Float[Tensor, "clips frames channels h w"]
     lip: Float[Tensor, "clips frames dim_lip"]
     expression: Float[Tensor, "clips frames dim_expression"]
     mouth: Float[Tensor, "clips frames 1 h w"]
+    """Share of each latent cell that the mouth covers, 0..1."""
     eyes: Float[Tensor, "clips frames 1 h w"]
+    """Share of each latent cell that the eyes cover, 0..1."""
 
 
 def motion_latents(corpus: Path, split: Split, checkpoint: Path, cache: Path, num_workers: int = 2) -> MotionLatents:
-    """Lip and expression latents of every frame.
+    """Compute lip and expression latents of every frame, or read them from the cache.
 
     Args:
-        corpus: a corpus of clips of equal length.
-        checkpoint: the folder with `lip_encoder/` and `expression_encoder/`.
-        cache: a folder for the results.
+        corpus: folder of a corpus of clips of equal length.
+        split: split of the corpus.
+        checkpoint: folder with `lip_encoder/` and `expression_encoder/`.
+        cache: folder for the results.
+        num_workers: processes that encode.
     """
     encode = partial(_encode_motion, corpus, split, checkpoint)
     key = key_of(corpus, split, checkpoint, ["lip_encoder", "expression_encoder"], [])
@@ -91,11 +94,17 @@ def video_latents(
     *,
     other_voices: bool = False,
 ) -> VideoLatents:
-    """The VAE's latents of a window of `num_frames` of every clip, drawn at `size`.
+    """Compute the VAE's latents of a window of every clip, or read them from the cache.
 
     Args:
-        checkpoint: the folder with `vae/`, `lip_encoder/` and `expression_encoder/`.
-        other_voices: draw faces that speak what is said in some other clip; of a synthetic corpus of clips of equal length.
+        corpus: folder of a corpus.
+        split: split of the corpus.
+        checkpoint: folder with `vae/`, `lip_encoder/` and `expression_encoder/`.
+        cache: folder for the results.
+        size: side of the pictures in pixels.
+        num_frames: frames of each window.
+        num_workers: processes that encode.
+        other_voices: draw faces with the lip motion of another clip; for a synthetic corpus of clips of equal length.
     """
     encode = partial(_encode_video, corpus, split, checkpoint, size, num_frames, other_voices)
     settings = [size, num_frames, int(other_voices)]
@@ -107,12 +116,14 @@ def video_latents(
 def audio_features(
     corpus: Path, split: Split, checkpoint: Path, cache: Path, num_workers: int = 2
 ) -> Float[Tensor, "clips frames dim_audio"]:
-    """What the audio encoder hears in every frame of every clip, in the corpus's order.
+    """Compute the audio encoder's features of every clip, in the corpus's order, or read them from the cache.
 
     Args:
-        corpus: a corpus of clips of equal length.
-        checkpoint: the folder with `audio_encoder/`.
-        cache: a folder for the results.
+        corpus: folder of a corpus of clips of equal length.
+        split: split of the corpus.
+        checkpoint: folder with `audio_encoder/`.
+        cache: folder for the results.
+        num_workers: processes that encode.
     """
     encode = partial(_encode_audio, corpus, split, checkpoint)
     key = key_of(corpus, split, checkpoint, ["audio_encoder"], [])
@@ -123,7 +134,7 @@ def audio_features(
 @torch.inference_mode()
 def _encode_audio(corpus: Path, split: Split, checkpoint: Path, clips: range) -> Arrays:
     torch.set_num_threads(1)
-    device = seeing_device()
+    device = encoder_device()
     encoder = frozen(checkpoint, "audio_encoder").to(device)
     source = read_corpus(corpus, split)
     waveforms = torch.stack([torch.from_numpy(source[index].waveform) for index in clips])
@@ -133,12 +144,12 @@ def _encode_audio(corpus: Path, split: Split, checkpoint: Path, clips: range) ->
 @torch.inference_mode()
 def _encode_motion(corpus: Path, split: Split, checkpoint: Path, clips: range) -> Arrays:
     torch.set_num_threads(1)
-    lips, expressions = motion_encoders(checkpoint)
+    lip_encoder, expression_encoder = motion_encoders(checkpoint)
     source = read_corpus(corpus, split)
     rows: list[tuple[np.ndarray, np.ndarray]] = []
     for index in clips:
         images = draw_clip(source[index], size=MOTION_SIZE).images * 2 - 1
-        rows.append(read_motion(lips, expressions, images.to(seeing_device())))
+        rows.append(encode_motion(lip_encoder, expression_encoder, images.to(encoder_device())))
     lip, expression = (np.stack(column) for column in zip(*rows, strict=True))
     return {"lip": lip, "expression": expression}
 
@@ -148,9 +159,10 @@ def _encode_video(
     corpus: Path, split: Split, checkpoint: Path, size: int, num_frames: int, other_voices: bool, clips: range
 ) -> Arrays:
     torch.set_num_threads(1)
-    lips, expressions = motion_encoders(checkpoint)
-    vae = frozen(checkpoint, "vae").to(seeing_device())
-    vae.encoder.to(memory_format=torch.channels_last)  # a decoder over time has no such order
+    device = encoder_device()
+    lip_encoder, expression_encoder = motion_encoders(checkpoint)
+    vae = frozen(checkpoint, "vae").to(device)
+    vae.encoder.to(memory_format=torch.channels_last)  # not the decoder: 3-D convolutions do not support this format
     codec = LatentCodec(vae)
     source = read_corpus(corpus, split)
     names = ("start", "voice", "latents", "lip", "expression", "mouth", "eyes")
@@ -159,15 +171,15 @@ def _encode_video(
         clip = source[index]
         generator = np.random.default_rng(clip.seed + index)
         start = int(generator.integers(clip.num_frames - num_frames + 1))
-        voice, spoken, window = index, None, range(start, start + num_frames)
+        voice, other_lip, window = index, None, range(start, start + num_frames)
         if other_voices:
             voice = int(index + generator.integers(1, len(source))) % len(source)
-            spoken = torch.tensor(source[voice].lip[start : start + num_frames])
-        frames = draw_clip(clip, window, size, lip=spoken)
-        images = (frames.images * 2 - 1).to(seeing_device(), memory_format=torch.channels_last)
-        with mixed_precision(images.device):
+            other_lip = torch.tensor(source[voice].lip[start : start + num_frames])
+        frames = draw_clip(clip, window, size, lip=other_lip)
+        images = (frames.images * 2 - 1).to(device, memory_format=torch.channels_last)
+        with mixed_precision(device):
             latents = codec.encode(images).float().cpu()
-        lip, expression = read_motion(lips, expressions, images)
+        lip, expression = encode_motion(lip_encoder, expression_encoder, images)
         cell = size // latents.shape[-1]
         row = {
             "start": np.int64(start),
@@ -184,82 +196,99 @@ def _encode_video(
 
 
 def motion_encoders(checkpoint: Path) -> tuple[LipEncoder, ExpressionEncoder]:
-    """A checkpoint's lip and expression encoder, ready to see."""
+    """Load a checkpoint's lip and expression encoders on `encoder_device`."""
     networks = (frozen(checkpoint, name) for name in ("lip_encoder", "expression_encoder"))
-    lips, expressions = (network.to(seeing_device(), memory_format=torch.channels_last) for network in networks)
-    return lips, expressions
+    lip, expression = (network.to(encoder_device(), memory_format=torch.channels_last) for network in networks)
+    return lip, expression
 
 
-def seeing_device() -> torch.device:
-    """Where the frozen encoders run: on a GPU where there is one."""
+def encoder_device() -> torch.device:
+    """Return the device of the frozen encoders: a GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def read_motion(lips: LipEncoder, expressions: ExpressionEncoder, images: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Lip and expression latents of pictures in -1..1, in half precision where that is quick."""
+def encode_motion(
+    lip_encoder: LipEncoder, expression_encoder: ExpressionEncoder, images: Float[Tensor, "frames 3 H W"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute lip and expression latents of pictures in -1..1, in mixed precision if the device has it."""
     with mixed_precision(images.device):
-        lip = lips(images).float()
-        hidden = expressions.hidden(images).float()
-    expression = (hidden - expressions.center) @ expressions.directions
+        lip = lip_encoder(images).float()
+        hidden = expression_encoder.hidden(images).float()
+    expression = (hidden - expression_encoder.center) @ expression_encoder.directions
     return lip.cpu().numpy().astype(np.float16), expression.cpu().numpy().astype(np.float16)
 
 
 def cached(folder: Path, key: str, encode: Callable[[range], Arrays], num_clips: int, num_workers: int) -> Arrays:
-    """The arrays kept in `folder`, mapped into memory rather than read.
+    """Return the arrays cached in `folder`, memory-mapped, after computing those that are missing.
 
-    What is missing, or was made with another `key`, is made first: in processes of one thread each, written part by
-    part, so that memory stays flat and who stops on the way goes on there. Of several runs that want it, one makes it.
+    Processes of one thread each encode the clips part by part. Each part is written when it is done, so memory use is
+    constant and an interrupted computation resumes. If several runs need the same cache, one computes it and the others wait.
+
+    Args:
+        folder: folder of this cache.
+        key: identity of the inputs (`key_of`); a cache with another key is recomputed.
+        encode: computes the arrays of a range of clips; a picklable function.
+        num_clips: number of clips.
+        num_workers: number of processes.
+
+    Raises:
+        OutputError: the folder cannot be written.
     """
     if _num_done(folder, key) == num_clips:
-        return _mapped(folder)
-    with _telling(folder):
+        return _map_arrays(folder)
+    with _write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with claimed(folder, wait_s=math.inf):  # whoever comes second finds the work done
-        _make(folder, key, encode, num_clips, num_workers)
-        return _mapped(folder)
+    with claimed(folder, wait_s=math.inf):
+        _compute(folder, key, encode, num_clips, num_workers)
+        return _map_arrays(folder)
 
 
-def _mapped(folder: Path) -> Arrays:
+def _map_arrays(folder: Path) -> Arrays:
     return {path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))}
 
 
-def _make(folder: Path, key: str, encode: Callable[[range], Arrays], num_clips: int, num_workers: int) -> None:
+def _compute(folder: Path, key: str, encode: Callable[[range], Arrays], num_clips: int, num_workers: int) -> None:
+    """Compute and write the clips that are missing; none are if another run has computed them meanwhile."""
     num_done = _num_done(folder, key)
-    with _telling(folder):
-        _write_stamp(folder, key, num_done)  # from here on what is there is no other key's
-    parts = [range(start, min(start + 16, num_clips)) for start in range(num_done, num_clips, 16)]
+    with _write_errors(folder):
+        _write_stamp(folder, key, num_done)  # a crash from here on cannot leave another key's stamp on this key's rows
+    starts = range(num_done, num_clips, _CLIPS_PER_PART)
+    parts = [range(start, min(start + _CLIPS_PER_PART, num_clips)) for start in starts]
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(num_workers, context, initializer=end_with_parent) as workers:
-        for part, made in zip(parts, workers.map(encode, parts), strict=True):
-            with _telling(folder):
-                for name, rows in made.items():
+        for part, arrays in zip(parts, workers.map(encode, parts), strict=True):
+            with _write_errors(folder):
+                for name, rows in arrays.items():
                     _write_rows(folder / f"{name}.npy", rows, part.start, num_clips)
                 _write_stamp(folder, key, part.stop)
 
 
 def _num_done(folder: Path, key: str) -> int:
-    """How many clips are kept there of this key."""
+    """Count the clips that are cached for this key."""
     stamp = folder / _STAMP
-    kept = json.loads(stamp.read_text()) if stamp.exists() else {}
-    return kept.get("clips", 0) if kept.get("key") == key else 0
+    content = json.loads(stamp.read_text()) if stamp.exists() else {}
+    return content.get("clips", 0) if content.get("key") == key else 0
 
 
 @contextmanager
-def _telling(folder: Path) -> Iterator[None]:
+def _write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise OutputError(
             "latents_unwritable",
             f"the latents in {folder} cannot be written: {error.strerror or error}",
-            "Make space or give another cache; what is there stays, and the next run goes on with it.",
+            "Free disk space or set another cache. Cached latents are kept, and the next run continues with them.",
         ) from error
 
 
 def _write_rows(path: Path, rows: np.ndarray, start: int, num_clips: int) -> None:
-    """Into an .npy of `num_clips` rows, by plain writing: a full disk is an error there, and in a mapped file a signal."""
+    """Write rows into an .npy of `num_clips` rows.
+
+    The file is written, not mapped: a full disk then raises an error, whereas in a mapped file it raises a signal.
+    """
     if start == 0:
-        path.unlink(missing_ok=True)  # a file of its own: another run may have mapped the one before
+        path.unlink(missing_ok=True)  # makes a new file, because another run may have mapped the old one
         with path.open("wb") as file:
             shape = (num_clips, *rows.shape[1:])
             header = {"descr": npy.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": shape}
@@ -280,7 +309,7 @@ def _write_stamp(folder: Path, key: str, num_clips: int) -> None:
 
 
 def key_of(corpus: Path, split: Split, checkpoint: Path, networks: Sequence[str], settings: Sequence[int]) -> str:
-    """What a cache belongs to: the corpus's shards, the encoders' weights, and settings."""
+    """Compute the identity of a cache's inputs: the corpus's shards, the encoders' weights, and settings."""
     digest = hashlib.sha256(json.dumps([split, *settings]).encode())
     for path in sorted(corpus.glob(f"{split}-*.parquet")):
         digest.update(f"{path.name} {path.stat().st_size}".encode())

@@ -1,9 +1,9 @@
-"""What the frozen encoders would see of faces whose parameters are known, without drawing every frame (ours).
+"""Prediction of the frozen encoders' latents from known face parameters, without drawing every frame (ours).
 
-Speech is cheap and pictures are not: a clip is spoken in a few hundredths of a second and drawn in one. So a few frames of
-each clip are drawn and encoded, and two small networks learn from them how latents follow from parameters: lip latents from
-what the lips do, expression latents from expression and pose, and from who it is by an offset for each person. What else
-is seen in them, lips that tell of the pose, expressions that tell of the lips, is averaged out.
+Speech is cheap and pictures are not: a clip is synthesised in a few hundredths of a second and drawn in one second. So only a
+few frames of each clip are drawn and encoded, and two small networks learn from them to predict latents from parameters: lip
+latents from lip parameters, expression latents from expression and pose with an offset for each person. Other influences,
+such as that of the pose on lip latents or of the lips on expression latents, average out.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ from emotivetalk.training.data.latents import (
     Arrays,
     MotionLatents,
     cached,
+    encode_motion,
+    encoder_device,
     key_of,
     motion_encoders,
     motion_latents,
-    read_motion,
-    seeing_device,
 )
 
 Motion = Literal["seen", "modelled"]
-"""Where a stage's training latents are from: every frame, or a few frames and the parameters of the others."""
+"""Source of a stage's training latents: "seen" encodes every frame, "modelled" predicts them (`modelled_latents`)."""
 DRAWN_FRAMES = 4
+"""Frames of each clip that are drawn and encoded for modelling."""
 _STEPS, _BATCH, _LEARNING_RATE, _WEIGHT_DECAY, _WIDTH = 3000, 512, 3e-3, 1e-2, 192
-_MOST_SPREAD = 1.5
+_MAX_STRETCH = 1.5
 
 
 class ParametersToLatents(nn.Module):
-    """A standardised vector of parameters to latents."""
+    """Small network from face parameters, which it standardises, to latents."""
 
     center: Float[Tensor, " parameters"]
     spread: Float[Tensor, " parameters"]
@@ -64,86 +65,97 @@ class ParametersToLatents(nn.Module):
 
 
 def training_latents(motion: Motion, corpus: Path, checkpoint: Path, cache: Path) -> MotionLatents:
-    """Lip and expression latents of the training clips, by `motion_latents` or by `modelled_latents`."""
+    """Compute lip and expression latents of the training clips by `motion_latents` or by `modelled_latents`."""
     latents = motion_latents if motion == "seen" else modelled_latents
     return latents(corpus, "train", checkpoint, cache)
 
 
 def modelled_latents(corpus: Path, split: Split, checkpoint: Path, cache: Path, num_workers: int = 2) -> MotionLatents:
-    """Lip and expression latents of every frame of a synthetic corpus, of which `DRAWN_FRAMES` of each clip are drawn.
+    """Predict lip and expression latents of every frame of a synthetic corpus from `DRAWN_FRAMES` drawn frames per clip.
 
     Args:
-        corpus: a synthetic corpus of clips of equal length.
-        checkpoint: the folder with `lip_encoder/` and `expression_encoder/`.
-        cache: a folder for the results.
+        corpus: folder of a synthetic corpus of clips of equal length.
+        split: split of the corpus.
+        checkpoint: folder with `lip_encoder/` and `expression_encoder/`.
+        cache: folder for the latents of the drawn frames.
+        num_workers: processes that draw and encode.
 
     Raises:
-        InputError: the corpus is of real video, whose parameters nobody knows.
+        InputError: the corpus is of real video, whose parameters are unknown.
     """
     clips = read_corpus(corpus, split)
     require_truth(clips, "modelled_latents", "computes latents from the parameters that faces were drawn with")
     networks = ["lip_encoder", "expression_encoder"]
-    encode = partial(_encode_some, corpus, split, checkpoint)
+    encode = partial(_encode_drawn_frames, corpus, split, checkpoint)
     key = key_of(corpus, split, checkpoint, networks, [DRAWN_FRAMES])
     drawn = cached(cache / f"drawn-{split}", key, encode, len(clips), num_workers)
     lip, face = _parameters(clips)
     return MotionLatents(
-        _modelled(lip, drawn["frame"], drawn["lip"]),
-        _modelled(face, drawn["frame"], drawn["expression"], people=[clip.speaker for clip in clips]),
+        _predict(lip, drawn["frame"], drawn["lip"]),
+        _predict(face, drawn["frame"], drawn["expression"], people=[clip.speaker for clip in clips]),
     )
 
 
-def _modelled(
+def _predict(
     parameters: Float[Tensor, "clips frames parameters"],
     frame: np.ndarray,
     latents: np.ndarray,
     people: Sequence[str] | None = None,
 ) -> Float[Tensor, "clips frames dim"]:
-    """Latents of all frames from those of the drawn ones; with an offset for each person, if `people` names them."""
+    """Predict the latents of all frames from those of the drawn ones, with an offset per person if `people` is given.
+
+    Args:
+        parameters: face parameters of all frames.
+        frame: positions of the drawn frames, [clips, drawn].
+        latents: latents of the drawn frames, [clips, drawn, dim].
+        people: the person of each clip.
+    """
     target = torch.from_numpy(np.array(latents)).float()
     index = torch.from_numpy(np.array(frame))[..., None].expand(-1, -1, parameters.shape[-1])
     _, number = np.unique(np.array(people or [""] * len(target)), return_inverse=True)
-    who = torch.from_numpy(number)
-    given = parameters.gather(1, index)
-    network, offsets = _fitted(given, target, who)
+    person = torch.from_numpy(number)
+    drawn_parameters = parameters.gather(1, index)
+    network, offsets = _fit(drawn_parameters, target, person)
     with torch.no_grad():
-        made = torch.cat([network(part) for part in parameters.split(256)])
+        predicted = torch.cat([network(part) for part in parameters.split(256)])
         if people is None:
-            return made
-        return _as_lively(made, network(given), target) + offsets[who][:, None]
+            return predicted
+        return _match_variance(predicted, network(drawn_parameters), target) + offsets[person][:, None]
 
 
-def _as_lively(
-    made: Float[Tensor, "clips frames dim"],
-    expected: Float[Tensor, "clips drawn dim"],
-    seen: Float[Tensor, "clips drawn dim"],
+def _match_variance(
+    predicted: Float[Tensor, "clips frames dim"],
+    predicted_drawn: Float[Tensor, "clips drawn dim"],
+    encoded_drawn: Float[Tensor, "clips drawn dim"],
 ) -> Float[Tensor, "clips frames dim"]:
-    """Moved away from each clip's mean until they vary within clips as what is seen does, dimension by dimension.
+    """Stretch predictions about each clip's mean so that they vary within clips as encoded latents do, by dimension.
 
-    A mean moves less than what it is the mean of; whoever is driven by it would, too.
+    A prediction is an expected value and varies less than the latents, and motion learned from it would too.
     """
-    spread = seen.var(1).mean(0) / expected.var(1).mean(0).clamp(min=1e-6)
-    mean = made.mean(1, keepdim=True)
-    return mean + spread.sqrt().clamp(1, _MOST_SPREAD) * (made - mean)
+    ratio = encoded_drawn.var(1).mean(0) / predicted_drawn.var(1).mean(0).clamp(min=1e-6)
+    mean = predicted.mean(1, keepdim=True)
+    return mean + ratio.sqrt().clamp(1, _MAX_STRETCH) * (predicted - mean)
 
 
 @torch.enable_grad()
-def _fitted(
-    given: Float[Tensor, "clips drawn parameters"], target: Float[Tensor, "clips drawn dim"], who: Int[Tensor, " clips"]
+def _fit(
+    parameters: Float[Tensor, "clips drawn parameters"],
+    latents: Float[Tensor, "clips drawn dim"],
+    person: Int[Tensor, " clips"],
 ) -> tuple[ParametersToLatents, Float[Tensor, "people dim"]]:
-    """The network, and each person's offset, learned beside it: else the network would learn people by heart."""
-    rows, wanted = given.flatten(0, 1), target.flatten(0, 1)
-    person = who.repeat_interleave(given.shape[1])
+    """Fit the network and an offset for each person, without which the network would memorise people."""
+    inputs, targets = parameters.flatten(0, 1), latents.flatten(0, 1)
+    row_person = person.repeat_interleave(parameters.shape[1])
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = ParametersToLatents(rows, wanted.shape[1])
-    offsets = torch.zeros(int(who.max()) + 1, wanted.shape[1], requires_grad=len(who.unique()) > 1)
-    learned = [parameter for parameter in (*network.parameters(), offsets) if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(learned, _LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+        network = ParametersToLatents(inputs, targets.shape[1])
+    offsets = torch.zeros(int(person.max()) + 1, targets.shape[1], requires_grad=len(person.unique()) > 1)
+    trained = [parameter for parameter in (*network.parameters(), offsets) if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, _LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
     for step in range(_STEPS):
-        some = torch.randint(len(rows), (_BATCH,), generator=generator)
-        loss = F.mse_loss(network(rows[some]) + offsets[person[some]], wanted[some])
+        rows = torch.randint(len(inputs), (_BATCH,), generator=generator)
+        loss = F.mse_loss(network(inputs[rows]) + offsets[row_person[rows]], targets[rows])
         optimizer.zero_grad()
         loss.backward()
         for group in optimizer.param_groups:
@@ -153,16 +165,16 @@ def _fitted(
 
 
 def _parameters(clips: Corpus) -> tuple[Float[Tensor, "clips frames 6"], Float[Tensor, "clips frames 18"]]:
-    """Of the lips; of expression and pose."""
+    """Stack the lip parameters of all clips, and their expression and pose parameters."""
     rows = [(clip.lip, np.concatenate([clip.expression, clip.pose], 1)) for clip in clips]
     lip, face = (torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
     return lip, face
 
 
 @torch.inference_mode()
-def _encode_some(corpus: Path, split: Split, checkpoint: Path, clips: range) -> Arrays:
+def _encode_drawn_frames(corpus: Path, split: Split, checkpoint: Path, clips: range) -> Arrays:
     torch.set_num_threads(1)
-    lips, expressions = motion_encoders(checkpoint)
+    lip_encoder, expression_encoder = motion_encoders(checkpoint)
     source = read_corpus(corpus, split)
     frames, rows = [], []
     for index in clips:
@@ -170,6 +182,6 @@ def _encode_some(corpus: Path, split: Split, checkpoint: Path, clips: range) -> 
         generator = np.random.default_rng([clip.seed, index])
         frames.append(np.sort(generator.choice(clip.num_frames, DRAWN_FRAMES, replace=False)))
         images = draw_clip(clip, frames[-1].tolist(), MOTION_SIZE).images * 2 - 1
-        rows.append(read_motion(lips, expressions, images.to(seeing_device())))
+        rows.append(encode_motion(lip_encoder, expression_encoder, images.to(encoder_device())))
     lip, expression = (np.stack(column) for column in zip(*rows, strict=True))
     return {"frame": np.stack(frames), "lip": lip, "expression": expression}

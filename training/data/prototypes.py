@@ -1,4 +1,4 @@
-"""Prototypes: the mean expression latents of each emotion at each intensity, the frozen mapping's landmarks."""
+"""Prototypes of the frozen emotion mapping: mean expression latents of each emotion at each intensity level."""
 
 from __future__ import annotations
 
@@ -9,37 +9,43 @@ from torch import Tensor
 
 from emotivetalk.corpus.records import Corpus
 from emotivetalk.errors import InputError
-from emotivetalk.models.emotion import EMOTIONS, NUM_LEVELS
+from emotivetalk.models.emotion import EMOTIONS, NEUTRAL, NUM_LEVELS
+
+
+def intensity_level(intensity: float) -> int:
+    """Return the nearest prototype level of an intensity in 0..1; `NUM_LEVELS - 1` is full intensity."""
+    return round(intensity * (NUM_LEVELS - 1))
 
 
 def emotion_levels(corpus: Corpus) -> dict[tuple[int, int], np.ndarray]:
-    """Positions of the clips that stay in one emotion, by (emotion, level); level 3 is full intensity."""
-    found: dict[tuple[int, int], list[int]] = {}
+    """Collect the positions of the clips that stay in one emotion, by (emotion, intensity level)."""
+    positions: dict[tuple[int, int], list[int]] = {}
     for position, clip in enumerate(corpus):
         if not clip.changes_emotion:
-            found.setdefault((clip.emotion, round(clip.intensity * 3)), []).append(position)
-    return {key: np.array(positions) for key, positions in found.items()}
+            positions.setdefault((clip.emotion, intensity_level(clip.intensity)), []).append(position)
+    return {key: np.array(values) for key, values in positions.items()}
 
 
 def emotion_prototypes(
     corpus: Corpus, expression: Float[Tensor, "clips frames dim"]
 ) -> Float[Tensor, "emotions levels dim"]:
-    """Mean latents by emotion and level, over clips. Neutral has one face, so its levels and every level 0 are that.
+    """Average the latents of the clips of each emotion and level. Level 0, and every level of neutral, is the neutral face.
 
     Raises:
         InputError: the corpus has no neutral clips.
     """
     levels = emotion_levels(corpus)
     means = expression.mean(1)
-    if not any((0, level) in levels for level in range(1, NUM_LEVELS)):
+    neutral_levels = [levels[NEUTRAL, level] for level in range(1, NUM_LEVELS) if (NEUTRAL, level) in levels]
+    if not neutral_levels:
         raise InputError(
             "corpus_without_neutral",
-            "the corpus has no neutral clips, from which all other emotions are told",
-            "Add some, or train on another corpus.",
+            "the corpus has no neutral clips, from which every other emotion is measured",
+            "Add neutral clips, or train on another corpus.",
         )
-    neutral = torch.cat([means[levels[0, level]] for level in range(1, NUM_LEVELS) if (0, level) in levels]).mean(0)
+    neutral = torch.cat([means[positions] for positions in neutral_levels]).mean(0)
     prototypes = neutral.repeat(len(EMOTIONS), NUM_LEVELS, 1)
     for (emotion, level), positions in levels.items():
-        if emotion:
+        if emotion != NEUTRAL:
             prototypes[emotion, level] = means[positions].mean(0)
     return prototypes

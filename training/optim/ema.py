@@ -1,4 +1,4 @@
-"""The exponential moving average of a module's weights, kept in float32."""
+"""Exponential moving average of a module's weights in float32."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import nn
 
 
 class WeightAverage:
-    """A float32 copy of a module whose weights trail it: w <- w + (1 - d_s) (module's w - w).
+    """Float32 copy of a module whose weights average the module's: w <- w + (1 - d_s) (module's w - w).
 
-    d_s = min(decay, (1 + s) / (10 + s)) after update number s (from 0), so that the random initial weights are soon
-    forgotten. Frozen parameters and buffers are copied as they are.
+    d_s = min(decay, (1 + s) / (10 + s)) for update s (from 0), so the random initial weights soon lose their influence.
+    Frozen parameters and buffers are copied unchanged.
 
     Attributes:
         module: the copy, in evaluation mode, without gradients.
 
     Raises:
-        ValueError: `decay` is not in 0 .. 1.
+        ValueError: `decay` is not in [0, 1).
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -29,7 +29,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
-        """Moves towards the weights that `module` has after step `step` (from 0)."""
+        """Update the average with the weights of `module` after step `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         averages = dict(self.module.named_parameters())
         trained = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}

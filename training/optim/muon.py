@@ -1,11 +1,11 @@
-"""Muon for hidden weights, AdamW for the rest.
+"""Optimisers: Muon for hidden weights, AdamW for the rest.
 
-Muon (Jordan et al., 2024): the momentum of a weight matrix is replaced by the nearest semi-orthogonal matrix, found by
-a Newton-Schulz iteration, so that all its directions learn at one rate. With Moonshot's scale ("Muon is Scalable for
-LLM Training", 2025) an update has the root mean square of AdamW's, and one learning rate serves both.
+Muon (Jordan et al., 2024) replaces the momentum of a weight matrix by the nearest semi-orthogonal matrix, computed by a
+Newton-Schulz iteration, so all its directions learn at the same rate. With the scale of Moonshot ("Muon is Scalable for LLM
+Training", 2025) an update has the root mean square of AdamW's, and both share one learning rate.
 
-PyTorch's own Muon takes 2-D weights only and one at a time; ours takes convolutions, in any memory format, and
-orthogonalises all weights of equal shape in one batched product.
+PyTorch's Muon accepts 2-D weights only, one at a time. Ours accepts convolutions in any memory format and orthogonalises all
+weights of equal shape in one batched product.
 """
 
 from __future__ import annotations
@@ -21,19 +21,23 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from emotivetalk.models.precision import has_bfloat16
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al.: steep at 0, so 5 iterations bring singular values near 1
-MIN_DIM = 32  # a weight with fewer rows or columns is a first, last or depthwise layer: AdamW's
+MIN_DIM = 32  # weights with fewer rows or columns belong to first, last or depthwise layers; AdamW updates them
 ADAMW_BETAS = (0.9, 0.98)
 
 
 class OptimizerConfig(BaseModel):
     """The `optimizer:` section of a training YAML.
 
-    learning_rate: the peak, of Muon and AdamW alike.
-    weight_decay: decoupled, per unit of learning rate, on weights of two dimensions and more.
-    warmup_steps: the rate rises linearly from near 0 over so many steps.
-    decay_start: the fraction of all steps after which the rate falls linearly, to 0 at the end.
-    clip_norm: the largest gradient norm (null: gradients are not clipped).
+    Args:
+        name: "muon" for Muon on hidden weights and AdamW on the rest, "adamw" for AdamW on all.
+        learning_rate: peak learning rate, of Muon and AdamW alike.
+        weight_decay: decoupled weight decay, per unit of learning rate, on weights of two or more dimensions.
+        warmup_steps: number of steps over which the rate rises linearly from near 0.
+        decay_start: fraction of all steps after which the rate falls linearly to 0 at the end.
+        clip_norm: largest gradient norm (null: no clipping).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,21 +52,21 @@ class OptimizerConfig(BaseModel):
 
 @dataclass(frozen=True)
 class ParameterGroups:
-    """Trainable parameters by name: `hidden` weights for Muon, the `rest` for AdamW."""
+    """Trainable parameters by name: `hidden` weights for Muon, `rest` for AdamW."""
 
     hidden: dict[str, nn.Parameter]
     rest: dict[str, nn.Parameter]
 
     def named(self) -> dict[str, nn.Parameter]:
-        """All of them, the hidden ones first."""
+        """Return all parameters, the hidden ones first."""
         return self.hidden | self.rest
 
 
 def split_parameters(module: nn.Module) -> ParameterGroups:
-    """Gives Muon the weights whose first two dimensions are both at least 32, but no embeddings; AdamW the rest.
+    """Assign weights whose first two dimensions are both at least `MIN_DIM`, except embeddings, to Muon and the rest to AdamW.
 
-    Biases, norms, embeddings, depthwise convolutions, and layers that read or write pixels, latents or few classes
-    so go to AdamW. Parameters that do not require gradients are left out.
+    AdamW thus updates biases, norms, embeddings, depthwise convolutions, and layers that read or write pixels, latents or few
+    classes. Parameters that do not require gradients are omitted.
     """
     embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag)}
     hidden: dict[str, nn.Parameter] = {}
@@ -78,18 +82,19 @@ def split_parameters(module: nn.Module) -> ParameterGroups:
 def orthogonalize(
     matrices: Float[Tensor, "batch rows cols"], num_iterations: int = 5
 ) -> Float[Tensor, "batch rows cols"]:
-    """The nearest semi-orthogonal matrix to each, roughly: singular values go to about 0.7 .. 1.2.
+    """Approximate the nearest semi-orthogonal matrix of each matrix: singular values become about 0.7 .. 1.2.
 
-    X <- a X + (b X X^T + c (X X^T)^2) X, on a GPU in bfloat16, which is enough for a direction. On a CPU in float32: one that
-    has no bfloat16 emulates it, at 45 times the cost.
+    The iteration is X <- a X + (b X X^T + c (X X^T)^2) X. GPUs with bfloat16 use it, which is precise enough for a direction.
+    CPUs use float32, because one without bfloat16 emulates it at 45 times the cost, and results should not depend on the CPU.
 
     Returns:
-        The same shape. A zero matrix stays zero.
+        Matrices of the same shape; a zero matrix stays zero.
     """
     a, b, c = NEWTON_SCHULZ
     is_tall = matrices.shape[-2] > matrices.shape[-1]
     norms = torch.linalg.matrix_norm(matrices.float(), keepdim=True)
-    x = (matrices / (norms + 1e-7)).to(torch.bfloat16 if matrices.is_cuda else torch.float32)
+    use_bfloat16 = matrices.device.type != "cpu" and has_bfloat16(matrices.device)
+    x = (matrices / (norms + 1e-7)).to(torch.bfloat16 if use_bfloat16 else torch.float32)
     x = x.mT.contiguous() if is_tall else x
     for _ in range(num_iterations):
         gram = x @ x.mT
@@ -99,16 +104,16 @@ def orthogonalize(
 
 
 class Muon(Optimizer):
-    """Momentum, orthogonalised, for weights of two and more dimensions.
+    """Optimiser with orthogonalised momentum for weights of two or more dimensions.
 
-    A weight is read as a matrix of its first dimension by all the others, in logical order: the memory format of a
+    A weight is treated as a matrix of its first dimension by all others in logical order, so the memory format of a
     convolution (contiguous or channels_last) changes nothing.
 
     Args:
         params: parameters of at least two dimensions.
-        lr: learning rate, as for AdamW.
-        momentum: of the Nesterov momentum.
-        weight_decay: decoupled, times `lr`.
+        lr: learning rate, on AdamW's scale.
+        momentum: coefficient of the Nesterov momentum.
+        weight_decay: decoupled weight decay, multiplied by `lr`.
 
     Raises:
         ValueError: a parameter has fewer than two dimensions.
@@ -120,20 +125,20 @@ class Muon(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         for parameter in self._parameters():
             if parameter.ndim < 2:
-                raise ValueError(f"Muon takes weights of 2 or more dimensions, got shape {tuple(parameter.shape)}")
+                raise ValueError(f"Muon needs weights of 2 or more dimensions, got the shape {tuple(parameter.shape)}")
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Updates every parameter that has a gradient.
+        """Update every parameter that has a gradient.
 
         Args:
-            closure: computes the loss and its gradients first, as for any optimiser of PyTorch's.
+            closure: computes the loss and its gradients first, as with PyTorch's optimisers.
 
         Returns:
-            What the closure returned.
+            The result of the closure.
         """
         loss = None
         if closure is not None:
@@ -144,12 +149,12 @@ class Muon(Optimizer):
             by_shape: dict[tuple[torch.Size, torch.dtype, torch.device], list[nn.Parameter]] = defaultdict(list)
             for parameter in parameters:
                 by_shape[parameter.shape, parameter.dtype, parameter.device].append(parameter)
-            for alike in by_shape.values():
-                self._update(alike, group["lr"], group["momentum"], group["weight_decay"])
+            for equal_shape in by_shape.values():
+                self._update(equal_shape, group["lr"], group["momentum"], group["weight_decay"])
         return loss
 
     def _update(self, parameters: list[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
-        """One step on parameters of equal shape."""
+        """Update parameters of equal shape."""
         flat = []
         for parameter in parameters:
             assert parameter.grad is not None
@@ -167,16 +172,16 @@ class Muon(Optimizer):
 
 
 def build_optimizers(groups: ParameterGroups, config: OptimizerConfig) -> list[Optimizer]:
-    """Muon on the hidden weights and AdamW on the rest, or AdamW on all.
+    """Build Muon for the hidden weights and AdamW for the rest, or AdamW for all.
 
-    AdamW decays weights of two and more dimensions only. Groups without parameters are left out.
+    AdamW decays only weights of two or more dimensions. Groups without parameters are omitted.
 
     Args:
         groups: a stage's `optimizer_groups()`.
-        config: names the optimiser and its settings.
+        config: choice and settings of the optimiser.
 
     Raises:
-        ValueError: there is nothing to train.
+        ValueError: there are no parameters to train.
     """
     if not groups.named():
         raise ValueError("nothing to train: no parameter of the stage's module requires a gradient")
@@ -197,9 +202,9 @@ def build_optimizers(groups: ParameterGroups, config: OptimizerConfig) -> list[O
 
 
 def learning_rate_at(step: int, num_steps: int, config: OptimizerConfig) -> float:
-    """The learning rate of a step (from 0): linear warm-up, constant, linear to zero.
+    """Compute the learning rate of a step (from 0): linear warm-up, constant, linear decay to zero.
 
-    A function of the step alone: wall time depends on the machine and on what else it does.
+    It depends on the step and not on wall time, which varies with the machine and its load.
     """
     warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
     start = config.decay_start * num_steps

@@ -1,1 +1,1 @@
-"""A training run: its configuration, the loop, the trainer, logs and the divergence check."""
+"""Training runs: configuration, loop, trainer, logs and divergence check."""

@@ -1,4 +1,4 @@
-"""A training run as one validated, immutable object, read from a YAML file."""
+"""Configuration of a training run: one validated, immutable object, read from a YAML file."""
 
 from __future__ import annotations
 
@@ -22,29 +22,32 @@ Interval = Annotated[int, Field(ge=1)] | None
 
 
 class TrainConfig(BaseModel):
-    """All that decides a run, but the machine.
+    """Everything that determines a run, except the machine.
 
-    name: which stage (`emotivetalk.training.stages.registry.STAGE_NAMES`).
-    seed: of the initial weights and of every sample.
-    steps, batch_size: updates, and samples in each (over all workers).
-    ema_decay: of the averaged weights, which are validated and saved (null: the trained weights are).
-    precision: "bf16" runs the loss under autocast (but on a CPU that would have to emulate it), weights and optimisers stay
-        float32; "fp32" doesn't.
-    device: "cpu" or "cuda".
-    threads: torch's, on the CPU (null: torch's choice).
-    prefetch: make the next batch in a background thread.
-    validate_every, preview_every: steps; null: never, the end included.
-    checkpoint_every: steps between training checkpoints, of which the last `keep` stay (null: only the last step's).
-    keep_best: keep the one with the lowest mean loss since the checkpoint before it, too.
-    accumulate: micro-batches that a worker goes through for one update, to need less memory.
-    gradient_checkpointing: networks that can, ETHD so far, keep no activations inside their layers, and compute them
-        again for the gradient: less memory, more time, the same losses. A stage without such a network refuses it.
-    zero: how much DeepSpeed shares out among the workers: 0 nothing, 1 the optimizer's state, 2 gradients too, 3 weights
-        too. One process, without workers, has nobody to share with and takes 0 only.
-    divergence: what happens when a loss or a gradient is no number, or when a loss shoots up.
-    output: the run's folder.
-    checkpoint: the folder of diffusers' layout that gets the networks (null: `checkpoint` in `output`).
-    stage: the stage's own settings, an instance of its `config_class`.
+    Args:
+        name: name of the stage (`emotivetalk.training.stages.registry.STAGE_NAMES`).
+        seed: seed of the initial weights and of every sample.
+        steps, batch_size: number of updates, and of samples in each over all workers.
+        optimizer: see `OptimizerConfig`.
+        ema_decay: decay of the averaged weights, which are validated and saved (null: the trained weights are).
+        precision: "bf16" computes the loss under autocast where the device has bfloat16; weights and optimisers stay in
+            float32. "fp32" uses float32 throughout.
+        device: "cpu" or "cuda".
+        threads: torch's threads on the CPU (null: torch's choice).
+        prefetch: make the next batch in a background thread.
+        validate_every, preview_every: interval in steps; the last step is always included (null: never).
+        checkpoint_every: steps between training checkpoints (null: only after the last step).
+        keep: number of most recent training checkpoints to keep.
+        keep_best: also keep the checkpoint with the lowest mean loss since its predecessor.
+        accumulate: micro-batches per update and worker; more of them need less memory.
+        gradient_checkpointing: recompute activations in the backward pass instead of storing them: less memory, more time,
+            the same losses. It is an error for a stage whose networks do not support it; ETHD does.
+        zero: ZeRO stage, what DeepSpeed partitions among the workers: 0 nothing, 1 optimiser state, 2 also gradients, 3 also
+            weights. A run in one process without workers supports 0 only.
+        divergence: reaction to losses and gradients that are not finite, and to loss spikes.
+        output: folder of the run.
+        checkpoint: folder in diffusers' layout for the trained networks (null: `checkpoint` in `output`).
+        stage: settings of the stage, an instance of its `config_class`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,19 +77,19 @@ class TrainConfig(BaseModel):
 
     @property
     def checkpoint_folder(self) -> Path:
-        """Where the trained networks go."""
+        """Folder for the trained networks."""
         return self.checkpoint if self.checkpoint is not None else self.output / "checkpoint"
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Reads a training YAML.
+    """Read a training YAML.
 
     Args:
-        path: the file. Relative paths in it are relative to the working directory.
-        overrides: "a.b=value", the value read as YAML; each replaces or adds one key.
+        path: the file; paths in it are relative to the working directory.
+        overrides: items "a.b=value", whose value is parsed as YAML; each replaces or adds one key.
 
     Raises:
-        InputError: the file is missing or is not YAML, a key is unknown (the nearest known one is named), or a value is
+        InputError: the file is missing or not YAML, a key is unknown (the error names the most similar one), or a value is
             wrong or missing.
     """
     path = find_config(path, "train_configs")
@@ -99,7 +102,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            code="config_not_yaml", message=f"{path} is not YAML: {reason}", remedy="Mend that line."
+            code="config_not_yaml", message=f"{path} is not YAML: {reason}", remedy="Correct that line."
         ) from error
     if not isinstance(values, dict):
         raise InputError(
@@ -113,20 +116,20 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 
 def parse_config(values: dict[str, object], source: str) -> TrainConfig:
-    """Validates the mapping that a training YAML holds.
+    """Validate the content of a training YAML.
 
     Args:
-        values: as read; not changed.
-        source: what errors call it, usually the file's path.
+        values: the parsed YAML; it is not changed.
+        source: name of the source for error messages, usually the file's path.
 
     Raises:
-        InputError: as for `load_config`.
+        InputError: see `load_config`.
     """
     name = values.get("name")
     if name not in STAGE_NAMES:
         raise InputError(
             code="config_invalid",
-            message=f"{source}: name is {name!r}, which is no stage" if name else f"{source}: name is missing",
+            message=f"{source}: name is {name!r}, which is not a stage" if name else f"{source}: name is missing",
             remedy=_nearest(str(name), STAGE_NAMES) or f"The stages are {', '.join(STAGE_NAMES)}.",
         )
     config_class = stage_class(str(name)).config_class
@@ -142,7 +145,7 @@ def parse_config(values: dict[str, object], source: str) -> TrainConfig:
 
 
 def _apply(values: dict[str, object], override: str) -> None:
-    """Writes "a.b=value" into nested mappings."""
+    """Write an override "a.b=value" into nested mappings."""
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
@@ -164,7 +167,7 @@ def _apply(values: dict[str, object], override: str) -> None:
         if not isinstance(section, dict):
             raise InputError(
                 code="override_invalid",
-                message=f"{override!r} goes inside {'.'.join(keys[:depth])}, which is a value and has no keys",
+                message=f"{override!r} sets a key inside {'.'.join(keys[:depth])}, which is a value and has no keys",
                 remedy="Override that key itself.",
             )
         values = section
@@ -174,7 +177,7 @@ def _apply(values: dict[str, object], override: str) -> None:
 def _input_error(
     error: ValidationError, model: type[BaseModel], source: str, prefix: tuple[str, ...] = ()
 ) -> InputError:
-    """A ValidationError in one sentence, and the nearest right keys as the remedy."""
+    """Convert a ValidationError to one sentence, with the most similar keys as the remedy."""
     messages, remedies = [], []
     for detail in error.errors():
         location = detail["loc"]
@@ -197,7 +200,7 @@ def _input_error(
 
 
 def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> tuple[str, ...]:
-    """The keys of the nested model that a location of pydantic's leads to; none if it leads elsewhere."""
+    """Return the keys of the nested model at a pydantic location; none if there is no model."""
     for part in location:
         field = model.model_fields.get(str(part))
         candidates = [] if field is None else [field.annotation, *typing.get_args(field.annotation)]
@@ -209,9 +212,9 @@ def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> tuple[
 
 
 def _nearest(wrong: str, known: Sequence[str]) -> str:
-    """A sentence that proposes the known word most like a wrong one; empty if none is near."""
-    near = difflib.get_close_matches(wrong, known, n=1)
-    return f"Did you mean {near[0]}?" if near else ""
+    """Suggest the known word most similar to a wrong one, in a sentence; empty if none is similar."""
+    matches = difflib.get_close_matches(wrong, known, n=1)
+    return f"Did you mean {matches[0]}?" if matches else ""
 
 
 def _lower_first(text: str) -> str:

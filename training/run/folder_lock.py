@@ -1,4 +1,4 @@
-"""One process at a time in a folder: a run's, or a cache's."""
+"""Exclusive lock on a folder of a run or a cache, held by one process at a time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ LOCK_FILE = ".lock"
 
 @contextmanager
 def claimed(output: Path, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold a folder, which is made if need be. However the process ends, the kernel lets it go.
+    """Create a folder if it is missing and lock it. The kernel releases the lock however the process ends.
 
     Args:
-        wait_s: how long to wait for a process that holds it, in seconds.
+        output: the folder.
+        wait_s: seconds to wait for another process to release the lock.
 
     Raises:
-        InputError: another process holds it: one that is still saving after Ctrl-C, say.
-        OutputError: the folder cannot be made or written.
+        InputError: another process holds the lock, for example one that is still saving after Ctrl-C.
+        OutputError: the folder cannot be created or written.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)

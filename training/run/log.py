@@ -1,4 +1,4 @@
-"""What a run tells: JSON lines for every step and validation, and a picture of the losses."""
+"""Log files of a run: JSON lines for every step and validation, and a plot of the losses."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ VALIDATION_FILE = "validation.jsonl"
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step. `seconds` is wall time, `cpu_seconds` that of all threads; both with the wait for the batch.
+    """Record of one step.
 
-    `gradient_norm` is the norm before clipping; of a step that was `skipped` (its loss or its gradient was no good) it
-    may be infinite. `wait_seconds` is the part of `seconds` spent waiting for the batch; `memory_bytes` what each worker
-    holds, by rank (the process's resident memory, or the GPU's peak).
+    Args:
+        step: number of the step, from 0.
+        loss, terms: loss and its terms, averaged over micro-batches and workers.
+        learning_rate: learning rate of the step.
+        gradient_norm: gradient norm before clipping; it may be infinite or NaN for a skipped step.
+        seconds: wall time, including the wait for the batch.
+        cpu_seconds: CPU time of all threads in that time.
+        samples_per_second: samples over all workers per second of wall time.
+        wait_seconds: part of `seconds` spent waiting for the batch.
+        memory_bytes: memory of each worker by rank: resident memory of the process, or peak memory of the GPU.
+        skipped: True if the loss or the gradient diverged and the weights were left unchanged.
     """
 
     step: int
@@ -35,18 +43,18 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class ValidationRecord:
-    """The metrics of the averaged weights after `step` steps are done."""
+    """Metrics of the averaged weights after `step` steps."""
 
     step: int
     metrics: dict[str, float]
 
 
 class RunLog:
-    """The files `steps.jsonl`, `validation.jsonl` and `losses.png` of a run's folder.
+    """Files `steps.jsonl`, `validation.jsonl` and `losses.png` in a run's folder.
 
     Args:
-        folder: the run's; it exists.
-        num_done: the steps done so far. Lines of later ones are dropped: that run was cut off and is done again.
+        folder: existing folder of the run.
+        num_done: number of steps done. Lines of later steps are dropped, because an interrupted run repeats them.
     """
 
     def __init__(self, folder: Path, num_done: int) -> None:
@@ -57,18 +65,18 @@ class RunLog:
         _keep_lines(self.validation_file, num_done)
 
     def step(self, record: StepRecord) -> None:
-        """Appends a step's line."""
+        """Append a step's line."""
         _append(self.steps_file, asdict(record))
 
     def validation(self, record: ValidationRecord) -> None:
-        """Appends a validation's line."""
+        """Append a validation's line."""
         _append(self.validation_file, asdict(record))
 
     def preview(self, folder: Path, step: int) -> None:
-        """Is told where the stage has written its preview after `step` steps; the files are enough here."""
+        """Handle a preview that the stage has written after `step` steps; this log does nothing with it."""
 
     def plot(self) -> None:
-        """Draws the losses so far, raw and smoothed, and the validation's metrics beside them."""
+        """Plot the losses, raw and smoothed, and the validation metrics."""
         steps = [StepRecord(**line) for line in _lines(self.steps_file)]
         validations = [ValidationRecord(**line) for line in _lines(self.validation_file)]
         if steps:
@@ -76,13 +84,13 @@ class RunLog:
 
 
 def metrics_at(folder: Path, num_done: int) -> dict[str, float] | None:
-    """What a run's validation after so many steps gave; nothing if it wasn't validated then."""
-    found = [line["metrics"] for line in _lines(folder / VALIDATION_FILE) if line["step"] == num_done]
-    return found[-1] if found else None
+    """Return the metrics of a run's validation after `num_done` steps; None if there was none."""
+    metrics = [line["metrics"] for line in _lines(folder / VALIDATION_FILE) if line["step"] == num_done]
+    return metrics[-1] if metrics else None
 
 
 def _lines(file: Path) -> list[dict]:
-    """The objects of a file of JSON lines; of a last line that a crash cut off, nothing."""
+    """Parse a file of JSON lines, ignoring a last line that a crash has cut off."""
     if not file.exists():
         return []
     whole = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
@@ -102,11 +110,11 @@ def _keep_lines(file: Path, last_step: int) -> None:
 
 
 def smoothed(values: np.ndarray, window: int) -> np.ndarray:
-    """The mean over a window centred on each value, shorter at both ends.
+    """Average over a window centred on each value, shortened at both ends.
 
     Args:
-        values: [num].
-        window: how many values, made odd.
+        values: the values, [num].
+        window: number of values; an even number is rounded up to an odd one.
     """
     half = window // 2
     sums = np.concatenate([[0.0], np.cumsum(values)])

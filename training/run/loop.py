@@ -1,8 +1,7 @@
-"""The training loop: one for all stages, plain PyTorch. Ray Train's workers run the same one, with another `Trainer`.
+"""Training loop of all stages in plain PyTorch; Ray Train's workers run the same loop with another `Trainer`.
 
-A run is a function of its configuration: step s trains on samples whose seeds are a hash of (seed, s, index), and the
-learning rate depends on s alone. A run that was stopped and resumed has the same losses, bit for bit, as one that
-was not (same machine, same number of threads).
+A run is a function of its configuration: the seeds of step s are hashes of (seed, s, index), and the learning rate depends on
+s alone. On the same machine and number of threads, a run that was stopped and resumed has bit-identical losses.
 """
 
 from __future__ import annotations
@@ -42,37 +41,40 @@ __all__ = [
     "train_stage",
 ]
 
-# What may differ between a run and its continuation. `steps` may, to go on longer: the learning rate's end moves too.
+# Settings that may change when a run is resumed. More `steps` prolong the run and move the end of the learning rate's decay.
 FREE_SETTINGS = {"steps", "threads", "prefetch", "output", "checkpoint", "keep", "keep_best"} | {
     f"{what}_every" for what in ("validate", "preview", "checkpoint")
 }
-# These change no sample and, but for rounding, no loss: a run may go on in a world of another size.
+# These change no sample and, except for rounding, no loss, so a run may resume with another number of workers.
 FREE_SETTINGS |= {"accumulate", "gradient_checkpointing", "zero", "divergence"}
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended: with `is_finished` its networks are in `checkpoint`, else it can be resumed."""
+    """Result of a run."""
 
     num_done: int
+    """Number of steps done."""
     is_finished: bool
+    """True if the networks are in `checkpoint`; False if the run was stopped and can be resumed."""
     checkpoint: Path
     metrics: dict[str, float]
+    """Metrics of the last validation."""
 
 
 def train(config: TrainConfig, *, resume: bool = False, console: Console | None = None) -> TrainResult:
-    """Runs a stage, from the start or from its last training checkpoint.
+    """Train a stage, from the start or from its last training checkpoint.
 
-    SIGTERM and the first Ctrl-C let the step finish, write a training checkpoint and return.
+    On SIGTERM or the first Ctrl-C the current step finishes, a training checkpoint is written, and the function returns.
 
     Args:
-        config: the run.
-        resume: go on from the last training checkpoint in `config.output`.
-        console: where progress is shown: a bar on a terminal, else lines (default: standard error).
+        config: configuration of the run.
+        resume: continue from the last training checkpoint in `config.output`.
+        console: console for progress (default: standard error).
 
     Raises:
-        InputError: there is nothing to resume, the output folder has another run, or the settings differ from its;
-            another process is training there.
+        InputError: there is nothing to resume, the output folder already has a run, the settings differ from those of the
+            run to resume, or another process is training there.
         TrainingDivergedError: see `Trainer.step`.
     """
     _check_one_process(config)
@@ -86,7 +88,7 @@ def train(config: TrainConfig, *, resume: bool = False, console: Console | None 
 def train_stage(
     stage: Stage, config: TrainConfig, *, resume: bool = False, console: Console | None = None
 ) -> TrainResult:
-    """`train` with a stage that is built already; its class need not be one of `stage_class`."""
+    """Train a stage that has been constructed already and need not be in the registry; see `train`."""
     _check_one_process(config)
     with claimed_run(config, resume) as last:
         return _train(stage, config, last, console)
@@ -100,62 +102,62 @@ def _check_one_process(config: TrainConfig) -> None:
     if config.zero:
         raise InputError(
             code="zero_needs_workers",
-            message=f"zero: {config.zero} shares out among workers, and this run is one process",
+            message=f"zero: {config.zero} partitions among workers, but this run is a single process",
             remedy="Give --workers, or set zero=0.",
         )
 
 
 @contextmanager
 def claimed_run(config: TrainConfig, resume: bool) -> Iterator[Path | None]:
-    """Hold the run's folder, and give the training checkpoint to go on from (`find_checkpoint`, whose errors it has).
+    """Lock the run's folder and yield the training checkpoint to resume from, as `find_checkpoint` returns it.
 
     Raises:
-        InputError: see `train`, or another process is training there.
+        InputError: see `train`.
     """
-    find_checkpoint(config, resume)  # what it refuses leaves nothing behind
+    find_checkpoint(config, resume)  # checked before the lock too, so that an error creates no folder
     with claimed(config.output):
         yield find_checkpoint(config, resume)
 
 
 def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
-    """The training checkpoint to go on from; none for a new run.
+    """Return the training checkpoint to resume from; None for a new run.
 
     Raises:
         InputError: see `train`.
     """
     folder = config.output / "training"
-    found = training_checkpoints(folder)
+    checkpoints = training_checkpoints(folder)
     if not resume:
-        if found:
+        if checkpoints:
             raise InputError(
                 code="output_exists",
-                message=f"{config.output} already has a run, {found[-1].name}",
+                message=f"{config.output} already has a run, {checkpoints[-1].name}",
                 remedy="Resume it with --resume, or set another output.",
             )
         return None
-    if not found:
+    if not checkpoints:
         raise InputError(
             code="nothing_to_resume",
             message=f"{folder} has no training checkpoint",
             remedy="Start without --resume, or set output to the run's folder.",
         )
-    progress = read_progress(found[-1])
-    num_done, settings = progress.num_done, progress.config
-    now = config.model_dump(mode="json")
-    changed = sorted(key for key in (settings.keys() | now.keys()) - FREE_SETTINGS if settings.get(key) != now.get(key))
+    last = checkpoints[-1]
+    progress = read_progress(last)
+    before, now = progress.config, config.model_dump(mode="json")
+    changed = sorted(key for key in (before.keys() | now.keys()) - FREE_SETTINGS if before.get(key) != now.get(key))
     if changed:
         raise InputError(
             code="resume_differs",
-            message=f"{found[-1]} was trained with another {', '.join(changed)}",
-            remedy="Resume with the run's own config.json, or start anew in another output.",
+            message=f"{last} was trained with another {', '.join(changed)}",
+            remedy="Resume with the run's own config.json, or start a new run in another output.",
         )
-    if num_done > config.steps:
+    if progress.num_done > config.steps:
         raise InputError(
             code="resume_differs",
-            message=f"{found[-1]} has done {num_done} steps, more than steps: {config.steps}",
+            message=f"{last} has done {progress.num_done} steps, more than steps: {config.steps}",
             remedy="Raise steps.",
         )
-    return found[-1]
+    return last
 
 
 def run(
@@ -164,13 +166,13 @@ def run(
     console: Console,
     open_log: Callable[[Path, int], RunLog] = RunLog,
 ) -> TrainResult:
-    """Runs a trainer to the end, or until it is asked to stop. Of several workers, all call it, and the leader writes.
+    """Run a trainer to the end or until it is asked to stop. Every worker calls it; only the leader writes files.
 
     Args:
-        trainer: new.
-        last: the training checkpoint to go on from.
-        console: where the leader's progress goes.
-        open_log: makes the leader's log from the run's folder and the number of steps done.
+        trainer: a new trainer.
+        last: the training checkpoint to resume from, if any.
+        console: console for the leader's progress.
+        open_log: opens the leader's log, given the run's folder and the number of steps done.
     """
     config, is_leader = trainer.config, trainer.is_leader
     num_done, num_saved = 0, None
@@ -186,7 +188,7 @@ def run(
         config.output.mkdir(parents=True, exist_ok=True)
         (config.output / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         log = open_log(config.output, num_done)
-    losses: list[float] = []  # since the last checkpoint
+    losses: list[float] = []  # of the steps since the last checkpoint
 
     def save() -> None:
         score = sum(losses) / len(losses) if losses else None
@@ -210,7 +212,7 @@ def run(
         if last is not None:
             progress.line(f"{config.name}: going on after step {num_done}, from {last}")
             if _is_due(config.validate_every, num_done, num_done == config.steps):
-                # A run that was killed after it saved has not validated yet. All workers look at the same file.
+                # A run that was killed right after saving has not validated yet. All workers read the same file.
                 metrics = metrics_at(config.output, num_done) or validate()
         try:
             while num_done < config.steps and not (stop.is_requested or trainer.stop_requested):
@@ -225,7 +227,7 @@ def run(
                 progress.step(record)
                 is_last = num_done == config.steps
                 if is_last or _is_due(config.checkpoint_every, num_done, is_last):
-                    save()  # before validation, lest its failure lose the steps
+                    save()  # before validation, so that its failure does not lose the steps
                     num_saved = num_done
                 if _is_due(config.validate_every, num_done, is_last):
                     metrics = validate()
@@ -249,8 +251,8 @@ def run(
                 config.checkpoint_folder.mkdir(parents=True, exist_ok=True)
                 trainer.stage.save(module, config.checkpoint_folder)
         if log is not None:
-            lasting = {key: value for key, value in settings.items() if key == "steps" or key not in FREE_SETTINGS}
-            record_training(config.checkpoint_folder, config.name, lasting, metrics)
+            recorded = {key: value for key, value in settings.items() if key == "steps" or key not in FREE_SETTINGS}
+            record_training(config.checkpoint_folder, config.name, recorded, metrics)
             log.plot()
         progress.line(f"{config.name}: {num_done} steps done, networks in {config.checkpoint_folder}")
     return TrainResult(num_done, is_finished=True, checkpoint=config.checkpoint_folder, metrics=metrics)
@@ -261,19 +263,19 @@ def _is_due(every: int | None, num_done: int, is_last: bool) -> bool:
 
 
 class StopRequest:
-    """Turns SIGTERM and the first Ctrl-C into `is_requested`; a second Ctrl-C interrupts.
+    """Context manager that sets `is_requested` on SIGTERM and on the first Ctrl-C; a second Ctrl-C interrupts.
 
-    In another thread than the main one it does nothing: only that one may handle signals.
+    It does nothing outside the main thread, because only that thread may handle signals.
     """
 
     def __init__(self) -> None:
         self.is_requested = False
-        self._former: dict[int, Any] = {}  # handlers, as the signal module types them
+        self._previous: dict[int, Any] = {}  # handlers, as the signal module types them
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._former[number] = signal.signal(number, self._request)
+                self._previous[number] = signal.signal(number, self._request)
         return self
 
     def _request(self, number: int, frame: FrameType | None) -> None:
@@ -282,5 +284,5 @@ class StopRequest:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._former.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)

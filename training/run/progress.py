@@ -1,4 +1,4 @@
-"""A run's progress for the one who watches: a bar on a terminal, else a line now and then."""
+"""Progress display of a run: a bar on a terminal, otherwise occasional lines."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ LINE_INTERVAL_S = 30.0
 
 
 class StepProgress:
-    """Shows steps and validations on a console, within a `with`.
+    """Context manager that displays steps and validations on a console.
 
     Args:
-        console: a bar if it is a terminal, else a line at most every 30 s, for log files.
-        name: what trains.
-        num_steps: of the whole run.
-        num_done: where it starts.
+        console: a terminal gets a bar, anything else a line at most every `LINE_INTERVAL_S` seconds.
+        name: name of the stage.
+        num_steps: number of steps of the whole run.
+        num_done: number of steps done already.
     """
 
     def __init__(self, console: Console, name: str, num_steps: int, num_done: int) -> None:
@@ -41,7 +41,7 @@ class StepProgress:
             self._bar.stop()
 
     def step(self, record: StepRecord) -> None:
-        """Moves the bar, or prints a line if the last one is long ago."""
+        """Advance the bar, or print a line if the last one is old enough."""
         terms = " ".join(f"{name} {value:.4g}" for name, value in record.terms.items())
         values = f"loss {record.loss:.4g} ({terms}) {record.samples_per_second:.1f} samples/s"
         if self._bar is not None:
@@ -53,10 +53,10 @@ class StepProgress:
             self.line(f"{self._name} {record.step + 1}/{self._num_steps} {values}")
 
     def validation(self, num_done: int, metrics: dict[str, float]) -> None:
-        """Prints the metrics."""
+        """Print the metrics."""
         values = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self.line(f"{self._name} {num_done}/{self._num_steps} validation: {values}")
 
     def line(self, text: str) -> None:
-        """Prints a line, above the bar if there is one."""
+        """Print a line, above the bar if there is one."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

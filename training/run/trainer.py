@@ -1,4 +1,4 @@
-"""One step of training, and what it changes. `actors/training` does the same step among many workers, by overriding it."""
+"""Trainer: one training step and the state that it changes. `actors/training` overrides parts of it for many workers."""
 
 from __future__ import annotations
 
@@ -28,54 +28,54 @@ from emotivetalk.training.stages.stage import Stage, StepLoss
 
 
 class TrainingDivergedError(EmotiveTalkError):
-    """A loss or a gradient was infinite or not a number, or a loss shot up."""
+    """A loss or a gradient was not finite, or a loss spiked."""
 
 
 def check_batch_size(config: TrainConfig, num_workers: int) -> None:
-    """Raises an InputError if a batch cannot be dealt evenly: a mean of the workers' losses would not be the batch's."""
+    """Raise an InputError if a batch cannot be split evenly; the mean of the workers' losses would differ from the batch's."""
     num_parts = num_workers * config.accumulate
     if config.batch_size % num_parts:
         raise InputError(
             code="batch_uneven",
-            message=f"batch_size {config.batch_size} cannot be dealt evenly to {num_workers} workers times "
+            message=f"batch_size {config.batch_size} cannot be split evenly among {num_workers} workers times "
             f"accumulate {config.accumulate}",
             remedy=f"Make batch_size a multiple of {num_parts}.",
         )
 
 
 def enable_gradient_checkpointing(module: nn.Module, name: str) -> None:
-    """Lets a stage's networks keep no activations inside their layers, and compute them again for the gradient.
+    """Make a stage's networks recompute activations in the backward pass instead of storing them.
 
     Raises:
-        InputError: none of them can.
+        InputError: none of the networks supports it.
     """
     networks = [part for part in module.modules() if isinstance(part, ModelMixin)]
-    able = [network for network in networks if network._supports_gradient_checkpointing]
-    if not able:
-        kinds = ", ".join(sorted({type(network).__name__ for network in networks})) or "no network of diffusers' kind"
+    supporting = [network for network in networks if network._supports_gradient_checkpointing]
+    if not supporting:
+        kinds = ", ".join(sorted({type(network).__name__ for network in networks})) or "it has no diffusers model"
         raise InputError(
             code="gradient_checkpointing_unsupported",
-            message=f"gradient_checkpointing: no network of the stage {name} can do it ({kinds})",
-            remedy="Leave gradient_checkpointing out; accumulate saves memory too.",
+            message=f"gradient_checkpointing: no network of the stage {name} supports it ({kinds})",
+            remedy="Remove gradient_checkpointing; accumulate saves memory too.",
         )
-    for network in able:
+    for network in supporting:
         network.enable_gradient_checkpointing()
 
 
 class Trainer:
-    """A stage, its optimisers and the average of its weights: all that one step needs, and nothing of a run's files.
+    """A stage with its optimisers and the average of its weights: everything that a step needs, without a run's files.
 
     Args:
-        stage: its module is moved to the configured device and put into training mode.
-        config: the run's.
-        rank, num_workers: which worker this is, of how many; each trains on its share of a step's seeds.
+        stage: the stage; its module is moved to the configured device and put into training mode.
+        config: configuration of the run.
+        rank, num_workers: index of this worker and number of workers; each trains on its share of a step's seeds.
 
     Attributes:
-        is_leader: whether this process validates, logs and writes the networks.
-        stop_requested: whether the run shall end after this step, for a reason that `run` cannot see.
+        is_leader: True if this process validates, logs and writes the networks.
+        stop_requested: set to True to end the run after the current step.
 
     Raises:
-        InputError: `batch_size` cannot be dealt evenly, or `gradient_checkpointing` finds no network that can do it.
+        InputError: `batch_size` cannot be split evenly, or no network supports `gradient_checkpointing`.
     """
 
     def __init__(self, stage: Stage, config: TrainConfig, rank: int = 0, num_workers: int = 1) -> None:
@@ -106,11 +106,11 @@ class Trainer:
         return None if self.config.ema_decay is None else WeightAverage(self.module, self.config.ema_decay)
 
     def step(self, step: int) -> StepRecord:
-        """Trains on the samples of step `step` (from 0).
+        """Train on the samples of step `step` (from 0).
 
         Raises:
-            TrainingDivergedError: the loss or the gradient is no good, and the configuration does not let the step be
-                skipped; the weights are as before the step.
+            TrainingDivergedError: the loss or the gradient diverged, and the configuration does not permit skipping the
+                step; the weights are unchanged.
         """
         start, cpu_start = time.perf_counter(), time.process_time()
         batches = self._take(step)
@@ -167,17 +167,17 @@ class Trainer:
                 group["lr"] = learning_rate
 
     def _forward(self, batch: Any) -> StepLoss:
-        """A micro-batch's loss; what the batch is, only the stage knows."""
+        """Compute the loss of a micro-batch, whose type is the stage's own."""
         with mixed_precision(self.device, self.config.precision == "bf16"):
             return self.module(to_device(batch, self.device))
 
     def _note(self, loss: StepLoss) -> None:
-        """Adds a micro-batch's loss (under the empty name) and terms to the step's means."""
+        """Add a micro-batch's loss, under the empty name, and its terms to the step's means."""
         for name, value in {"": loss.total, **loss.terms}.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value.detach()) / self.config.accumulate
 
     def _mean_over_workers(self) -> tuple[dict[str, float], tuple[int, ...]]:
-        """The step's losses by name, and the memory of each worker."""
+        """Return the step's loss and terms by name, and the memory of each worker."""
         return self._sums, (self._memory(),)
 
     def _memory(self) -> int:
@@ -189,10 +189,10 @@ class Trainer:
         (total / self.config.accumulate).backward()
 
     def _discard(self, total: Tensor) -> None:
-        """Ends a step whose loss is no good; its gradients are dropped when the next one begins."""
+        """End a step whose loss diverged; the next step drops its gradients."""
 
     def _update(self) -> float:
-        """Clips the gradients and lets the optimisers go, unless the norm, which it returns, is not finite."""
+        """Clip the gradients and step the optimisers if the gradient norm is finite; return the norm."""
         norm = float(self._clip_gradients())
         if math.isfinite(norm):
             for optimizer in self.optimizers:
@@ -214,15 +214,15 @@ class Trainer:
         return TrainingDivergedError(
             code="training_diverged",
             message=f"step {step}: {problem} ({values}) on the samples of the seeds {seeds}{skipped}",
-            remedy="Lower optimizer.learning_rate, look at these samples with the stage's batch(), or set "
+            remedy="Lower optimizer.learning_rate, inspect these samples with the stage's batch(), or set "
             "divergence.action=skip.",
         )
 
     @contextmanager
     def evaluated(self) -> Iterator[nn.Module]:
-        """The averaged weights (or the trained ones, if none are averaged) for evaluation, without gradients.
+        """Yield the module with averaged weights (trained ones if there is no average) for evaluation without gradients.
 
-        All workers enter it together; what it gives is good for the leader only.
+        All workers enter the context together; only the leader may use the module.
         """
         module = self.module if self.average is None else self.average.module
         module.eval()
@@ -234,18 +234,18 @@ class Trainer:
 
     @property
     def state(self) -> TrainState:
-        """What a training checkpoint holds."""
+        """Tensors of a training checkpoint."""
         average = None if self.average is None else self.average.module
         return TrainState(self.module, average, self.optimizers, self.parameters)
 
     def load(self, folder: Path) -> None:
-        """Reads a training checkpoint's tensors."""
+        """Load the tensors of a training checkpoint."""
         checkpoint.load_training_checkpoint(folder, self.state)
 
     def save(self, folder: Path, progress: Progress, retention: Retention) -> None:
-        """Writes a training checkpoint."""
+        """Write a training checkpoint."""
         checkpoint.save_training_checkpoint(folder, progress, self.state, retention)
 
     def close(self) -> None:
-        """Ends what makes batches in the background."""
+        """Stop making batches in the background."""
         self.feed.close()

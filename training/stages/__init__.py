@@ -1,1 +1,1 @@
-"""Training stages: one module per stage, the losses and the validation measures that they share."""
+"""Training stages: one module per stage, and the losses and validation metrics that they share."""

@@ -1,8 +1,8 @@
-"""Stage 0, the audio encoder's own part: it goes on alone, against the finished lip latents.
+"""Stage 0, third part: further training of the audio encoder alone, against the finished lip latents.
 
-In `lip_sync` each moment of speech costs a picture of a mouth. Once the lip encoder is done its latents are computed
-once (`training/data/latents.py`), and speech alone is cheap: the encoder sees every clip many times, in many voices. Where
-latents are modelled (`training/data/modelled_latents.py`) not even that many pictures are needed, and there can be far more voices.
+Stage `lip_sync` draws a picture of a mouth for every moment of speech. Here the lip latents are computed once
+(`training/data/latents.py`), and speech alone is cheap: the encoder reads every clip many times, in many voices. Modelled
+latents (`training/data/modelled_latents.py`) need even fewer pictures and allow far more voices.
 """
 
 from __future__ import annotations
@@ -24,20 +24,26 @@ from emotivetalk.models.encoders import ConvAudioEncoder
 from emotivetalk.models.log_mel import LogMel
 from emotivetalk.training.checkpoints.frozen_networks import read_network
 from emotivetalk.training.data.augment import augment_mel
-from emotivetalk.training.data.ground_truth import require_truth, statistics, true_lips
+from emotivetalk.training.data.ground_truth import parameter_statistics, require_truth, true_lips
 from emotivetalk.training.data.latents import motion_latents
 from emotivetalk.training.data.modelled_latents import Motion, training_latents
 from emotivetalk.training.stages.contrastive import pull
 from emotivetalk.training.stages.stage import Stage, StageConfig, StepLoss
-from emotivetalk.training.stages.validation import lips_heard
+from emotivetalk.training.stages.validation import VALIDATION_BATCH, lip_metrics
 
 
 class AudioEncoderConfig(StageConfig):
-    """The `stage:` section. checkpoint: the folder with the encoders that `lip_sync` and `expression` made.
+    """The `stage:` section of the YAML.
 
-    motion: the lip latents that are seen in every frame, or those that are modelled from a few (`training/data/modelled_latents.py`).
-    window: of InfoNCE, in frames: so many neighbours have to be told from others together.
-    truth_weight: of the error, in standard deviations, with which the true lip parameters are read from the features.
+    Args:
+        corpus: folder of the corpus.
+        checkpoint: folder with the encoders that the stages `lip_sync` and `expression` trained.
+        cache: folder for cached latents.
+        motion: source of the lip latents (`emotivetalk.training.data.modelled_latents.Motion`).
+        match_weight: weight of the mean squared error.
+        window: frames per window in InfoNCE.
+        truth_weight: weight of the squared error, in standard deviations, of true lip parameters predicted from the features.
+        validation_clips: number of held-out clips.
     """
 
     corpus: Path
@@ -52,34 +58,33 @@ class AudioEncoderConfig(StageConfig):
 
 @dataclass(frozen=True)
 class AudioEncoderBatch:
-    """Speech, augmented, and what its mouths look like."""
+    """Augmented speech and the lip latents of the video."""
 
     mel: Float[Tensor, "batch steps 80"]
     lip_visual: Float[Tensor, "batch frames dim_lip"]
     truth: Float[Tensor, "batch frames 6"]
-    """Lip parameters, standardised; zeros where nobody asks for them."""
+    """Standardised lip parameters; zeros if `truth_weight` is 0."""
 
 
 class AudioEncoderLoss(nn.Module):
-    """The encoder with linear ways to the lips, and its loss: InfoNCE within clips, the mean square, and the truth."""
+    """The encoder with linear heads for the lips, and its loss: InfoNCE within clips, squared error, true parameters."""
 
     def __init__(self, config: AudioEncoderConfig, dim_lip: int) -> None:
         super().__init__()
         self.config = config
         self.audio_encoder = read_network(
             config.checkpoint / "audio_encoder",
-            "ConvAudioEncoder to go on with",
+            "ConvAudioEncoder to train further",
             ConvAudioEncoder.from_pretrained,
             code="checkpoint_incomplete",
-            remedy="Train stage lip_sync first; wav2vec 2.0 is not trained.",
+            remedy="Train the stage lip_sync first; wav2vec 2.0 is not trained.",
         )
         self.to_lip = nn.Linear(self.audio_encoder.dim, dim_lip)
         self.to_truth = nn.Linear(self.audio_encoder.dim, len(LIP)) if config.truth_weight else None
 
     def forward(self, batch: AudioEncoderBatch) -> StepLoss:
         features = self.audio_encoder.features(batch.mel)
-        heard = self.to_lip(features).float()
-        contrast, match = pull(heard, batch.lip_visual, self.config.window)
+        contrast, match = pull(self.to_lip(features).float(), batch.lip_visual, self.config.window)
         total, terms = contrast + self.config.match_weight * match, {"infonce": contrast, "match": match}
         if self.to_truth is not None:
             terms["truth"] = F.mse_loss(self.to_truth(features).float(), batch.truth)
@@ -88,7 +93,7 @@ class AudioEncoderLoss(nn.Module):
 
 
 class AudioEncoderStage(Stage[AudioEncoderBatch]):
-    """Trains `ConvAudioEncoder` on."""
+    """Further training of `ConvAudioEncoder`."""
 
     name = "audio_encoder"
     config_class = AudioEncoderConfig
@@ -98,10 +103,10 @@ class AudioEncoderStage(Stage[AudioEncoderBatch]):
         self.corpus = read_corpus(config.corpus, "train")
         self.lip_visual = training_latents(config.motion, config.corpus, config.checkpoint, config.cache).lip
         if config.truth_weight:
-            require_truth(self.corpus, self.name, "reads the true lip parameters (truth_weight)")
-            self._mean, self._std = statistics(self.corpus, lambda clip: clip.lip)
+            require_truth(self.corpus, self.name, "needs the true lip parameters (truth_weight)")
+            self._mean, self._std = parameter_statistics(self.corpus, lambda clip: clip.lip)
         self.module = AudioEncoderLoss(config, self.lip_visual.shape[-1])
-        self._log_mel = LogMel()  # the module's may be on a GPU, under the loss; batches are made on the CPU
+        self._log_mel = LogMel()  # the module's own may be on a GPU; batches are made on the CPU
 
     def batch(self, seeds: Sequence[int]) -> AudioEncoderBatch:
         mels, index, truth = [], [], []
@@ -123,17 +128,17 @@ class AudioEncoderStage(Stage[AudioEncoderBatch]):
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Lip parameters from speech by a read-out fitted on visual latents (r), and retrieval of the right window."""
-        corpus = read_corpus(self.config.corpus, "held_out")
-        index = np.linspace(0, len(corpus) - 1, min(self.config.validation_clips, len(corpus))).astype(int).tolist()
-        seen = motion_latents(self.config.corpus, "held_out", self.config.checkpoint, self.config.cache).lip[index]
+        """Measure the lip latents of held-out speech by `lip_metrics`."""
+        config, corpus = self.config, read_corpus(self.config.corpus, "held_out")
+        index = np.linspace(0, len(corpus) - 1, min(config.validation_clips, len(corpus))).astype(int).tolist()
+        lip_visual = motion_latents(config.corpus, "held_out", config.checkpoint, config.cache).lip[index]
         mel = torch.stack([self._mel(corpus[i]) for i in index])
-        heard = torch.cat([module.to_lip(module.audio_encoder.features(part)) for part in mel.split(16)])
-        return lips_heard(heard, seen, true_lips(corpus, index))
+        parts = [module.to_lip(module.audio_encoder.features(part)) for part in mel.split(VALIDATION_BATCH)]
+        return lip_metrics(torch.cat(parts), lip_visual, true_lips(corpus, index))
 
     def preview(self, module: nn.Module, folder: Path, step: int) -> None:
-        """Nothing to look at: the metrics say it all."""
+        """Write nothing: this stage makes no pictures."""
 
     def save(self, module: nn.Module, checkpoint: Path) -> None:
-        """Writes `audio_encoder/`."""
+        """Write `audio_encoder/`."""
         module.audio_encoder.save_pretrained(checkpoint / "audio_encoder")

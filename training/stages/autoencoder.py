@@ -1,4 +1,4 @@
-"""The first stage: the small autoencoder, on single frames of avatars rendered as they are asked for, or of a corpus."""
+"""First stage: training of the small autoencoder on single frames of avatars rendered on demand, or of a corpus."""
 
 from __future__ import annotations
 
@@ -26,28 +26,38 @@ from emotivetalk.media.preview import contact_sheet
 from emotivetalk.models.autoencoder import PortraitAutoencoder
 from emotivetalk.models.precision import mixed_precision
 from emotivetalk.training.checkpoints.frozen_networks import frozen
-from emotivetalk.training.checkpoints.initial_weights import begin_from
+from emotivetalk.training.checkpoints.initial_weights import load_initial_weights
 from emotivetalk.training.stages.stage import Stage, StageConfig, StepLoss
 
 _DETAIL_CELL = 8  # pixels
+_VALIDATION_BATCH = 8
+_STATISTICS_SEED, _STATISTICS_BATCHES = 0, (32, 8)
 HELD_OUT_SEED = 10**9
-"""Validation draws its people and faces from this seed on; training seeds are hashes far from it."""
+"""First seed of validation's people and faces. Training seeds are hashes, which cannot be expected to come near it."""
 
 
 class AutoencoderConfig(StageConfig):
-    """The `stage:` section of an autoencoder's YAML; weights multiply terms of the loss.
+    """The `stage:` section of the YAML.
 
-    corpus: take the people of a corpus (of real video, say) rather than to draw new ones.
-    photographs: a folder of portraits (`corpus/portraits.py`): `photograph_share` of the new people are in photographs.
-    initial: a checkpoint folder whose autoencoder training begins from, rather than from random weights. It may have fewer residual
-        blocks: those that are new begin as the identity.
-    train_encoder: false leaves the latents what they are in `initial`, so that an ETHD that was trained on them stays
-        good: only the decoder goes on.
-    nearness_weight: of how far the latents stray from those of `initial`, in units of their own deviation. What standardises them is
-        kept, and an ETHD that was trained on them has little to learn anew; 0 for an encoder that is free.
-    mouth_weight, eye_weight, face_weight: how much more a pixel counts in the mouth, in open eyes and in all of the face.
-    energy_weight: of the error in how much fine detail there is in each place, be it where the truth has it or not. Absolute
-        errors alone ask for the median of what a strand of hair might do, which is smooth.
+    Args:
+        corpus: corpus, of real video for example, whose people are used (null: new people are drawn).
+        photographs: folder of portraits (`corpus/portraits.py`) that the share `photograph_share` of new people comes from.
+        initial: checkpoint folder with the autoencoder that training starts from (null: random weights). It may have fewer
+            residual blocks; the additional ones start as the identity.
+        train_encoder: false trains the decoder only. The latents then stay those of `initial`, and an ETHD trained on them
+            remains valid.
+        nearness_weight: weight of the squared distance between the latents and those of `initial`, in standard deviations of
+            each channel. With a positive weight the latents' standardisation is kept, and an ETHD trained on the initial
+            latents has little to relearn.
+        size: side of the pictures in pixels.
+        latent_channels, block_out_channels, num_decoder_blocks, num_encoder_blocks: see `PortraitAutoencoder`.
+        mouth_weight, eye_weight, face_weight: additional weight of pixels in the mouth, in open eyes and in the whole face.
+        laplacian_weight: weight of the L1 error of a Laplacian pyramid.
+        energy_weight: weight of the error in the local amount of fine detail, wherever exactly the detail is. Absolute
+            errors alone favour the median of all possible strands of hair, which is smooth.
+        warp_weight: weight of the L1 error of the warped portrait.
+        kl_weight: weight of the KL divergence.
+        validation_frames: number of held-out frames.
     """
 
     corpus: Path | None = None
@@ -71,7 +81,7 @@ class AutoencoderConfig(StageConfig):
     validation_frames: int = 64
 
     @model_validator(mode="after")
-    def _kept_encoder_is_known(self) -> Self:
+    def _check_initial(self) -> Self:
         if self.initial is None and self.keeps_latents:
             cause = "nearness_weight is set" if self.nearness_weight else "train_encoder is false"
             raise ValueError(f"{cause}: initial must name the checkpoint whose latents are kept")
@@ -79,29 +89,27 @@ class AutoencoderConfig(StageConfig):
 
     @property
     def keeps_latents(self) -> bool:
-        """Whether an ETHD of `initial` goes on with this autoencoder, so that the latents' standardisation stays."""
+        """True if the latents stay those of `initial`, exactly or nearly, so that their standardisation is kept."""
         return self.nearness_weight > 0 or not self.train_encoder
 
 
 @dataclass(frozen=True)
 class AutoencoderBatch:
-    """Pairs of frames of one person each.
-
-    mouth, eyes, face: where they are in `images`; a little beyond the mouth.
-    known: what the encoder of `initial` made of `images`, if the latents are to stay near.
-    """
+    """Pairs of frames, each pair of one person; the masks are those of `images`."""
 
     images: Float[Tensor, "batch 3 size size"]
     portraits: Float[Tensor, "batch 3 size size"]
     mouth: Float[Tensor, "batch 1 size size"]
+    """Mask of the mouth, widened by four pixels."""
     eyes: Float[Tensor, "batch 1 size size"]
     face: Float[Tensor, "batch 1 size size"]
     noise: Float[Tensor, "batch channels h w"]
-    known: Float[Tensor, "batch channels h w"] | None = None
+    initial_latents: Float[Tensor, "batch channels h w"] | None = None
+    """Latents of `images` by the encoder of `initial`, if `nearness_weight` is set."""
 
 
 class AutoencoderLoss(nn.Module):
-    """The autoencoder and its loss: weighted L1, Laplacian pyramid, energy of fine detail, the warped portrait's L1, a little KL."""
+    """The autoencoder and its loss: weighted L1, Laplacian pyramid, energy of fine detail, L1 of the warped portrait, KL."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -113,7 +121,7 @@ class AutoencoderLoss(nn.Module):
             config.num_encoder_blocks,
         )
         if config.initial is not None:
-            initial = begin_from(self.vae, config.initial / "vae", may_lack=_is_of_a_block).config
+            initial = load_initial_weights(self.vae, config.initial / "vae", may_lack=_is_in_residual_block).config
             self.vae.register_to_config(latents_mean=initial["latents_mean"], latents_std=initial["latents_std"])
         self.vae.encoder.requires_grad_(config.train_encoder)
         self.vae.to(memory_format=torch.channels_last)
@@ -137,19 +145,19 @@ class AutoencoderLoss(nn.Module):
         total = pixel + config.laplacian_weight * laplacian + config.energy_weight * energy
         total = total + config.warp_weight * warp + config.kl_weight * kl
         terms = {"pixel": pixel, "laplacian": laplacian, "energy": energy, "warp": warp, "kl": kl}
-        if batch.known is not None:
-            terms["nearness"] = self._strayed(distribution.mean.float(), batch.known)
+        if batch.initial_latents is not None:
+            terms["nearness"] = self._distance(distribution.mean.float(), batch.initial_latents)
             total = total + config.nearness_weight * terms["nearness"]
         return StepLoss(total, terms)
 
-    def _strayed(self, mean: Float[Tensor, "batch channels h w"], known: Tensor) -> Float[Tensor, ""]:
-        """The mean square of how far latents are from known ones, in deviations of each channel."""
-        std = mean.new_tensor(self.vae.config["latents_std"]).view(1, -1, 1, 1)
-        return ((mean - known) / std).square().mean()
+    def _distance(self, latents: Float[Tensor, "batch channels h w"], initial: Tensor) -> Float[Tensor, ""]:
+        """Compute the mean squared distance of latents from the initial ones, in standard deviations of each channel."""
+        std = latents.new_tensor(self.vae.config["latents_std"]).view(1, -1, 1, 1)
+        return ((latents - initial) / std).square().mean()
 
 
 class AutoencoderStage(Stage[AutoencoderBatch]):
-    """Trains `PortraitAutoencoder`; every sample is a person in two poses and expressions, a new one if there is no corpus."""
+    """Training of `PortraitAutoencoder`; a sample is a person in two poses and expressions, a new person without a corpus."""
 
     name = "autoencoder"
     config_class = AutoencoderConfig
@@ -169,9 +177,9 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
         for seed in seeds:
             generator = np.random.default_rng(seed)
             frames.append(
-                _new_person(generator, self.config, held_out)
+                _draw_new_person(generator, self.config, held_out)
                 if corpus is None
-                else _known_person(generator, corpus, self.config.size)
+                else _draw_corpus_person(generator, corpus, self.config.size)
             )
             cells = self.config.size // self.module.vae.spatial_compression
             noise.append(generator.standard_normal((self.config.latent_channels, cells, cells), np.float32))
@@ -181,22 +189,23 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
         mouth, eyes, face = (
             torch.cat([getattr(f, mask)[:1] for f in flipped]) for mask in ("mouth_mask", "eye_mask", "face_mask")
         )
-        images = _last(pairs[:, 0])
+        images = _channels_last(pairs[:, 0])
         return AutoencoderBatch(
             images=images,
-            portraits=_last(pairs[:, 1]),
+            portraits=_channels_last(pairs[:, 1]),
             mouth=F.max_pool2d(mouth, 9, 1, 4),
             eyes=eyes,
             face=face,
             noise=torch.from_numpy(np.stack(noise)),
-            known=None if self._initial is None else _latents(self._initial, images),
+            initial_latents=None if self._initial is None else _encode(self._initial, images),
         )
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """PSNR in dB of the whole picture, of the mouth and of the eyes, and high-pass energy over the truth's."""
+        """Measure PSNR in dB of the whole picture, the mouth and the eyes, and the ratio of high-pass energy to the truth's."""
         batch = self._validation()
-        images = torch.cat([_reconstruct(module.vae, batch, i).clamp(-1, 1) for i in range(0, len(batch.images), 8)])
+        starts = range(0, len(batch.images), _VALIDATION_BATCH)
+        images = torch.cat([_reconstruct(module.vae, batch, start).clamp(-1, 1) for start in starts])
         error = ((images - batch.images) / 2) ** 2
         return {
             "psnr": _psnr(error, torch.ones_like(batch.face)),
@@ -207,18 +216,20 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
 
     @torch.no_grad()
     def preview(self, module: nn.Module, folder: Path, step: int) -> None:
-        batch = self._validation()
+        """Write a sheet of portraits, true frames and decoded frames."""
+        batch, num_columns = self._validation(), _VALIDATION_BATCH
         images = _reconstruct(module.vae, batch, 0)
-        rows = torch.cat([batch.portraits[:8], batch.images[:8], images])
+        rows = torch.cat([batch.portraits[:num_columns], batch.images[:num_columns], images])
         pictures = ((rows + 1) * 127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
-        contact_sheet(pictures, 8, ["portrait"] * 8 + ["truth"] * 8 + ["decoded"] * 8, folder / f"{step:06d}.png")
+        labels = [label for label in ("portrait", "truth", "decoded") for _ in range(num_columns)]
+        contact_sheet(pictures, num_columns, labels, folder / f"{step:06d}.png")
 
     @torch.no_grad()
     def save(self, module: nn.Module, checkpoint: Path) -> None:
-        """Writes `vae/`; unless an ETHD's latents are kept, their mean and deviation are of 256 fresh training frames."""
+        """Write `vae/`, with latent statistics of 256 training frames unless those of `initial` are kept."""
         vae = module.vae
         if not self.config.keeps_latents:
-            seeds = np.random.default_rng(0).integers(2**62, size=(32, 8))
+            seeds = np.random.default_rng(_STATISTICS_SEED).integers(2**62, size=_STATISTICS_BATCHES)
             latents = torch.cat([vae.encode(self.batch(row.tolist()).images).mode() for row in seeds])
             vae.register_to_config(
                 latents_mean=latents.mean((0, 2, 3)).tolist(), latents_std=latents.std((0, 2, 3)).tolist()
@@ -233,13 +244,13 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
         return self._held_out
 
 
-def _is_of_a_block(name: str) -> bool:
-    """Whether a weight belongs to a residual block, which begins as the identity."""
+def _is_in_residual_block(name: str) -> bool:
+    """Tell whether a weight belongs to a residual block, which starts as the identity."""
     return ".block." in name
 
 
-def _new_person(generator: np.random.Generator, config: AutoencoderConfig, held_out: bool) -> Frames:
-    """Two frames of somebody nobody has seen: an avatar, or somebody in a photograph."""
+def _draw_new_person(generator: np.random.Generator, config: AutoencoderConfig, held_out: bool) -> Frames:
+    """Draw two frames of a new person: an avatar, or one from a photograph."""
     faces = sample_faces(2, generator)
     seed = int(generator.integers(FIRST_HELD_OUT_IDENTITY))
     person: Person = Avatar.sample(seed)
@@ -249,8 +260,8 @@ def _new_person(generator: np.random.Generator, config: AutoencoderConfig, held_
     return person.frames(faces.lip, faces.expression, faces.pose, config.size)
 
 
-def _known_person(generator: np.random.Generator, corpus: Corpus, size: int) -> Frames:
-    """A frame of a clip, and one of any clip of the same speaker."""
+def _draw_corpus_person(generator: np.random.Generator, corpus: Corpus, size: int) -> Frames:
+    """Draw or decode a frame of a clip, and one of any clip of the same speaker."""
     one = corpus[int(generator.integers(len(corpus)))]
     other = corpus[int(generator.choice(corpus.by_speaker[one.speaker]))]
     drawn = [draw_clip(clip, [int(generator.integers(clip.num_frames))], size) for clip in (one, other)]
@@ -260,14 +271,14 @@ def _known_person(generator: np.random.Generator, corpus: Corpus, size: int) -> 
 def _reconstruct(
     vae: PortraitAutoencoder | AutoencoderKLTemporalDecoder, batch: AutoencoderBatch, start: int
 ) -> Tensor:
-    part = slice(start, start + 8)
+    part = slice(start, start + _VALIDATION_BATCH)
     with mixed_precision(batch.images.device):
         features = vae.portrait_features(batch.portraits[part])
         return vae.decode(vae.encode(batch.images[part]).mode(), features).images.float()
 
 
 @torch.no_grad()
-def _latents(vae: PortraitAutoencoder, images: Tensor) -> Float[Tensor, "batch channels h w"]:
+def _encode(vae: PortraitAutoencoder, images: Tensor) -> Float[Tensor, "batch channels h w"]:
     with mixed_precision(images.device):
         return vae.encode(images).mode().float()
 
@@ -282,12 +293,12 @@ def _high_pass(images: Tensor) -> Tensor:
 
 
 def local_detail(images: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 1 cells cells"]:
-    """The root mean square, in each 8 x 8 pixels, of what a 3 x 3 mean takes away (ours)."""
+    """Compute the root mean square of the residual of a 3 x 3 mean, over cells of 8 x 8 pixels (ours)."""
     return (F.avg_pool2d(_high_pass(images).square().mean(1, keepdim=True), _DETAIL_CELL) + 1e-5).sqrt()
 
 
 def _pyramid(error: Tensor, levels: int) -> list[Tensor]:
-    """The bands of a Laplacian pyramid, finest first."""
+    """Split into the bands of a Laplacian pyramid, finest first."""
     bands = []
     for _ in range(levels):
         smaller = F.avg_pool2d(error, 2)
@@ -300,5 +311,5 @@ def _mirror(frames: Frames) -> Frames:
     return Frames(*(plane.flip(-1) for plane in vars(frames).values()))
 
 
-def _last(images: Tensor) -> Tensor:
+def _channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)

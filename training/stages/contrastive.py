@@ -1,4 +1,4 @@
-"""Contrastive losses: the pull of V-AID (Figure 2), and stage 0's synchronisation."""
+"""Contrastive losses: pull and push of V-AID (Figure 2), and the synchronisation of stage 0."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ def infonce_within_clips(
     temperature: float = 0.1,
     neighbours: int = 1,
 ) -> Float[Tensor, ""]:
-    """Symmetric InfoNCE between two views of each frame; the negatives are the other frames of the same clip.
+    """Compute symmetric InfoNCE between two views of each frame; the negatives are the other frames of the same clip.
 
-    Within a clip speaker, emotion and light are the same, so only what moves tells frames apart (ours).
+    Speaker, emotion and light are constant within a clip, so only motion distinguishes its frames (ours).
 
     Args:
-        neighbours: frames this near to each other are neither positives nor negatives: they look almost the same.
+        one, other: the two views.
+        temperature: divisor of the cosine similarities.
+        neighbours: frames up to this distance are neither positives nor negatives, because they look almost the same.
     """
     scores = F.normalize(one, dim=-1) @ F.normalize(other, dim=-1).transpose(1, 2) / temperature
-    num = scores.shape[-1]
-    index = torch.arange(num, device=scores.device)
+    index = torch.arange(scores.shape[-1], device=scores.device)
     distance = (index[:, None] - index[None]).abs()
     scores = scores.masked_fill((distance > 0) & (distance <= neighbours), -1e4)
     target = index.repeat(len(scores))
@@ -32,28 +33,29 @@ def infonce_within_clips(
 
 
 def windows(latents: Float[Tensor, "batch frames dim"], num_frames: int) -> Float[Tensor, "batch windows wide"]:
-    """Every stretch of `num_frames` latents as one vector, `frames - num_frames + 1` of them."""
+    """Concatenate every `num_frames` consecutive latents to one vector; there are `frames - num_frames + 1`."""
     return latents.unfold(1, num_frames, 1).flatten(2)
 
 
 def pull(
-    heard: Float[Tensor, "batch frames dim"], seen: Float[Tensor, "batch frames dim"], window: int
+    lip_audio: Float[Tensor, "batch frames dim"], lip_visual: Float[Tensor, "batch frames dim"], window: int
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """The pull of V-AID's lips: InfoNCE between windows of `window` frames, and the mean square."""
-    return infonce_within_clips(windows(heard, window), windows(seen, window)), F.mse_loss(heard, seen)
+    """Compute the pull of V-AID's lips: InfoNCE between windows of `window` frames, and the mean squared error."""
+    contrast = infonce_within_clips(windows(lip_audio, window), windows(lip_visual, window))
+    return contrast, F.mse_loss(lip_audio, lip_visual)
 
 
 def infonce(
     one: Float[Tensor, "num dim"], other: Float[Tensor, "num dim"], temperature: float = 0.2
 ) -> Float[Tensor, ""]:
-    """Symmetric InfoNCE between two views of each row; the negatives are all other rows."""
+    """Compute symmetric InfoNCE between two views of each row; the negatives are all other rows."""
     scores = F.normalize(one, dim=-1) @ F.normalize(other, dim=-1).T / temperature
     target = torch.arange(len(scores), device=scores.device)
     return (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
 
 
 def push(one: Float[Tensor, "batch frames a"], other: Float[Tensor, "batch frames b"]) -> Float[Tensor, ""]:
-    """The push of V-AID: mean squared cross-correlation of two latents over batch and time, 0 when uncorrelated."""
+    """Compute the push of V-AID: the mean squared cross-correlation of two latents over batch and time, 0 if uncorrelated."""
 
     def standardized(latents: Tensor) -> Tensor:
         rows = latents.flatten(0, 1)

@@ -1,7 +1,7 @@
-"""The frozen mapping of emotion sources: its text head, its speech head, and its prototypes.
+"""Training of the emotion mapping that later stages freeze: its text head, speech head and prototypes.
 
-Text: generated prompts, embedded once by the frozen sentence encoder. Speech: clips of the corpus that stay in one
-emotion. Both heads take every step; they share nothing. Prototypes are measured when the mapping is saved.
+Texts are generated prompts, embedded once by the frozen sentence encoder. Speech comes from clips of the corpus that stay in
+one emotion. Every step trains both heads, which share no weights. Saving the mapping computes the prototypes.
 """
 
 from __future__ import annotations
@@ -24,31 +24,53 @@ from emotivetalk.corpus.held_out_prompts import DEMO_PROMPTS, HELD_OUT, INTENSIT
 from emotivetalk.corpus.prompt import EmotionPrompt, PromptKind
 from emotivetalk.corpus.records import Clip, read_corpus
 from emotivetalk.errors import InputError
-from emotivetalk.models.emotion import EMOTIONS, EmotionEstimate, EmotionLogits, EmotionMapping, emotion_index
-from emotivetalk.models.log_mel import STEPS_PER_FRAME, LogMel
+from emotivetalk.models.emotion import (
+    EMOTIONS,
+    NEUTRAL,
+    EmotionEstimate,
+    EmotionLogits,
+    EmotionMapping,
+    emotion_index,
+)
+from emotivetalk.models.log_mel import SILENCE, STEPS_PER_FRAME, LogMel
 from emotivetalk.models.sentence_encoder import SentenceEncoder
 from emotivetalk.training.data.augment import augment_mel
 from emotivetalk.training.data.modelled_latents import Motion, training_latents
 from emotivetalk.training.data.prototypes import emotion_prototypes
 from emotivetalk.training.stages.stage import Stage, StageConfig, StepLoss
 
-NO_EMOTION = len(EMOTIONS)  # the text head's ninth class
-KIND_WEIGHTS: dict[PromptKind, float] = {"word": 2, "action": 1, "situation": 3, "negation": 3, "none": 8}
-"""How often prompts of a kind and an emotion are drawn: texts without an emotion are one class and not eight."""
-NEUTRAL_WEIGHT = 3  # times its kinds' weights: in doubt, a face had better be neutral than surprised
+NO_EMOTION = len(EMOTIONS)
+"""Last class of the text head: the text asks for no emotion."""
+KIND_WEIGHTS: dict[PromptKind, float] = {
+    "word": 2,
+    "action": 1,
+    "situation": 3,
+    "negation": 3,
+    "none": len(EMOTIONS),
+}
+"""Relative frequency of each kind of prompt, per emotion. Texts without an emotion are one class, so they count once for
+each emotion."""
+NEUTRAL_WEIGHT = 3
+"""Factor on the frequency of neutral prompts: in case of doubt, a neutral face is the safer choice."""
+_FULL_INTENSITY = 0.9
 _SPEECH_BATCH = 32
 
 
 class EmotionSourcesConfig(StageConfig):
-    """The `stage:` section.
+    """The `stage:` section of the YAML.
 
-    encoders: the checkpoint folder with the trained lip and expression encoders, which the prototypes are made with.
-    cache: a folder for sentence embeddings and motion latents.
-    motion: the latents that prototypes are the means of: seen in every frame, or modelled from a few (`training/data/modelled_latents.py`).
-    prompts_per_sample: texts beside each clip of speech.
-    num_prompts: train on so many prompts, drawn at random (null: all).
-    text_noise: standard deviation of the noise on each of an embedding's numbers (whose squares sum to 1, for a layer).
-    text_gain: see `TextHead`.
+    Args:
+        corpus: folder of the corpus.
+        encoders: checkpoint folder with the trained lip and expression encoders, from which the prototypes are computed.
+        cache: folder for sentence embeddings and motion latents.
+        motion: source of the latents that prototypes average (`emotivetalk.training.data.modelled_latents.Motion`).
+        dim_text_hidden, text_gain, dim_speech, sharpness: see `EmotionMapping`.
+        clip_frames: length of the speech excerpts, in video frames.
+        prompts_per_sample: texts for each excerpt of speech.
+        num_prompts: number of prompts, drawn at random, to train on (null: all).
+        text_noise: standard deviation of noise on each value of an embedding, whose squares sum to 1 for each layer.
+        label_smoothing: smoothing of the emotion labels.
+        text_intensity_weight: weight of the squared error of a text's intensity.
     """
 
     corpus: Path
@@ -69,7 +91,7 @@ class EmotionSourcesConfig(StageConfig):
 
 @dataclass(frozen=True)
 class EmotionTargets:
-    """Classes (`NO_EMOTION` included) and intensities; where there is no emotion the intensity does not count."""
+    """Classes, `NO_EMOTION` included, and intensities, which the loss ignores for neutral and for `NO_EMOTION`."""
 
     emotion: Int[Tensor, " batch"]
     intensity: Float[Tensor, " batch"]
@@ -77,7 +99,7 @@ class EmotionTargets:
 
 @dataclass(frozen=True)
 class EmotionSourcesBatch:
-    """Texts and clips of speech, which have nothing to do with each other."""
+    """Embedded texts and excerpts of speech, which are unrelated."""
 
     embedding: Float[Tensor, "texts dim_text"]
     text: EmotionTargets
@@ -86,7 +108,7 @@ class EmotionSourcesBatch:
 
 
 class EmotionSourcesLoss(nn.Module):
-    """The mapping, and both heads' losses: cross-entropy of the emotion, squared error of the intensity."""
+    """The mapping and the losses of both heads: cross-entropy of the emotion, squared error of the intensity."""
 
     def __init__(self, config: EmotionSourcesConfig, dim_text: int, dim_expression: int) -> None:
         super().__init__()
@@ -96,7 +118,6 @@ class EmotionSourcesLoss(nn.Module):
         )
 
     def forward(self, batch: EmotionSourcesBatch) -> StepLoss:
-        """The terms are logged without their weights."""
         text_emotion, text_intensity = self._losses(self.mapping.text_head(batch.embedding), batch.text)
         speech_emotion, speech_intensity = self._losses(self.mapping.speech_head(batch.mel), batch.speech)
         text = text_emotion + self.config.text_intensity_weight * text_intensity
@@ -112,16 +133,16 @@ class EmotionSourcesLoss(nn.Module):
 
     def _losses(self, logits: EmotionLogits, targets: EmotionTargets) -> tuple[Tensor, Tensor]:
         emotion = F.cross_entropy(logits.emotion.float(), targets.emotion, label_smoothing=self.config.label_smoothing)
-        counts = (targets.emotion > 0) & (targets.emotion < NO_EMOTION)
+        has_intensity = (targets.emotion != NEUTRAL) & (targets.emotion != NO_EMOTION)
         error = (logits.intensity.float().sigmoid() - targets.intensity).square()
-        return emotion, (error * counts).mean()
+        return emotion, (error * has_intensity).mean()
 
 
 class EmotionSourcesStage(Stage[EmotionSourcesBatch]):
-    """Trains the heads of `EmotionMapping`.
+    """Training of the heads of `EmotionMapping`.
 
     Raises:
-        InputError: there is no corpus, or no expression encoder yet.
+        InputError: the corpus or the expression encoder is missing.
         SentenceEncoderError: the optional extra `text` is not installed.
     """
 
@@ -133,8 +154,8 @@ class EmotionSourcesStage(Stage[EmotionSourcesBatch]):
         if not encoder_config.is_file():
             raise InputError(
                 code="encoders_missing",
-                message=f"{config.encoders} has no expression_encoder/, which the emotions' prototypes are made with",
-                remedy="Train the stages lip_sync and expression first",
+                message=f"{config.encoders} has no expression_encoder/, from which the emotions' prototypes are computed",
+                remedy="Train the stages lip_sync and expression first.",
             )
         self.config = config
         self.corpus = read_corpus(config.corpus, "train")
@@ -146,13 +167,13 @@ class EmotionSourcesStage(Stage[EmotionSourcesBatch]):
         self._text = _targets(prompts)
         self._shares = prompt_shares(prompts)
         self._embeddings = _embed(prompts, config.cache)
-        # the prototypes' width is not known before their encoder has been run: see save
+        # The prototypes' width is known only after their encoder has run; `save` builds the final mapping.
         self.module = EmotionSourcesLoss(config, self._embeddings.shape[1], dim_expression=1)
-        self._log_mel = LogMel()  # the module's may be on a GPU, under the loss; batches are made on the CPU
+        self._log_mel = LogMel()  # the module's own may be on a GPU; batches are made on the CPU
         self._held_out: list[Clip] | None = None
 
     def batch(self, seeds: Sequence[int]) -> EmotionSourcesBatch:
-        """As many clips as seeds, and `prompts_per_sample` times as many texts."""
+        """Make one excerpt of speech and `prompts_per_sample` texts per seed."""
         chosen, embeddings, mels, clips = [], [], [], []
         for seed in seeds:
             generator = np.random.default_rng(seed)
@@ -174,42 +195,42 @@ class EmotionSourcesStage(Stage[EmotionSourcesBatch]):
         length = self.config.clip_frames
         start = int(generator.integers(max(1, clip.num_frames - length + 1)))
         crop = augment_mel(mel[STEPS_PER_FRAME * start : STEPS_PER_FRAME * (start + length)], generator)
-        return F.pad(crop, (0, 0, 0, STEPS_PER_FRAME * length - len(crop)), value=-2)  # -2 is the mel of silence
+        return F.pad(crop, (0, 0, 0, STEPS_PER_FRAME * length - len(crop)), value=SILENCE)
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Held-out texts and voices.
+        """Measure both heads on held-out texts and voices.
 
-        text: right of 8, in unseen words and idioms. text_reworded: known emotion words in unseen sentences.
-        text_meaningless, text_negated: share that comes out neutral.
+        text: accuracy on unseen words and idioms. text_reworded: accuracy on known emotion words in unseen sentences.
+        text_meaningless, text_negated: share that is classified as neutral.
         text_stronger: share of pairs in which the stronger wording gets the larger intensity.
-        speech: right of 8 on held-out voices. speech_full: the same at full intensity. speech_intensity: correlation
-        with the true one, without neutral clips.
+        speech: accuracy on held-out voices. speech_full: the same at full intensity. speech_intensity: correlation with
+        the true intensity, without neutral clips.
         """
         metrics = self._validate_text(module.mapping)
         if self._held_out is None:
             self._held_out = [c for c in read_corpus(self.config.corpus, "held_out") if not c.changes_emotion]
-        targets, estimate = _clip_targets(self._held_out), _hear(module.mapping, self._held_out)
-        right = (estimate.probabilities.argmax(-1) == targets.emotion).float()
-        full, emotional = targets.intensity > 0.9, targets.emotion > 0
-        intensities = torch.stack([estimate.intensity[emotional], targets.intensity[emotional]])
+        targets, estimate = _clip_targets(self._held_out), _estimate_speech(module.mapping, self._held_out)
+        is_correct = (estimate.probabilities.argmax(-1) == targets.emotion).float()
+        is_full, is_emotional = targets.intensity > _FULL_INTENSITY, targets.emotion != NEUTRAL
+        intensities = torch.stack([estimate.intensity[is_emotional], targets.intensity[is_emotional]])
         return metrics | {
-            "speech": float(right.mean()),
-            "speech_full": float(right[full].mean()),
+            "speech": float(is_correct.mean()),
+            "speech_full": float(is_correct[is_full].mean()),
             "speech_intensity": float(torch.corrcoef(intensities)[0, 1]),
         }
 
     def _validate_text(self, mapping: EmotionMapping) -> dict[str, float]:
-        def read(prompts: Sequence[EmotionPrompt]) -> EmotionEstimate:
+        def estimate(prompts: Sequence[EmotionPrompt]) -> EmotionEstimate:
             return mapping.text_estimate(_embed(prompts, self.config.cache))
 
         def share_neutral(prompts: Sequence[EmotionPrompt]) -> float:
-            return float((read(prompts).probabilities.argmax(-1) == 0).float().mean())
+            return float((estimate(prompts).probabilities.argmax(-1) == NEUTRAL).float().mean())
 
-        weak, strong = (read(prompts).intensity for prompts in zip(*INTENSITY_PAIRS, strict=True))
+        weak, strong = (estimate(prompts).intensity for prompts in zip(*INTENSITY_PAIRS, strict=True))
 
         def accuracy(prompts: Sequence[EmotionPrompt]) -> float:
-            return float((read(prompts).probabilities.argmax(-1) == _targets(prompts).emotion).float().mean())
+            return float((estimate(prompts).probabilities.argmax(-1) == _targets(prompts).emotion).float().mean())
 
         return {
             "text": accuracy(HELD_OUT),
@@ -221,7 +242,7 @@ class EmotionSourcesStage(Stage[EmotionSourcesBatch]):
 
     @torch.no_grad()
     def preview(self, module: nn.Module, folder: Path, step: int) -> None:
-        """Writes what the paper's own texts, and the held-out ones, are taken for."""
+        """Write the estimates for the paper's texts and for the held-out ones."""
         prompts = (*DEMO_PROMPTS, *HELD_OUT, *MEANINGLESS, *NEGATED)
         estimate = module.mapping.text_estimate(_embed(prompts, self.config.cache))
         confidence, emotion = estimate.probabilities.max(-1)
@@ -234,7 +255,7 @@ class EmotionSourcesStage(Stage[EmotionSourcesBatch]):
 
     @torch.no_grad()
     def save(self, module: nn.Module, checkpoint: Path) -> None:
-        """Writes `emotion_mapping/`: the trained heads, and prototypes as the expression encoder sees the corpus."""
+        """Write `emotion_mapping/`: the trained heads, and prototypes from the corpus by the expression encoder."""
         config = self.config
         expression = training_latents(config.motion, config.corpus, config.encoders, config.cache).expression
         trained = module.mapping
@@ -253,7 +274,7 @@ class EmotionSourcesStage(Stage[EmotionSourcesBatch]):
 
 
 def prompt_shares(prompts: Sequence[EmotionPrompt]) -> Float[np.ndarray, " prompts"]:
-    """How often each prompt is drawn: by the weights above, whatever the number of prompts of its kind and emotion."""
+    """Compute each prompt's probability from the weights above, independent of how many prompts share its kind and emotion."""
     sizes = Counter((prompt.kind, prompt.emotion) for prompt in prompts)
     weights = np.array([KIND_WEIGHTS[p.kind] / sizes[p.kind, p.emotion] for p in prompts], np.float64)
     weights *= [NEUTRAL_WEIGHT if prompt.emotion == "neutral" else 1 for prompt in prompts]
@@ -269,15 +290,15 @@ def _clip_targets(clips: Sequence[Clip]) -> EmotionTargets:
     return EmotionTargets(torch.tensor([c.emotion for c in clips]), torch.tensor([c.intensity for c in clips]))
 
 
-def _hear(mapping: EmotionMapping, clips: Sequence[Clip]) -> EmotionEstimate:
-    """Estimates of clips of equal length."""
+def _estimate_speech(mapping: EmotionMapping, clips: Sequence[Clip]) -> EmotionEstimate:
+    """Estimate the emotions of clips of equal length."""
     waveforms = torch.stack([torch.from_numpy(clip.waveform) for clip in clips])
     parts = [mapping.speech_estimate(part) for part in waveforms.split(_SPEECH_BATCH)]
     return EmotionEstimate(torch.cat([p.probabilities for p in parts]), torch.cat([p.intensity for p in parts]))
 
 
 def _embed(prompts: Sequence[EmotionPrompt], cache: Path) -> Float[Tensor, "prompts dim_text"]:
-    """Sentence embeddings, made once for these very texts."""
+    """Embed prompts, or read their embeddings from the cache."""
     texts = [prompt.text for prompt in prompts]
     file = cache / f"texts-two_layers-{hashlib.sha256(chr(0).join(texts).encode()).hexdigest()[:16]}.safetensors"
     if not file.is_file():

@@ -1,8 +1,8 @@
-"""Stage 2: ETHD on video latents, with V-AID frozen (Figure 2).
+"""Stage 2: training of ETHD on video latents, with V-AID frozen (Figure 2).
 
-A sample is a window of a clip. The portrait is a frame of another clip of the same person, mostly in another emotion:
-taken from the same clip, it would teach the network to copy the portrait's expression. The lips come from the speech
-through the frozen V-AID, as they will in use; the expression from the frozen expression encoder on the very frames.
+A sample is a window of a clip. The portrait is a frame of another clip of the same person, mostly in another emotion; from
+the same clip, it would teach the network to copy the portrait's expression. The frozen V-AID computes the lips from the
+speech, as in generation; the frozen expression encoder computes the expression from the window's own frames.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import model_validator
 from torch import Tensor, nn
 
@@ -36,30 +36,44 @@ from emotivetalk.models.diffusion import (
 from emotivetalk.models.ethd import ETHD, Conditions, lip_windows
 from emotivetalk.models.face_mask import FaceRegion
 from emotivetalk.models.precision import mixed_precision
+from emotivetalk.timebase import FRAME_RATE_HZ
 from emotivetalk.training.checkpoints.frozen_networks import frozen
-from emotivetalk.training.checkpoints.initial_weights import begin_ethd
+from emotivetalk.training.checkpoints.initial_weights import load_initial_ethd
 from emotivetalk.training.data.ground_truth import require_truth
 from emotivetalk.training.data.latents import VideoLatents, audio_features, video_latents
+from emotivetalk.training.data.portraits import PortraitClips
 from emotivetalk.training.stages.stage import Stage, StageConfig, StepLoss
+
+_SAMPLING_BATCH, _PROJECTOR_BATCH = 8, 32
 
 
 class ETHDConfig(StageConfig):
-    """The `stage:` section. checkpoint: the folder with everything that is frozen; the rest is `emotivetalk.models.ethd.ETHD`'s.
+    """The `stage:` section of the YAML; keys not described here are those of `emotivetalk.models.ethd.ETHD`.
 
-    initial: a checkpoint folder whose ETHD, or Stable Video Diffusion's folder whose U-Net, training begins from,
-        rather than from random weights.
-    cached_frames: of each clip, encoded once; num_frames: of a sample, a window of those. With one frame, samples are
-        pictures and the layers over time are left out: common practice is images first, then video. A window of
-        twelve frames shows hardly more than one expression, so twelve pictures teach what expressions look like
-        sooner than one window does (ours).
-    sigma_mean, sigma_std: of the noise level's logarithm. Sampling in few steps decides the expression at high levels
-        (sigma 3 and more), which training must visit; at low ones the noisy latents show it already (ours).
-    drop_lip, drop_expression: shares of samples whose condition is the null condition.
-    other_clip: share of portraits that come from another clip, three quarters of them in another emotion.
-    other_voices: let every face speak what is said in another clip. People's brows and heads follow their own speech, so
-        ETHD would learn to move them with the lips, on top of what the expression says (ours; a synthetic corpus alone).
-    lips: of what the frozen V-AID hears; or the audio encoder's own features, from which ETHD has to find expressions
-        too, so none is given to it: the ablation without V-AID.
+    Args:
+        corpus: folder of the corpus.
+        checkpoint: folder with all frozen networks.
+        cache: folder for cached latents.
+        initial: checkpoint folder with the ETHD, or Stable Video Diffusion's folder with the U-Net, that training starts
+            from (null: random weights).
+        size: side of the pictures in pixels.
+        cached_frames: frames of each clip that are encoded once and cached.
+        num_frames: frames of a sample, a window of the cached ones. With 1, samples are pictures and the layers over time
+            are skipped. Common practice is pictures first, then video: a window of twelve frames contains hardly more
+            than one expression, so twelve pictures teach expressions faster than one window (ours).
+        sigma_mean, sigma_std: mean and deviation of the noise level's logarithm. Sampling in few steps decides the
+            expression at high levels (sigma 3 and more), so training must include them; at low levels the noisy
+            latents already contain it (ours).
+        sigma_min, sigma_max: range of the noise levels in sampling.
+        mouth_weight, eye_weight: additional loss weight of the mouth, and of eyes and brows.
+        drop_lip, drop_expression: shares of samples whose condition is replaced by the null condition.
+        other_clip: share of portraits taken from another clip, three quarters of them in another emotion.
+        other_voices: give every face the lip motion of another clip (synthetic corpora only). Brows and head follow a
+            person's own speech, so without this ETHD would learn to move them with the lips (ours).
+        expression_noise, lip_noise: largest deviation of noise added to the expression, and deviation of noise on the lips.
+        lips: "vaid" for the frozen V-AID's lip latents; "audio_features" for the audio encoder's features, from which
+            ETHD then has to derive expressions too, so that it receives none (the ablation without V-AID).
+        validation_clips: number of held-out clips.
     """
 
     corpus: Path
@@ -94,27 +108,32 @@ class ETHDConfig(StageConfig):
     validation_clips: int = 32
 
     @model_validator(mode="after")
-    def _expressions_are_to_be_found_in_the_faces_own_speech(self) -> Self:
+    def _check_voices(self) -> Self:
         if self.other_voices and self.lips == "audio_features":
             raise ValueError(
-                "lips is audio_features: other_voices must be false, for expressions are to be found in speech"
+                "lips is audio_features: other_voices must be false, because ETHD derives expressions from the face's own speech"
             )
         return self
 
 
 @dataclass(frozen=True)
 class ETHDBatch:
-    """Windows of clips, their conditions, and how they are noised."""
+    """Windows of clips, their conditions, noise levels and noise."""
 
     latents: Float[Tensor, "batch frames channels h w"]
+    portrait_clip: Int[Tensor, " batch"]
+    """Position of the portrait's clip in the corpus."""
+    portrait_frame: Int[Tensor, " batch"]
+    """Frame of that clip."""
     reference_latent: Float[Tensor, "batch channels h w"]
     lip: Float[Tensor, "batch frames window dim_lip"]
     expression_driving: Float[Tensor, "batch frames dim_expression"]
     expression_reference: Float[Tensor, "batch dim_expression"]
     face_mask: Float[Tensor, "batch 1 h w"]
     mouth: Float[Tensor, "batch frames 1 h w"]
-    """How much of each cell it covers, 0..1; `eyes_and_brows` likewise."""
+    """Share of each latent cell that the mouth covers, 0..1."""
     eyes_and_brows: Float[Tensor, "batch frames 1 h w"]
+    """Share of each latent cell that eyes and brows cover, 0..1."""
     sigma: Float[Tensor, " batch"]
     noise: Float[Tensor, "batch frames channels h w"]
 
@@ -126,7 +145,7 @@ class ETHDBatch:
 
 
 class ETHDLoss(nn.Module):
-    """ETHD and the diffusion loss on v, heavier at mouth, eyes and brows; for video, or for pictures alone."""
+    """ETHD and its diffusion loss on v, weighted more at mouth, eyes and brows; for video or for single pictures."""
 
     def __init__(self, config: ETHDConfig, latent_channels: int, dim_lip: int, dim_expression: int) -> None:
         super().__init__()
@@ -160,7 +179,7 @@ class ETHDLoss(nn.Module):
 
 
 class ETHDStage(Stage[ETHDBatch]):
-    """Trains `ETHD` on latents that were computed once."""
+    """Training of `ETHD` on cached latents."""
 
     name = "ethd"
     config_class = ETHDConfig
@@ -173,28 +192,31 @@ class ETHDStage(Stage[ETHDBatch]):
         dim_lip = self.train_clips.lip_audio.shape[-1]
         self.module = ETHDLoss(config, video.latents.shape[2], dim_lip, video.expression.shape[-1])
         if config.initial is not None:
-            begin_ethd(self.module.ethd, config.initial)
+            load_initial_ethd(self.module.ethd, config.initial)
 
     def batch(self, seeds: Sequence[int]) -> ETHDBatch:
         rows = [self.train_clips.sample(np.random.default_rng(seed), None, self.config.num_frames) for seed in seeds]
         batch = _stack(rows)
         keep_lip, keep_expression = [], []
         for seed in seeds:
-            drop = np.random.default_rng([1, seed]).random(2)
-            keep_lip.append(drop[0] >= self.config.drop_lip)
-            keep_expression.append(drop[1] >= self.config.drop_expression)
-        dropped = batch.conditions.without_lip().without_expression()
+            drop_lip, drop_expression = np.random.default_rng([1, seed]).random(2)
+            keep_lip.append(drop_lip >= self.config.drop_lip)
+            keep_expression.append(drop_expression >= self.config.drop_expression)
+        null = batch.conditions.without_lip().without_expression()
         return replace(
             batch,
-            lip=torch.where(torch.tensor(keep_lip)[:, None, None, None], batch.lip, dropped.lip),
+            lip=torch.where(torch.tensor(keep_lip)[:, None, None, None], batch.lip, null.lip),
             expression_driving=torch.where(
-                torch.tensor(keep_expression)[:, None, None], batch.expression_driving, dropped.expression_driving
+                torch.tensor(keep_expression)[:, None, None], batch.expression_driving, null.expression_driving
             ),
         )
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Squared error of sampled latents (2 and 4 steps), over all cells, at the mouth, at eyes and brows; 1 is the latents' variance."""
+        """Measure the squared error of latents sampled in 2 and 4 steps: over all cells, at the mouth, at eyes and brows.
+
+        An error of 1 equals the variance of the latents.
+        """
         batch = self._validation()
         metrics = {}
         for num_steps in (2, 4):
@@ -206,13 +228,13 @@ class ETHDStage(Stage[ETHDBatch]):
 
     @torch.no_grad()
     def preview(self, module: nn.Module, folder: Path, step: int) -> None:
-        """A sheet of four held-out clips, the truth's latents decoded above ETHD's, and the same as a moving picture."""
+        """Write a sheet and an animation of four held-out clips: the true latents decoded, above or beside ETHD's."""
         batch = self._validation()
         sampled = self._sample(module, batch, 4)
         codec = LatentCodec(frozen(self.config.checkpoint, "vae"))
         rows, labels = [], []
         for i in range(0, len(batch.latents), max(1, len(batch.latents) // 4)):
-            portrait = codec.portrait(self._held_out_clips().portrait(batch, i))
+            portrait = codec.portrait(self._held_out_clips().portrait_image(batch, i))
             for name, latents in (("truth", batch.latents[i]), ("ETHD", sampled[i])):
                 images = codec.decode(latents, portrait)
                 rows.append(((images + 1) * 127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy())
@@ -220,10 +242,10 @@ class ETHDStage(Stage[ETHDBatch]):
         sheet = np.concatenate([row[::2] for row in rows])
         contact_sheet(sheet, len(rows[0][::2]), labels, folder / f"{step:06d}.png")
         side_by_side = np.concatenate([np.concatenate(pair, 1) for pair in zip(rows[::2], rows[1::2])], 2)
-        save_animation(side_by_side, folder / f"{step:06d}.webp", fps=25)
+        save_animation(side_by_side, folder / f"{step:06d}.webp", fps=FRAME_RATE_HZ)
 
     def save(self, module: nn.Module, checkpoint: Path) -> None:
-        """Writes `ethd/` and `scheduler/`."""
+        """Write `ethd/` and `scheduler/`."""
         module.ethd.save_pretrained(checkpoint / "ethd")
         svd_scheduler(self.config.sigma_min, self.config.sigma_max).save_pretrained(checkpoint / "scheduler")
 
@@ -241,8 +263,8 @@ class ETHDStage(Stage[ETHDBatch]):
     def _sample(self, module: nn.Module, batch: ETHDBatch, num_steps: int) -> Tensor:
         sigmas = sigma_schedule(svd_scheduler(self.config.sigma_min, self.config.sigma_max), num_steps)
         results = []
-        for start in range(0, len(batch.latents), 8):
-            part = ETHDBatch(*(value[start : start + 8] for value in vars(batch).values()))
+        for start in range(0, len(batch.latents), _SAMPLING_BATCH):
+            part = ETHDBatch(*(value[start : start + _SAMPLING_BATCH] for value in vars(batch).values()))
             network = partial(module.predict, conditions=part.conditions)
             with mixed_precision(part.noise.device):
                 x = sample(network, part.noise, sigmas)
@@ -251,11 +273,15 @@ class ETHDStage(Stage[ETHDBatch]):
 
 
 class _Windows:
-    """A split's cached windows with the lips that the frozen V-AID hears in their clips."""
+    """Cached windows of a split, with the lip latents that the frozen V-AID computes from their speech.
+
+    Samples are made from the cache and from the corpus's index alone: they read no clip.
+    """
 
     def __init__(self, config: ETHDConfig, split: Split) -> None:
         self.config, self.split = config, split
         self.corpus = read_corpus(config.corpus, split)
+        self.portraits = PortraitClips(self.corpus)
         if config.other_voices:
             require_truth(self.corpus, "ethd", "draws faces that speak another's words (other_voices)")
         self.video: VideoLatents = video_latents(
@@ -267,27 +293,27 @@ class _Windows:
             config.cached_frames,
             other_voices=config.other_voices,
         )
-        self.lip_audio = self._hear(config.checkpoint)
-        self.mask = FaceRegion()
+        self.lip_audio = self._lip_latents(config.checkpoint)
 
     @torch.inference_mode()
-    def _hear(self, checkpoint: Path) -> Float[Tensor, "clips frames dim_lip"]:
+    def _lip_latents(self, checkpoint: Path) -> Float[Tensor, "clips frames dim_lip"]:
         config = self.config
-        vaid = frozen(checkpoint, "vaid")
-        heard = audio_features(config.corpus, self.split, checkpoint, config.cache)
+        features = audio_features(config.corpus, self.split, checkpoint, config.cache)
         if config.lips == "audio_features":
-            return heard
-        return torch.cat([vaid.projector(features) for features in heard.split(32)]).clone()
+            return features
+        projector = frozen(checkpoint, "vaid").projector
+        return torch.cat([projector(part) for part in features.split(_PROJECTOR_BATCH)]).clone()
 
     def sample(self, generator: np.random.Generator, clip: int | None, num_frames: int) -> ETHDBatch:
-        """One window as a batch of one."""
+        """Make a batch of one window, of a random clip if `clip` is None."""
         config, video = self.config, self.video
         if clip is None:
             clip = int(generator.integers(len(self.corpus)))
         offset = int(generator.integers(config.cached_frames - num_frames + 1))
         window = slice(offset, offset + num_frames)
         first = int(video.start[clip]) + offset
-        portrait, frame = self._portrait(clip, generator), int(generator.integers(config.cached_frames))
+        portrait = self._choose_portrait(clip, generator)
+        cached_frame = int(generator.integers(config.cached_frames))
         latents = video.latents[clip, window].float()
 
         def gauss(shape: Sequence[int]) -> Tensor:
@@ -298,53 +324,48 @@ class _Windows:
         driving = video.expression[clip, window].float()
         driving = driving + config.expression_noise * generator.random() * gauss(driving.shape)
         if config.lips == "audio_features":
-            driving = video.expression[portrait, frame].float().expand_as(driving)
+            driving = video.expression[portrait, cached_frame].float().expand_as(driving)
         height, width = latents.shape[-2:]
+        face = FaceRegion()
         region = FaceRegion(
-            0.5 + 0.02 * generator.standard_normal(),
-            0.5 + 0.02 * generator.standard_normal(),
-            0.40 * (1 + 0.05 * generator.standard_normal()),
-            0.46 * (1 + 0.05 * generator.standard_normal()),
+            face.center_x + 0.02 * generator.standard_normal(),
+            face.center_y + 0.02 * generator.standard_normal(),
+            face.half_width * (1 + 0.05 * generator.standard_normal()),
+            face.half_height * (1 + 0.05 * generator.standard_normal()),
         )
         sigma = float(np.exp(config.sigma_mean + config.sigma_std * generator.standard_normal()))
         row = ETHDBatch(
             latents=latents,
-            reference_latent=video.latents[portrait, frame].float(),
+            portrait_clip=torch.tensor(portrait),
+            portrait_frame=video.start[portrait] + cached_frame,
+            reference_latent=video.latents[portrait, cached_frame].float(),
             lip=lip,
             expression_driving=driving,
-            expression_reference=video.expression[portrait, frame].float(),
+            expression_reference=video.expression[portrait, cached_frame].float(),
             face_mask=region.mask(height, width),
             mouth=video.mouth[clip, window].float(),
-            eyes_and_brows=_up_to_the_brows(video.eyes[clip, window].float()),
+            eyes_and_brows=_extend_to_brows(video.eyes[clip, window].float()),
             sigma=torch.tensor(sigma),
             noise=gauss(latents.shape),
         )
         return ETHDBatch(*(value[None] for value in vars(row).values()))
 
-    def portrait(self, batch: ETHDBatch, index: int) -> Float[Tensor, "1 3 size size"]:
-        """The picture of a batch's portrait, found again by its latent."""
-        wanted = batch.reference_latent[index].to(self.video.latents.dtype)
-        for clip, window in enumerate(self.video.latents):  # one at a time: all of them may be larger than memory
-            frames = (window == wanted).flatten(1).all(1).nonzero()
-            if len(frames):
-                found = int(self.video.start[clip]) + int(frames[0])
-                return draw_clip(self.corpus[clip], [found], self.config.size).images * 2 - 1
-        raise ValueError("the batch's portrait is of another split")
+    def portrait_image(self, batch: ETHDBatch, index: int) -> Float[Tensor, "1 3 size size"]:
+        """Draw or decode the portrait of a sample of this split, in -1..1."""
+        clip = self.corpus[int(batch.portrait_clip[index])]
+        return draw_clip(clip, [int(batch.portrait_frame[index])], self.config.size).images * 2 - 1
 
-    def _portrait(self, clip: int, generator: np.random.Generator) -> int:
-        record = self.corpus[clip]
-        others = [i for i in self.corpus.by_speaker[record.speaker] if i != clip]
-        if not others or generator.random() >= self.config.other_clip:
+    def _choose_portrait(self, clip: int, generator: np.random.Generator) -> int:
+        if not self.portraits.has_other(clip) or generator.random() >= self.config.other_clip:
             return clip
-        unlike = [i for i in others if self.corpus[i].emotion != record.emotion]
-        return int(generator.choice(unlike if unlike and generator.random() < 0.75 else others))
+        return self.portraits.choose_other(clip, generator)
 
 
 def _stack(rows: Sequence[ETHDBatch]) -> ETHDBatch:
     return ETHDBatch(*(torch.cat(column) for column in zip(*(vars(row).values() for row in rows), strict=True)))
 
 
-def _up_to_the_brows(eyes: Float[Tensor, "frames 1 h w"]) -> Float[Tensor, "frames 1 h w"]:
-    """The cells of and next to the eyes, and those above, as far as brows are raised: an eighth of a framed picture."""
+def _extend_to_brows(eyes: Float[Tensor, "frames 1 h w"]) -> Float[Tensor, "frames 1 h w"]:
+    """Extend the eyes' cells by one cell down and sideways, and up by the reach of raised brows, an eighth of the picture."""
     above = max(1, eyes.shape[-2] // 8)
     return F.max_pool2d(F.pad(eyes, (1, 1, 1, above)), (above + 2, 3), stride=1)

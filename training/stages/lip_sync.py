@@ -1,8 +1,8 @@
-"""Stage 0, first half: the lip encoder and the audio encoder, by audio-visual synchronisation.
+"""Stage 0, first part: training of the lip encoder and the audio encoder by audio-visual synchronisation.
 
-No label of the lips is used: the two encoders learn what speech and mouth have in common by telling, within a clip, the
-right moment from the others. What stays the same over a clip (who it is, the emotion) is no help, and the mean of the
-lip latents over a clip is pressed to zero, so the latents are blind to it.
+No lip labels are used. The two encoders learn what speech and mouth have in common by distinguishing, within a clip, the
+matching moment from the others. Identity and emotion are constant over a clip and do not help. The mean of the lip latents
+over a clip is also driven to zero, so the latents do not contain them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from emotivetalk.corpus.drawing import draw_clip
@@ -24,11 +24,22 @@ from emotivetalk.models.log_mel import LogMel
 from emotivetalk.training.data.augment import augment_mel, jitter_color, shift
 from emotivetalk.training.stages.contrastive import infonce_within_clips
 from emotivetalk.training.stages.stage import Stage, StageConfig, StepLoss
-from emotivetalk.training.stages.validation import correlations, retrieval, ridge
+from emotivetalk.training.stages.validation import lip_correlations, retrieval
+
+_REPORTED_LIPS = ("jaw", "wide", "press", "tuck")
 
 
 class LipSyncConfig(StageConfig):
-    """The `stage:` section. frames_per_sample: of a clip, `stride` apart."""
+    """The `stage:` section of the YAML.
+
+    Args:
+        corpus: folder of the corpus.
+        dim_lip, dim_audio: widths of the lip latents and of the audio features.
+        frames_per_sample: frames of a clip in a sample, `stride` frames apart.
+        match_weight: weight of the mean squared error between the latents of speech and mouth.
+        clip_mean_weight: weight of the squared mean of the lip latents over a clip.
+        validation_clips: number of held-out clips.
+    """
 
     corpus: Path
     dim_lip: int = 32
@@ -42,15 +53,16 @@ class LipSyncConfig(StageConfig):
 
 @dataclass(frozen=True)
 class LipSyncBatch:
-    """Mouths and the speech of their whole clips. frames: which of the clip's frames `images` are."""
+    """Pictures of some frames, and the speech of their whole clips."""
 
     images: Float[Tensor, "batch frames 3 size size"]
     mel: Float[Tensor, "batch steps 80"]
-    frames: Tensor
+    frames: Int[Tensor, "batch frames"]
+    """Positions of `images` in their clips."""
 
 
 class LipSyncLoss(nn.Module):
-    """Both encoders and their loss: InfoNCE within clips, a match in the mean square, and the clip mean's square."""
+    """Both encoders and their loss: InfoNCE within clips, squared error, and the squared mean over a clip."""
 
     def __init__(self, config: LipSyncConfig) -> None:
         super().__init__()
@@ -59,23 +71,24 @@ class LipSyncLoss(nn.Module):
         self.audio_encoder = ConvAudioEncoder(config.dim_audio)
         self.to_lip = nn.Linear(config.dim_audio, config.dim_lip)
 
-    def lips_of_speech(self, mel: Float[Tensor, "batch steps 80"]) -> Float[Tensor, "batch frames dim"]:
+    def lip_audio(self, mel: Float[Tensor, "batch steps 80"]) -> Float[Tensor, "batch frames dim"]:
+        """Predict lip latents from speech."""
         return self.to_lip(self.audio_encoder.features(mel))
 
     def forward(self, batch: LipSyncBatch) -> StepLoss:
         images = batch.images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        seen = self.lip_encoder(images).view(*batch.images.shape[:2], -1)
-        heard = self.lips_of_speech(batch.mel).float()
-        heard = heard.gather(1, batch.frames[..., None].expand(-1, -1, heard.shape[-1]))
-        contrast = infonce_within_clips(heard, seen)
-        match = F.mse_loss(heard, seen)
-        clip_mean = seen.mean(1).square().mean()
+        lip_visual = self.lip_encoder(images).view(*batch.images.shape[:2], -1)
+        lip_audio = self.lip_audio(batch.mel).float()
+        lip_audio = lip_audio.gather(1, batch.frames[..., None].expand(-1, -1, lip_audio.shape[-1]))
+        contrast = infonce_within_clips(lip_audio, lip_visual)
+        match = F.mse_loss(lip_audio, lip_visual)
+        clip_mean = lip_visual.mean(1).square().mean()
         total = contrast + self.config.match_weight * match + self.config.clip_mean_weight * clip_mean
         return StepLoss(total, {"infonce": contrast, "match": match, "clip_mean": clip_mean})
 
 
 class LipSyncStage(Stage[LipSyncBatch]):
-    """Trains `LipEncoder` and `ConvAudioEncoder` together."""
+    """Joint training of `LipEncoder` and `ConvAudioEncoder`."""
 
     name = "lip_sync"
     config_class = LipSyncConfig
@@ -83,7 +96,7 @@ class LipSyncStage(Stage[LipSyncBatch]):
     def __init__(self, config: LipSyncConfig) -> None:
         self.config = config
         self.module = LipSyncLoss(config)
-        self._log_mel = LogMel()  # the module's may be on a GPU, under the loss; batches are made on the CPU
+        self._log_mel = LogMel()  # the module's own may be on a GPU; batches are made on the CPU
         self.corpus = read_corpus(config.corpus, "train")
         self._held_out: list[tuple[Clip, Tensor]] | None = None
 
@@ -107,29 +120,31 @@ class LipSyncStage(Stage[LipSyncBatch]):
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Lip parameters read linearly from either latents (r) where they are known, and retrieval of the right frame of 16."""
+        """Measure the lip latents of pictures and of speech on held-out clips.
+
+        seen_*, heard_* (if the truth is known): r of lip parameters predicted linearly from the pictures' and the speech's
+        latents. retrieval_16, retrieval_16_window_9: share of frames, and of windows of nine frames, retrieved among 16.
+        """
         if self._held_out is None:
             corpus = read_corpus(self.config.corpus, "held_out")
             clips = [corpus[i] for i in np.linspace(0, len(corpus) - 1, self.config.validation_clips).astype(int)]
             self._held_out = [(clip, draw_clip(clip, size=MOTION_SIZE).images * 2 - 1) for clip in clips]
-        seen = torch.stack([module.lip_encoder(images) for _, images in self._held_out])
-        heard = torch.cat([module.lips_of_speech(self._mel(clip)[None]) for clip, _ in self._held_out])
+        lip_visual = torch.stack([module.lip_encoder(images) for _, images in self._held_out])
+        lip_audio = torch.cat([module.lip_audio(self._mel(clip)[None]) for clip, _ in self._held_out])
         metrics: dict[str, float] = {}
         if all(clip.has_truth for clip, _ in self._held_out):
             truth = torch.stack([torch.from_numpy(clip.lip) for clip, _ in self._held_out])
-            half = len(truth) // 2
-            read = ridge(seen[:half].flatten(0, 1), truth[:half].flatten(0, 1))
-            for name, latents in (("seen", seen), ("heard", heard)):
-                r = correlations(read(latents[half:].flatten(0, 1)), truth[half:].flatten(0, 1))
-                metrics |= {f"{name}_jaw": r[0], f"{name}_wide": r[1], f"{name}_press": r[3], f"{name}_tuck": r[4]}
-        metrics["retrieval_16"] = retrieval(heard, seen, num_candidates=16, window=1)
-        metrics["retrieval_16_window_9"] = retrieval(heard, seen, num_candidates=16, window=9)
+            for source, latents in (("seen", lip_visual), ("heard", lip_audio)):
+                r = lip_correlations(latents, lip_visual, truth)
+                metrics |= {f"{source}_{name}": r[name] for name in _REPORTED_LIPS}
+        metrics["retrieval_16"] = retrieval(lip_audio, lip_visual, num_candidates=16, window=1)
+        metrics["retrieval_16_window_9"] = retrieval(lip_audio, lip_visual, num_candidates=16, window=9)
         return metrics
 
     def preview(self, module: nn.Module, folder: Path, step: int) -> None:
-        """Nothing to look at: the latents show in what the later stages draw."""
+        """Write nothing: this stage makes no pictures."""
 
     def save(self, module: nn.Module, checkpoint: Path) -> None:
-        """Writes `lip_encoder/` and `audio_encoder/`."""
+        """Write `lip_encoder/` and `audio_encoder/`."""
         module.lip_encoder.save_pretrained(checkpoint / "lip_encoder")
         module.audio_encoder.save_pretrained(checkpoint / "audio_encoder")

@@ -1,8 +1,8 @@
-"""Stage 1, the projector's own part: it goes on alone, against lips that are seen, while Di-CTE stays as it is.
+"""Stage 1, second part: further training of the projector alone, against encoded lip latents; Di-CTE stays unchanged.
 
-Lip latents that are modelled (`training/data/modelled_latents.py`) follow from what the lips do. Those that are seen tell of the pose
-and of the expression besides, which nobody hears: only they teach which of the latents to rely on when one moment is
-told from others. Faces are drawn for it, so there are fewer of them, and the mean square weighs less than in `vaid`.
+Modelled lip latents (`training/data/modelled_latents.py`) depend on the lip motion only. Latents encoded from pictures also
+contain traces of pose and expression, which speech does not determine, and so teach the projector which latents to rely on.
+They require drawing every frame, so there are fewer clips, and the squared error weighs less than in `vaid`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,25 @@ from torch import Tensor, nn
 from emotivetalk.corpus.records import Corpus, read_corpus
 from emotivetalk.models.vaid import VAID
 from emotivetalk.training.checkpoints.frozen_networks import frozen
-from emotivetalk.training.data import augmented_features as hearing
+from emotivetalk.training.data.augmented_features import encode_inputs, encoder_input
 from emotivetalk.training.data.ground_truth import true_lips
 from emotivetalk.training.data.latents import motion_latents
 from emotivetalk.training.stages.contrastive import pull
 from emotivetalk.training.stages.stage import Stage, StageConfig, StepLoss
-from emotivetalk.training.stages.validation import lips_heard
+from emotivetalk.training.stages.validation import VALIDATION_BATCH, lip_metrics
 
 
 class ProjectorConfig(StageConfig):
-    """The `stage:` section. checkpoint: the folder with the frozen encoders and the V-AID that stage `vaid` made.
+    """The `stage:` section of the YAML.
 
-    window: of InfoNCE, in frames. match_weight: of the mean square beside it, which keeps the latents where ETHD expects
-        them. feature_dropout: of the audio features that the projector is given.
+    Args:
+        corpus: folder of the corpus.
+        checkpoint: folder with the frozen encoders and the V-AID that the stage `vaid` trained.
+        cache: folder for cached latents.
+        window: frames per window in InfoNCE.
+        match_weight: weight of the mean squared error, which keeps the latents in the range that ETHD expects.
+        feature_dropout: dropout rate of the audio features that the projector reads.
+        validation_clips: number of held-out clips.
     """
 
     corpus: Path
@@ -47,14 +53,14 @@ class ProjectorConfig(StageConfig):
 
 @dataclass(frozen=True)
 class ProjectorBatch:
-    """What is heard of clips of equal length, and what their mouths look like."""
+    """Audio features and lip latents of clips of equal length."""
 
     audio_features: Float[Tensor, "batch frames dim_audio"]
     lip_visual: Float[Tensor, "batch frames dim_lip"]
 
 
 class ProjectorLoss(nn.Module):
-    """V-AID, of which the projector alone learns, and the pull of its lips: InfoNCE within clips, and the mean square."""
+    """V-AID with all but the projector frozen, and the pull of its lips: InfoNCE within clips, and squared error."""
 
     def __init__(self, config: ProjectorConfig, vaid: VAID) -> None:
         super().__init__()
@@ -63,15 +69,15 @@ class ProjectorLoss(nn.Module):
         self.vaid.projector.requires_grad_(True)
 
     def forward(self, batch: ProjectorBatch) -> StepLoss:
-        heard = F.dropout(batch.audio_features, self.config.feature_dropout, self.training)
-        lip_audio = self.vaid.projector(heard).float()
+        features = F.dropout(batch.audio_features, self.config.feature_dropout, self.training)
+        lip_audio = self.vaid.projector(features).float()
         contrast, match = pull(lip_audio, batch.lip_visual, self.config.window)
         total = contrast + self.config.match_weight * match
         return StepLoss(total, {"lip_infonce": contrast, "lip_match": match})
 
 
 class ProjectorStage(Stage[ProjectorBatch]):
-    """Trains V-AID's `AudioLipProjector` on."""
+    """Further training of V-AID's `AudioLipProjector`."""
 
     name = "projector"
     config_class = ProjectorConfig
@@ -84,30 +90,31 @@ class ProjectorStage(Stage[ProjectorBatch]):
         self.module = ProjectorLoss(config, frozen(config.checkpoint, "vaid"))
 
     def batch(self, seeds: Sequence[int]) -> ProjectorBatch:
-        heard, index = [], []
+        inputs, index = [], []
         for seed in seeds:
             generator = np.random.default_rng(seed)
             index.append(int(generator.integers(len(self.corpus))))
-            heard.append(self._prepared(self.corpus, index[-1], generator))
-        return ProjectorBatch(hearing.features(self.audio_encoder, torch.stack(heard)), self.lip_visual[index])
+            inputs.append(self._encoder_input(self.corpus, index[-1], generator))
+        return ProjectorBatch(encode_inputs(self.audio_encoder, torch.stack(inputs)), self.lip_visual[index])
 
-    def _prepared(self, corpus: Corpus, clip: int, augmented_by: np.random.Generator | None) -> Tensor:
-        return hearing.prepared(self.audio_encoder, torch.from_numpy(corpus[clip].waveform), augmented_by)
+    def _encoder_input(self, corpus: Corpus, clip: int, augmentation: np.random.Generator | None) -> Tensor:
+        return encoder_input(self.audio_encoder, torch.from_numpy(corpus[clip].waveform), augmentation)
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Lips by a linear read-out, where the truth is known; retrieval of the right window; the mean squared error."""
+        """Measure the lip latents of held-out speech by `lip_metrics` and by their mean squared error."""
         config, corpus = self.config, read_corpus(self.config.corpus, "held_out")
         index = np.linspace(0, len(corpus) - 1, min(config.validation_clips, len(corpus))).astype(int).tolist()
-        seen = motion_latents(config.corpus, "held_out", config.checkpoint, config.cache).lip[index]
-        speech = torch.stack([self._prepared(corpus, clip, None) for clip in index])
-        parts = [hearing.features(self.audio_encoder, part) for part in speech.split(16)]
-        heard = torch.cat([module.vaid.projector(part) for part in parts]).float()
-        return {**lips_heard(heard, seen, true_lips(corpus, index)), "error": float(F.mse_loss(heard, seen))}
+        lip_visual = motion_latents(config.corpus, "held_out", config.checkpoint, config.cache).lip[index]
+        inputs = torch.stack([self._encoder_input(corpus, clip, None) for clip in index])
+        features = [encode_inputs(self.audio_encoder, part) for part in inputs.split(VALIDATION_BATCH)]
+        lip_audio = torch.cat([module.vaid.projector(part) for part in features]).float()
+        error = float(F.mse_loss(lip_audio, lip_visual))
+        return {**lip_metrics(lip_audio, lip_visual, true_lips(corpus, index)), "error": error}
 
     def preview(self, module: nn.Module, folder: Path, step: int) -> None:
-        """Nothing to look at: the metrics say it all."""
+        """Write nothing: this stage makes no pictures."""
 
     def save(self, module: nn.Module, checkpoint: Path) -> None:
-        """Writes `vaid/`, Di-CTE as it was."""
+        """Write `vaid/`, with Di-CTE unchanged."""
         module.vaid.save_pretrained(checkpoint / "vaid")

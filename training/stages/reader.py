@@ -1,8 +1,8 @@
-"""The reader that evaluation measures with: frames of random people to the parameters that drew them.
+"""Training of the reader, evaluation's estimator of the parameters with which a face was drawn.
 
-More than half of the faces come from the corpus, several frames of a clip at once on somebody else's face; the others are random
-(`emotivetalk.corpus.faces`). All are spoilt a little, as autoencoders and codecs spoil pictures, so that the reader serves for generated
-frames as for true ones.
+More than half of the samples are frames of a clip of the corpus drawn on a random person; the others are random faces
+(`emotivetalk.corpus.faces`). All pictures are slightly degraded, as autoencoders and codecs do, so that the reader works on
+generated frames as well as on true ones.
 """
 
 from __future__ import annotations
@@ -21,35 +21,40 @@ from torch import Tensor, nn
 from emotivetalk.corpus.avatar import Identity
 from emotivetalk.corpus.drawing import draw_clip
 from emotivetalk.corpus.faces import sample_faces
-from emotivetalk.corpus.parameters import EXPRESSION, LIP, WANDERING
+from emotivetalk.corpus.parameters import EXPRESSION, LIP, POSE, WANDERING
 from emotivetalk.corpus.records import Clip, read_corpus
 from emotivetalk.corpus.renderer import render
 from emotivetalk.corpus.synthesize import FIRST_HELD_OUT_IDENTITY
 from emotivetalk.evaluation.reader import Reader, mouth_opening
 from emotivetalk.models.encoders import MOTION_SIZE
 from emotivetalk.training.data.augment import jitter_color
-from emotivetalk.training.data.degrade import spoil
+from emotivetalk.training.data.degrade import degrade
 from emotivetalk.training.data.ground_truth import require_truth
 from emotivetalk.training.stages.stage import Stage, StageConfig, StepLoss
 from emotivetalk.training.stages.validation import correlations
 
-NO_EMOTION = -100
-"""The emotion of a random face: cross-entropy leaves it out."""
+UNKNOWN_EMOTION = -100
+"""Emotion index of a random face, which cross-entropy ignores."""
 
 _UNITS_SEED, _UNITS_FACES = 5, 2048
-_WANDER_CLIPS = 256
-_SMILE, _BLINK = EXPRESSION.index("smile"), EXPRESSION.index("blink")
-_WANDERING = [EXPRESSION.index(name) for name in WANDERING]
+_SPREAD_CLIPS = 256
+_VALIDATION_STRIDE = 2
+_REPORTED_EXPRESSIONS = ("smile", "blink", "brow_in", "gaze_x")
 
 
 class ReaderConfig(StageConfig):
-    """The `stage:` section.
+    """The `stage:` section of the YAML.
 
     Args:
-        corpus_share: of the samples, the others are random faces.
-        frames_per_person: pictures in a sample: of one person, under one light, spoilt alike.
-        course_weight: of the error in how a clip's frames differ from each other. Within a clip an expression
-            wanders little beside what it spans over all faces; without this its course is lost among the errors about the face.
+        corpus: folder of a synthetic corpus.
+        channels, hidden_dim: see `emotivetalk.evaluation.reader.Reader`.
+        corpus_share: share of samples from the corpus; the others are random faces.
+        opening_weight: weight of the squared error of the mouth's opening.
+        emotion_weight: weight of the emotion's cross-entropy.
+        frames_per_person: pictures in a sample, of one person, in one light, degraded alike.
+        course_weight: weight of the error in how the frames of a clip differ from each other. Within a clip an expression
+            varies little compared with its range over all faces, so errors in its course would hardly count otherwise.
+        validation_clips: number of held-out clips.
     """
 
     corpus: Path
@@ -65,19 +70,21 @@ class ReaderConfig(StageConfig):
 
 @dataclass(frozen=True)
 class ReaderBatch:
-    """Spoilt pictures, and the lip, expression and pose that drew them in one row; those of a sample in a row."""
+    """Degraded pictures and the parameters that they were drawn with; the pictures of a sample are consecutive."""
 
     images: Float[Tensor, "pictures 3 size size"]
-    parameters: Float[Tensor, "pictures 24"]
+    parameters: Float[Tensor, "pictures parameters"]
+    """Lip, expression and pose, concatenated."""
     emotion: Int[Tensor, " pictures"]
     intensity: Float[Tensor, " pictures"]
 
 
 class ReaderLoss(nn.Module):
-    """Squared errors of all parameters in units of their spread, of their course, of the mouth's opening, and emotion's cross-entropy.
+    """The reader and its loss: squared errors of parameters, their course and the mouth's opening, and emotion's cross-entropy.
 
     Args:
-        wander: the parameters' spread within clips, the unit of their course.
+        config: the stage's settings.
+        wander: deviation of each parameter within clips, the unit of errors in the course.
     """
 
     wander: Float[Tensor, " parameters"]
@@ -95,15 +102,15 @@ class ReaderLoss(nn.Module):
         read = self.reader(batch.images.contiguous(memory_format=torch.channels_last))
         error = torch.cat([read.lip, read.expression, read.pose], 1) - batch.parameters
         parameters = (error / self.reader.spread).square().mean()
-        from_clips = batch.emotion != NO_EMOTION
-        of_one = error.unflatten(0, (-1, self.config.frames_per_person))
-        strays = ((of_one - of_one.mean(1, keepdim=True)) / self.wander).flatten(0, 1).square().mean(1)
-        course = (strays * from_clips).sum() / from_clips.sum().clamp(min=1)
+        is_from_clip = batch.emotion != UNKNOWN_EMOTION
+        by_person = error.unflatten(0, (-1, self.config.frames_per_person))
+        deviation = ((by_person - by_person.mean(1, keepdim=True)) / self.wander).flatten(0, 1).square().mean(1)
+        course = (deviation * is_from_clip).sum() / is_from_clip.sum().clamp(min=1)
         opening = F.mse_loss(read.opening, mouth_opening(batch.parameters[:, : len(LIP)]))
-        # Weak expressions say little of their emotion.
-        weight = (0.3 + 0.7 * batch.intensity) * from_clips
-        wrong = F.cross_entropy(read.emotion, batch.emotion, reduction="none", ignore_index=NO_EMOTION)
-        emotion = (wrong * weight).sum() / weight.sum().clamp(min=1)
+        # Weak expressions say little about their emotion.
+        weight = (0.3 + 0.7 * batch.intensity) * is_from_clip
+        entropy = F.cross_entropy(read.emotion, batch.emotion, reduction="none", ignore_index=UNKNOWN_EMOTION)
+        emotion = (entropy * weight).sum() / weight.sum().clamp(min=1)
         config = self.config
         total = parameters + config.course_weight * course + config.opening_weight * opening
         total = total + config.emotion_weight * emotion
@@ -111,7 +118,7 @@ class ReaderLoss(nn.Module):
 
 
 class ReaderStage(Stage[ReaderBatch]):
-    """Trains `Reader`; every sample is a new person, below the identities that are held out."""
+    """Training of `Reader`; every sample is a random person, none of the held-out ones."""
 
     name = "reader"
     config_class = ReaderConfig
@@ -119,8 +126,8 @@ class ReaderStage(Stage[ReaderBatch]):
     def __init__(self, config: ReaderConfig) -> None:
         self.config = config
         self.corpus = read_corpus(config.corpus, "train")
-        require_truth(self.corpus, self.name, "learns the true motion of lips, face and head, which nobody knows there")
-        self.module = ReaderLoss(config, _wander(self.corpus))
+        require_truth(self.corpus, self.name, "learns the true motion of lips, face and head, which is unknown there")
+        self.module = ReaderLoss(config, _spread_within_clips(self.corpus))
         self._held_out: list[tuple[Clip, Tensor]] | None = None
 
     def batch(self, seeds: Sequence[int]) -> ReaderBatch:
@@ -128,74 +135,78 @@ class ReaderStage(Stage[ReaderBatch]):
         return ReaderBatch(*(torch.cat(columns) for columns in zip(*samples, strict=True)))
 
     def _sample(self, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Some pictures of one person; see `ReaderBatch`."""
+        """Draw the pictures of one person; the result has the fields of `ReaderBatch`."""
         num = self.config.frames_per_person
-        lip, expression, pose, emotion, intensity = self._faces(num, generator)
+        lip, expression, pose, emotion, intensity = self._choose_faces(num, generator)
         person = Identity.sample(1, int(generator.integers(FIRST_HELD_OUT_IDENTITY)))
         images = render(Identity.concatenate([person] * num), lip, expression, pose, MOTION_SIZE).images * 2 - 1
-        spoilt = spoil(jitter_color(images, generator), generator)
-        return spoilt, torch.cat([lip, expression, pose], 1), emotion, torch.full((num,), intensity)
+        degraded = degrade(jitter_color(images, generator), generator)
+        return degraded, torch.cat([lip, expression, pose], 1), emotion, torch.full((num,), intensity)
 
-    def _faces(self, num: int, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+    def _choose_faces(self, num: int, generator: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+        """Choose lip, expression, pose and emotion of `num` faces, and their intensity."""
         if generator.random() >= self.config.corpus_share:
             faces = sample_faces(num, generator)
-            return faces.lip, faces.expression, faces.pose, torch.full((num,), NO_EMOTION), 0.0
+            return faces.lip, faces.expression, faces.pose, torch.full((num,), UNKNOWN_EMOTION), 0.0
         clip = self.corpus[int(generator.integers(len(self.corpus)))]
         frames = generator.integers(clip.num_frames, size=num)
         lip, expression, pose = (torch.from_numpy(t[frames]) for t in (clip.lip, clip.expression, clip.pose))
         return lip, expression, pose, torch.from_numpy(clip.emotion_per_frame[frames]).long(), clip.intensity
 
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """On true frames of held-out people: r of single parameters, and the emotion of frames and clips (8-way).
+        """Measure the reader on undegraded frames of held-out people.
 
-        `course` is the mean r within clips of brows, lids, smile, sneer and gaze.
+        emotion_frame, emotion_clip: share of correct emotions, by frame and by clip.
+        course: mean r within clips of the expression parameters in `WANDERING`. All others: r of a parameter over all frames.
         """
         if self._held_out is None:
             corpus = read_corpus(self.config.corpus, "held_out")
-            # An odd stride: identities have eight clips, one of each emotion.
+            # The clips of an identity follow each other, one for each emotion; an odd stride reaches all emotions.
             stride = max(1, len(corpus) // self.config.validation_clips) | 1
             clips = [corpus[i * stride % len(corpus)] for i in range(self.config.validation_clips)]
             self._held_out = [
-                (clip, draw_clip(clip, range(0, clip.num_frames, 2), MOTION_SIZE).images) for clip in clips
+                (clip, draw_clip(clip, range(0, clip.num_frames, _VALIDATION_STRIDE), MOTION_SIZE).images)
+                for clip in clips
             ]
         readings = [module.reader(images * 2 - 1) for _, images in self._held_out]
-        truth = [[torch.from_numpy(t[::2].copy()) for t in (c.lip, c.expression, c.pose)] for c, _ in self._held_out]
-        lip, face, pose = (torch.cat(columns) for columns in zip(*truth, strict=True))
-        lips = correlations(torch.cat([r.lip for r in readings]), lip)
-        faces = correlations(torch.cat([r.expression for r in readings]), face)
-        poses = correlations(torch.cat([r.pose for r in readings]), pose)
-        courses = [
-            correlations(r.expression, true[1])[column]
-            for r, true in zip(readings, truth, strict=True)
-            for column in _WANDERING
+
+        def correlate(names: Sequence[str], read: Sequence[Tensor], true: Sequence[Tensor]) -> dict[str, float]:
+            return dict(zip(names, correlations(torch.cat([*read]), torch.cat([*true])), strict=True))
+
+        def truth(tracks: list[np.ndarray]) -> list[Tensor]:
+            return [torch.from_numpy(track[::_VALIDATION_STRIDE].copy()) for track in tracks]
+
+        true_lip = truth([clip.lip for clip, _ in self._held_out])
+        true_expression = truth([clip.expression for clip, _ in self._held_out])
+        true_pose = truth([clip.pose for clip, _ in self._held_out])
+        expression = correlate(EXPRESSION, [r.expression for r in readings], true_expression)
+        within_clips = [
+            correlate(EXPRESSION, [r.expression], [true]) for r, true in zip(readings, true_expression, strict=True)
         ]
         opening = torch.cat([r.opening for r in readings])[:, None]
         emotion = torch.tensor([clip.emotion for clip, _ in self._held_out])
         logits = torch.stack([r.emotion for r in readings])
         return {
-            "opening": correlations(opening, mouth_opening(lip)[:, None])[0],
-            **dict(zip(LIP, lips, strict=True)),
-            "course": float(np.mean(courses)),
-            "smile": faces[_SMILE],
-            "blink": faces[_BLINK],
-            "brow_in": faces[0],
-            "gaze_x": faces[10],
-            "yaw": poses[4],
+            "opening": correlations(opening, mouth_opening(torch.cat(true_lip))[:, None])[0],
+            **correlate(LIP, [r.lip for r in readings], true_lip),
+            "course": float(np.mean([r[name] for r in within_clips for name in WANDERING])),
+            **{name: expression[name] for name in _REPORTED_EXPRESSIONS},
+            "yaw": correlate(POSE, [r.pose for r in readings], true_pose)["yaw"],
             "emotion_frame": float((logits.argmax(-1) == emotion[:, None]).float().mean()),
             "emotion_clip": float((logits.mean(1).argmax(-1) == emotion).float().mean()),
         }
 
     def preview(self, module: nn.Module, folder: Path, step: int) -> None:
-        """Nothing to look at: the reader gives numbers."""
+        """Write nothing: this stage makes no pictures."""
 
     def save(self, module: nn.Module, checkpoint: Path) -> None:
-        """Writes the reader into the folder itself, in half precision: it is no part of the pipeline."""
+        """Write the reader into the folder itself, in half precision; it is not part of a pipeline."""
         module.reader.half().save_pretrained(checkpoint)
         module.reader.float()
 
 
-def _wander(corpus: Sequence[Clip]) -> Float[Tensor, " parameters"]:
-    """How far lips, expression and pose stray from their mean within a clip: root mean squares over some of the clips."""
-    clips = (corpus[index] for index in range(0, len(corpus), max(1, len(corpus) // _WANDER_CLIPS)))
+def _spread_within_clips(corpus: Sequence[Clip]) -> Float[Tensor, " parameters"]:
+    """Compute the deviation of lip, expression and pose within a clip, as the root mean square over some clips."""
+    clips = (corpus[index] for index in range(0, len(corpus), max(1, len(corpus) // _SPREAD_CLIPS)))
     tracks = (np.concatenate([clip.lip, clip.expression, clip.pose], 1) for clip in clips)
     return torch.from_numpy(np.sqrt(np.mean([track.var(0) for track in tracks], 0))).float().clamp(min=1e-3)

@@ -1,4 +1,4 @@
-"""All stages, by name and in the order in which a checkpoint is trained; each is imported only when it is asked for."""
+"""The stages by name, in the order in which a checkpoint is trained; a stage's module is imported on demand."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ STAGE_NAMES = (
 
 
 def stage_class(name: str) -> type[Stage]:
-    """The class of a stage by its name; its module is imported only now.
+    """Import a stage's module and return the stage's class.
 
     Raises:
-        ValueError: no stage has that name.
+        ValueError: there is no stage of that name.
     """
     match name:
         case "autoencoder":
@@ -54,4 +54,4 @@ def stage_class(name: str) -> type[Stage]:
 
             return ReaderStage
         case _:
-            raise ValueError(f"no stage is called {name!r}; the stages are {', '.join(STAGE_NAMES)}")
+            raise ValueError(f"there is no stage {name!r}; the stages are {', '.join(STAGE_NAMES)}")

@@ -1,4 +1,4 @@
-"""A training stage: the networks, the loss on a batch, what is trainable, and what it validates."""
+"""Interface of a training stage: its networks, batches, loss, trainable parameters and validation."""
 
 from __future__ import annotations
 
@@ -18,33 +18,31 @@ BatchT = TypeVar("BatchT")
 
 
 class StageConfig(BaseModel):
-    """The `stage:` section of a training YAML. Each stage subclasses it; unknown keys are errors."""
+    """The `stage:` section of a training YAML. Every stage has a subclass; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True)
 class StepLoss:
-    """What a stage's module returns for a batch.
-
-    total: the scalar that is differentiated, a mean over the samples of the batch.
-    terms: scalars to log, by name; the loop detaches them. Whether they are weighted, the stage says.
-    """
+    """Loss of a batch, returned by a stage's module."""
 
     total: Float[Tensor, ""]
+    """The scalar to differentiate, a mean over the samples of the batch."""
     terms: dict[str, Tensor]
+    """Scalars to log by name, without their weights; the trainer detaches them."""
 
 
 class Stage(ABC, Generic[BatchT]):
-    """One thing to train, as a plain class: it knows no loop, no files but what it is asked to save, and no Ray.
+    """One training task as a plain class, independent of the loop and of Ray.
 
-    All that has trainable weights is in one `module`, whose `forward(batch)` is the loss. So the loop of
-    `training/run/loop.py` calls it directly, and Ray Train's worker wraps that one module without the stage knowing:
+    One `module` holds everything with trainable weights, and its `forward(batch)` is the loss. The plain trainer
+    (`training/run/trainer.py`) calls it directly. Workers of Ray Train wrap that module without the stage's knowledge:
     `engine, *_ = deepspeed.initialize(model=stage.module, ...)`, `loss = engine(batch)`, `engine.backward(loss.total)`.
-    Rank r of R asks `batch` for its share of the step's seeds, `seeds[r::R]`; the data of a step are then the same
-    for any R, as a sample depends on its own seed only.
+    Rank r of R calls `batch` with its share of the step's seeds, `seeds[r::R]`. A sample depends on its own seed only, so
+    the data of a step are the same for any R.
 
-    A subclass names itself and its settings, and builds `module` in its constructor from an instance of these:
+    A subclass declares its name and its config class, and its constructor builds `module` from an instance of that class:
 
         class ToyStage(Stage[ToyBatch]):
             name = "toy"
@@ -52,7 +50,7 @@ class Stage(ABC, Generic[BatchT]):
 
             def __init__(self, config: ToyConfig) -> None: ...
 
-    The loop seeds torch before it constructs the stage, so that initial weights follow from the run's seed.
+    torch is seeded before the stage is constructed, so the initial weights are a function of the run's seed.
     """
 
     name: ClassVar[str]
@@ -61,48 +59,48 @@ class Stage(ABC, Generic[BatchT]):
 
     @abstractmethod
     def __init__(self, config: StageConfig) -> None:
-        """Builds the networks. Frozen ones that the loss needs belong into `module` too, with requires_grad off."""
+        """Build the networks. Frozen networks that the loss needs are also in `module`, with requires_grad off."""
 
     @abstractmethod
     def batch(self, seeds: Sequence[int]) -> BatchT:
-        """The samples of these seeds, stacked in their order: a frozen dataclass of tensors, on the CPU.
+        """Make the samples of these seeds, stacked in order: a frozen dataclass of tensors on the CPU.
 
-        A pure function of the seeds, one sample a seed: sample i may not depend on the other seeds, on the step, or on
-        any global generator (it may run in a background thread). Everything random of a sample is drawn here, the
-        diffusion's timestep and noise included; what `module.forward` draws itself (dropout) is seeded by step.
+        The result is a pure function of the seeds. Sample i must not depend on the other seeds, on the step, or on a global
+        random generator; the call may run in a background thread. All random values of a sample are drawn here, including
+        the noise level and the noise of diffusion; only what `module.forward` draws (dropout) is seeded by step.
 
         Args:
-            seeds: integers in 0 .. 2**63 - 1, each good for `numpy.random.default_rng` and `torch.Generator`.
+            seeds: integers in 0 .. 2**63 - 1, valid for `numpy.random.default_rng` and `torch.Generator`.
         """
 
     def optimizer_groups(self) -> ParameterGroups:
-        """The trainable parameters, by who updates them: Muon the hidden weights, AdamW the rest (by shape)."""
+        """Split the trainable parameters by optimiser: hidden weights for Muon, the rest for AdamW."""
         return split_parameters(self.module)
 
     @abstractmethod
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Metrics on held-out samples, by name.
+        """Compute metrics on held-out samples, by name.
 
         Args:
-            module: to be measured instead of `self.module`: a copy of it with averaged float32 weights. It is in
-                evaluation mode, gradients and autocast are off; its device is that of its parameters.
+            module: the module to measure: a copy of `self.module` with averaged float32 weights, or `self.module` itself. It
+                is in evaluation mode; gradients and autocast are off.
         """
 
     @abstractmethod
     def preview(self, module: nn.Module, folder: Path, step: int) -> None:
-        """Writes sample pictures or videos into `folder` (which exists), `step` in their names.
+        """Write sample pictures or videos into `folder`, with `step` in their names.
 
         Args:
             module: as in `validate`.
-            folder: one for the whole run.
-            step: the number of steps done.
+            folder: existing folder for all previews of the run.
+            step: number of steps done.
         """
 
     @abstractmethod
     def save(self, module: nn.Module, checkpoint: Path) -> None:
-        """Writes the trained networks into a checkpoint folder of diffusers' layout, leaving its other folders alone.
+        """Write the trained networks into a checkpoint folder in diffusers' layout, without touching its other folders.
 
         Args:
             module: as in `validate`.
-            checkpoint: the folder; it exists and may hold other stages' networks.
+            checkpoint: existing folder, which may hold other stages' networks.
         """

@@ -1,14 +1,14 @@
-"""Stage 1: V-AID. The audio-lip projector and Di-CTE, guided by what the frozen encoders see (Figure 2a).
+"""Stage 1: training of V-AID, the audio-lip projector and Di-CTE, guided by the frozen visual encoders (Figure 2a).
 
 Pull: `lip_audio` to `lip_visual`, and Di-CTE's denoised sequence to `expression_visual`. Push: `lip_audio` and
-`expression_audio` apart. The portrait comes from another clip of the same person, mostly in another emotion: taken from
-the same clip, it would give the answer away.
+`expression_audio` apart. The portrait is a frame of another clip of the same person, mostly in another emotion; from the
+same clip, it would reveal the answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,26 +35,40 @@ from emotivetalk.models.emotion import EMOTIONS, EmotionMapping
 from emotivetalk.models.encoders import MOTION_SIZE
 from emotivetalk.models.vaid import VAID
 from emotivetalk.training.checkpoints.frozen_networks import frozen
-from emotivetalk.training.checkpoints.initial_weights import begin_from
-from emotivetalk.training.data import augmented_features as hearing
+from emotivetalk.training.checkpoints.initial_weights import load_initial_weights
+from emotivetalk.training.data.augmented_features import encode_inputs, encoder_input
 from emotivetalk.training.data.ground_truth import true_lips
 from emotivetalk.training.data.latents import MotionLatents, motion_latents
 from emotivetalk.training.data.modelled_latents import Motion, training_latents
-from emotivetalk.training.data.prototypes import emotion_levels
+from emotivetalk.training.data.portraits import PortraitClips
+from emotivetalk.training.data.prototypes import emotion_levels, intensity_level
 from emotivetalk.training.stages.contrastive import pull, push
 from emotivetalk.training.stages.stage import Stage, StageConfig, StepLoss
-from emotivetalk.training.stages.validation import lips_heard
+from emotivetalk.training.stages.validation import lip_metrics
+
+_VALIDATION_SIGMAS, _VALIDATION_STEPS = (0.05, 20.0), 12
+_FADE_FRAMES = 13
+"""Frames over which the prototypes of a clip whose emotion changes are cross-faded: about half a second."""
 
 
 class VAIDConfig(StageConfig):
-    """The `stage:` section.
+    """The `stage:` section of the YAML.
 
-    checkpoint: the folder with the frozen audio, lip and expression encoders.
-    initial: a checkpoint folder whose V-AID training begins from, rather than from random weights.
-    motion: what is seen in every frame of the training clips, or what is modelled from a few (`training/data/modelled_latents.py`).
-    window: of the lips' InfoNCE, in frames. feature_dropout: of the audio features that the projector is given.
-    own, prototype, somebody: shares of samples whose condition is the portrait's own expression (the switch off), a
-        class prototype, one frame of somebody else; the rest take the mean of another clip.
+    Args:
+        corpus: folder of the corpus.
+        checkpoint: folder with the frozen audio, lip and expression encoders.
+        cache: folder for cached latents.
+        initial: checkpoint folder with the V-AID that training starts from (null: random weights).
+        dim, num_blocks, num_heads: see `emotivetalk.models.vaid.VAID`.
+        sigma_mean, sigma_std: mean and deviation of the noise level's logarithm.
+        motion: source of the motion latents (`emotivetalk.training.data.modelled_latents.Motion`).
+        window: frames per window in the lips' InfoNCE.
+        feature_dropout: dropout rate of the audio features that the projector reads.
+        match_weight, push_weight: weights of the lips' mean squared error and of the push loss.
+        own, prototype, somebody: shares of samples whose condition is the portrait's own expression (switch off), a
+            prototype, or one frame of a similar clip; the rest use the mean of a similar clip.
+        prototype_noise: deviation of noise on prototypes.
+        validation_clips: number of held-out clips.
     """
 
     corpus: Path
@@ -80,7 +94,7 @@ class VAIDConfig(StageConfig):
 
 @dataclass(frozen=True)
 class VAIDBatch:
-    """Clips of equal length with what vision says of them, and how Di-CTE's targets are noised."""
+    """Clips of equal length: audio features, the latents of the visual encoders, and Di-CTE's conditions and noise."""
 
     audio_features: Float[Tensor, "batch frames dim_audio"]
     lip_visual: Float[Tensor, "batch frames dim_lip"]
@@ -102,8 +116,8 @@ class VAIDLoss(nn.Module):
         self.vaid = VAID(dim_audio, dim_lip, dim_expression, config.dim, config.num_blocks, config.num_heads)
 
     def forward(self, batch: VAIDBatch) -> StepLoss:
-        heard = F.dropout(batch.audio_features, self.config.feature_dropout, self.training)
-        lip_audio = self.vaid.projector(heard).float()
+        features = F.dropout(batch.audio_features, self.config.feature_dropout, self.training)
+        lip_audio = self.vaid.projector(features).float()
         contrast, match = pull(lip_audio, batch.lip_visual, self.config.window)
 
         target = batch.expression_visual
@@ -111,9 +125,11 @@ class VAIDLoss(nn.Module):
         conditions = self.conditions(batch)
         v = predict_v(lambda scaled, timestep: self.vaid.dicte(scaled, timestep, conditions), x, batch.sigma).float()
         denoising = denoising_loss(v, v_target(target, batch.noise, batch.sigma), torch.ones_like(batch.sigma))
-        apart = push(lip_audio, x0_from_v(x, v, batch.sigma))
-        total = contrast + self.config.match_weight * match + denoising + self.config.push_weight * apart
-        return StepLoss(total, {"lip_infonce": contrast, "lip_match": match, "expression": denoising, "push": apart})
+        expression_audio = x0_from_v(x, v, batch.sigma)
+        correlation = push(lip_audio, expression_audio)
+        total = contrast + self.config.match_weight * match + denoising + self.config.push_weight * correlation
+        terms = {"lip_infonce": contrast, "lip_match": match, "expression": denoising, "push": correlation}
+        return StepLoss(total, terms)
 
     def conditions(self, batch: VAIDBatch) -> DiCTEConditions:
         return DiCTEConditions(
@@ -126,7 +142,7 @@ class VAIDLoss(nn.Module):
 
 
 class VAIDStage(Stage[VAIDBatch]):
-    """Trains `VAID` on motion latents that were computed once."""
+    """Training of `VAID` on cached motion latents."""
 
     name = "vaid"
     config_class = VAIDConfig
@@ -140,26 +156,28 @@ class VAIDStage(Stage[VAIDBatch]):
         dims = self.train_clips.motion
         self.module = VAIDLoss(config, self.audio_encoder.dim, dims.lip.shape[-1], dims.expression.shape[-1])
         if config.initial is not None:
-            begin_from(self.module.vaid, config.initial / "vaid")
+            load_initial_weights(self.module.vaid, config.initial / "vaid")
 
     def batch(self, seeds: Sequence[int]) -> VAIDBatch:
         return self._batch(self.train_clips, [np.random.default_rng(seed) for seed in seeds], None)
 
     @torch.no_grad()
     def _batch(self, clips: _Clips, generators: list[np.random.Generator], index: list[int] | None) -> VAIDBatch:
-        heard, rows = [], []
+        """Make a batch of random clips with augmented speech, or of the clips `index` with their own speech."""
+        inputs, rows = [], []
         for position, generator in enumerate(generators):
             clip = int(generator.integers(len(clips.corpus))) if index is None else index[position]
             waveform = torch.from_numpy(clips.corpus[clip].waveform)
-            heard.append(hearing.prepared(self.audio_encoder, waveform, generator if index is None else None))
+            inputs.append(encoder_input(self.audio_encoder, waveform, generator if index is None else None))
             rows.append(self._sample(clips, clip, generator))
         columns = [torch.stack(column) for column in zip(*rows, strict=True)]
-        return VAIDBatch(hearing.features(self.audio_encoder, torch.stack(heard)), *columns)
+        return VAIDBatch(encode_inputs(self.audio_encoder, torch.stack(inputs)), *columns)
 
     def _sample(self, clips: _Clips, clip: int, generator: np.random.Generator) -> tuple[Tensor, ...]:
         config, motion = self.config, clips.motion
         expression = motion.expression[clip]
-        portrait, frame = clips.another(clip, generator), int(generator.integers(expression.shape[0]))
+        portrait = clips.portraits.choose_other(clip, generator)
+        frame = int(generator.integers(expression.shape[0]))
         image = draw_clip(clips.corpus[portrait], [frame], MOTION_SIZE).images[0] * 2 - 1
         draw = generator.random()
         utterance = clips.prototype_track(clip)
@@ -167,12 +185,12 @@ class VAIDStage(Stage[VAIDBatch]):
             jitter = generator.standard_normal(expression.shape[1]).astype(np.float32)
             utterance = utterance + config.prototype_noise * torch.from_numpy(jitter)
         else:
-            alike = clips.alike(clip, generator)
+            similar = motion.expression[clips.choose_similar(clip, generator)]
             if draw < config.own + config.prototype + config.somebody:
-                one = motion.expression[alike, int(generator.integers(expression.shape[0]))]
+                condition = similar[int(generator.integers(expression.shape[0]))]
             else:
-                one = motion.expression[alike].mean(0)
-            utterance = one.expand_as(expression)
+                condition = similar.mean(0)
+            utterance = condition.expand_as(expression)
         sigma = float(np.exp(config.sigma_mean + config.sigma_std * generator.standard_normal()))
         noise = torch.from_numpy(generator.standard_normal(tuple(expression.shape), np.float32))
         return (
@@ -188,51 +206,49 @@ class VAIDStage(Stage[VAIDBatch]):
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """The lips by a linear read-out trained on visual latents, where the truth is known; Di-CTE by sampling with emotions swapped by label.
+        """Measure the lips by `lip_metrics`, and Di-CTE on sequences sampled for other emotions than the clips' own.
 
-        emotion_swap: the commanded emotion is the nearest class mean of the sampled clip's mean latents, 8-way;
-        velocity, variance: of the sampled latents over the true ones', 1 is right.
+        emotion_swap: share of sampled clips whose mean is nearest to the prototype of the requested emotion.
+        velocity, variance: ratio of the sampled latents' to the true ones'; 1 is right.
+        class_spread: deviation of the prototypes between emotions.
         """
         if self._held_out is None:
             self._held_out = _Clips(self.config, "held_out", self.mapping)
         clips = self._held_out
         index = np.linspace(0, len(clips.corpus) - 1, self.config.validation_clips).astype(int).tolist()
         batch = self._batch(clips, [np.random.default_rng(i) for i in index], index)
-        heard = module.vaid.projector(batch.audio_features)
+        lip_audio = module.vaid.projector(batch.audio_features)
 
-        commanded = torch.arange(len(index)) % len(EMOTIONS)
-        wanted = torch.stack([self.mapping.label(EMOTIONS[c], 1.0) for c in commanded])
-        conditions = module.conditions(batch)
-        swapped = DiCTEConditions(
-            conditions.audio_features,
-            conditions.identity,
-            conditions.expression_reference,
-            wanted[:, None].expand_as(batch.expression_visual),
-            torch.ones_like(batch.has_utterance),
+        requested = torch.arange(len(index)) % len(EMOTIONS)
+        labels = torch.stack([self.mapping.label(EMOTIONS[emotion], 1.0) for emotion in requested])
+        swapped = replace(
+            module.conditions(batch),
+            utterance=labels[:, None].expand_as(batch.expression_visual),
+            has_utterance=torch.ones_like(batch.has_utterance),
         )
-        sigmas = sigma_schedule(svd_scheduler(0.05, 20.0), 12)
-        x = sample(lambda s, t: module.vaid.dicte(s, t, swapped), batch.noise, sigmas)
+        sigmas = sigma_schedule(svd_scheduler(*_VALIDATION_SIGMAS), _VALIDATION_STEPS)
+        sampled = sample(lambda x, timestep: module.vaid.dicte(x, timestep, swapped), batch.noise, sigmas)
         centers = self.mapping.prototypes[:, 1:].mean(1)
-        nearest = torch.cdist(x.mean(1), self.mapping.prototypes[:, -1]).argmin(1)
+        nearest = torch.cdist(sampled.mean(1), self.mapping.prototypes[:, -1]).argmin(1)
         true = batch.expression_visual
         return {
-            **lips_heard(heard, batch.lip_visual, true_lips(clips.corpus, index)),
-            "emotion_swap": float((nearest == commanded).float().mean()),
-            "velocity": float(x.diff(dim=1).std() / true.diff(dim=1).std()),
-            "variance": float(x.std(1).mean() / true.std(1).mean()),
+            **lip_metrics(lip_audio, batch.lip_visual, true_lips(clips.corpus, index)),
+            "emotion_swap": float((nearest == requested).float().mean()),
+            "velocity": float(sampled.diff(dim=1).std() / true.diff(dim=1).std()),
+            "variance": float(sampled.std(1).mean() / true.std(1).mean()),
             "class_spread": float(centers.std(0).mean()),
         }
 
     def preview(self, module: nn.Module, folder: Path, step: int) -> None:
-        """Nothing to look at before ETHD can draw it."""
+        """Write nothing: motion becomes visible through ETHD only."""
 
     def save(self, module: nn.Module, checkpoint: Path) -> None:
-        """Writes `vaid/`."""
+        """Write `vaid/`."""
         module.vaid.save_pretrained(checkpoint / "vaid")
 
 
 class _Clips:
-    """A split with its motion latents and the ways one clip finds others."""
+    """Clips of a split with their motion latents, and the choice of related clips."""
 
     def __init__(self, config: VAIDConfig, split: str, mapping: EmotionMapping) -> None:
         self.corpus: Corpus = read_corpus(config.corpus, split)
@@ -242,25 +258,20 @@ class _Clips:
             else motion_latents(config.corpus, split, config.checkpoint, config.cache)
         )
         self.mapping = mapping
+        self.portraits = PortraitClips(self.corpus)
         self.levels = emotion_levels(self.corpus)
 
-    def another(self, clip: int, generator: np.random.Generator) -> int:
-        """Another clip of the same person, in another emotion three times out of four."""
-        same = [i for i in self.corpus.by_speaker[self.corpus[clip].speaker] if i != clip]
-        other = [i for i in same if self.corpus[i].emotion != self.corpus[clip].emotion]
-        pool = other if other and generator.random() < 0.75 else same
-        return int(generator.choice(pool)) if pool else clip
-
-    def alike(self, clip: int, generator: np.random.Generator) -> int:
-        """A clip of the same emotion and intensity, mostly of somebody else."""
-        return int(generator.choice(self.levels[self.corpus[clip].emotion, round(self.corpus[clip].intensity * 3)]))
+    def choose_similar(self, clip: int, generator: np.random.Generator) -> int:
+        """Choose a clip of the same emotion and intensity, of any person."""
+        record = self.corpus[clip]
+        return int(generator.choice(self.levels[record.emotion, intensity_level(record.intensity)]))
 
     def prototype_track(self, clip: int) -> Float[Tensor, "frames dim_expression"]:
-        """The prototype of each frame's emotion, cross-faded over about half a second where it changes."""
+        """Return the prototype of each frame's emotion, cross-faded over `_FADE_FRAMES` where the emotion changes."""
         record = self.corpus[clip]
-        level = round(record.intensity * 3)
-        track = self.mapping.prototypes[torch.from_numpy(record.emotion_per_frame.astype(np.int64)), level]
+        emotion = torch.from_numpy(record.emotion_per_frame.astype(np.int64))
+        track = self.mapping.prototypes[emotion, intensity_level(record.intensity)]
         if not record.changes_emotion:
             return track
-        padded = F.pad(track.T[None], (6, 6), mode="replicate")
-        return F.avg_pool1d(padded, 13, 1)[0].T
+        padded = F.pad(track.T[None], (_FADE_FRAMES // 2, _FADE_FRAMES // 2), mode="replicate")
+        return F.avg_pool1d(padded, _FADE_FRAMES, 1)[0].T

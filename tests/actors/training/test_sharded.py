@@ -79,7 +79,7 @@ def test_the_workers_shares_are_the_plain_batch() -> None:
     assert [len(part) for part in parts] == [2] * 6
     assert split_seeds(seeds, 1, 3, 1) == [seeds[1::3]]
     assert split_seeds(seeds, 0, 1, 1) == [seeds]
-    with pytest.raises(ValueError, match="12 seeds cannot be dealt to 5 x 1 equal parts"):
+    with pytest.raises(ValueError, match="12 seeds cannot be split into 5 x 1 equal parts"):
         split_seeds(seeds, 0, 5, 1)
 
 
