@@ -1,4 +1,4 @@
-"""Frames of recorded performances: of avatars, drawn when they are asked for; of real video, as they were stored."""
+"""Frames of recorded performances: of avatars and photographs, drawn when asked for; of real video, as they were stored."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotivetalk.corpus.avatar import Identity
+from emotivetalk.corpus.photo_people import person_of
 from emotivetalk.corpus.records import Clip
-from emotivetalk.corpus.renderer import Frames, render
+from emotivetalk.corpus.renderer import Frames
 from emotivetalk.errors import InputError
 from emotivetalk.media.image_codec import decode_picture
 
@@ -41,7 +41,8 @@ def draw_clip(
         lip: what the lips do instead, one row per frame asked for.
 
     Raises:
-        InputError: somebody else or other lips are asked of real video; a stored picture is damaged.
+        InputError: somebody else or other lips are asked of real video; a stored picture is damaged; the photographs that
+            the corpus names are not there.
         ValueError: the clip has neither an identity nor pictures.
     """
     index = list(range(clip.num_frames)) if frames is None else list(frames)
@@ -56,14 +57,14 @@ def draw_clip(
     seed = clip.identity_seed if identity_seed is None else identity_seed
     if seed is None:
         raise ValueError(f"clip {clip.clip_id} is of real video without pictures and cannot be drawn")
-    person = Identity.sample(1, seed)
+    person = person_of(seed, clip.photographs)
     tracks = [torch.from_numpy(track[index]) for track in (clip.lip, clip.expression, clip.pose)]
     if lip is not None:
         tracks[0] = lip
     parts = []
     for start in range(0, len(index), _FRAMES_AT_ONCE):
         lips, expressions, poses = (track[start : start + _FRAMES_AT_ONCE] for track in tracks)
-        parts.append(render(person[[0] * len(lips)], lips, expressions, poses, size))
+        parts.append(person.frames(lips, expressions, poses, size))
     return Frames(
         torch.cat([part.images for part in parts]),
         torch.cat([part.face_mask for part in parts]),

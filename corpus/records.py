@@ -6,7 +6,7 @@ everything at 25 frames a second. A clip of real video has its pictures in it an
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -25,6 +25,9 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 SCHEMA_VERSION = "2"
 READABLE_VERSIONS = ("1", "2")
+PHOTOGRAPHS_LISTING = "photographs.json"
+"""The file beside the shards that says by their hashes which photographs people are drawn from, and where those are."""
+
 _VERSION_KEY = b"emotivetalk.corpus.version"
 _CLIPS_PER_ROW_GROUP = 8  # what one random access reads
 _CACHE_BYTES = 400_000_000  # pictures make a clip of real video some ten times as large as a synthetic one
@@ -69,7 +72,8 @@ class Clip:
     `emotion` is the one of most frames; `emotion_per_frame` differs from it where the emotion changes inside the clip.
     Of real video the tracks are unknown, and empty; its pictures are in `frames`, square, one JPEG a frame, framed as
     `emotivetalk.media.faces.DEFAULT_FRAMING` says. `label_source` is "synthetic", the naming scheme or the CSV that the labels are
-    from, or "assumed". `emotivetalk.corpus.drawing.draw_clip` gives pictures of either kind.
+    from, or "assumed". `photographs` is the listing of the photographs that people of the corpus are drawn from, if any
+    are; it is not stored with the clip but found beside its shard. `emotivetalk.corpus.drawing.draw_clip` gives pictures of either kind.
     """
 
     clip_id: str
@@ -89,6 +93,7 @@ class Clip:
     seed: int
     frames: tuple[bytes, ...] | None = None
     label_source: str = "synthetic"
+    photographs: Path | None = None
 
     def __post_init__(self) -> None:
         tracks = {"lip": self.lip, "expression": self.expression, "pose": self.pose}
@@ -240,7 +245,11 @@ class Corpus(Sequence[Clip]):
         def read(group: int) -> tuple[Clip, ...]:
             shard, row_group, _ = self._groups[group]
             path = self._shards[shard]
-            return tuple(_clips(_read(_open(path), path, row_group=row_group)))
+            listing = path.with_name(PHOTOGRAPHS_LISTING)
+            clips = _clips(_read(_open(path), path, row_group=row_group))
+            if not listing.is_file():
+                return tuple(clips)
+            return tuple(replace(clip, photographs=listing) for clip in clips)
 
         return lru_cache(self._num_cached_groups)(read)
 

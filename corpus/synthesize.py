@@ -1,4 +1,4 @@
-"""The synthetic corpus: avatars' identities, each with a voice, say sentences with emotion.
+"""The synthetic corpus: avatars and people in photographs, each with a voice, say sentences with emotion.
 
 Splits, held out in three ways at once (identity, voice and sentence; a few words too):
 
@@ -6,6 +6,8 @@ Splits, held out in three ways at once (identity, voice and sentence; a few word
   In 15 % of the clips the emotion changes inside the clip.
 - `held_out`: identity seeds from 2**20; every 9th espeak-ng variant; the held-out half of the sentences.
 - `foreign`: the identities and the half of `held_out`, spoken by flite's slt, a synthesiser's voice of another kind.
+
+People in photographs have seeds from `FIRST_PHOTOGRAPH_IDENTITY` on, in splits at the same distances.
 
 A clip is a pure function of its arguments; nothing depends on the number of workers or on what was made before.
 """
@@ -29,11 +31,13 @@ from emotivetalk.corpus.motion_tracks import (
     speech_energy,
     z_score,
 )
+from emotivetalk.corpus.photo_people import FIRST_PHOTOGRAPH_IDENTITY, PhotoPeople
 from emotivetalk.corpus.records import Clip, Split, to_float, to_int16, write_shards
 from emotivetalk.corpus.sentences import Half, sentence
 from emotivetalk.corpus.speech import Phoneme, speak
 from emotivetalk.corpus.visemes import jaw_gain, lip_track
 from emotivetalk.corpus.voices import Voice, colour, prosody_of, voice_of
+from emotivetalk.errors import InputError
 from emotivetalk.media.processes import end_with_parent
 from emotivetalk.models.emotion import EMOTIONS
 from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
@@ -98,7 +102,7 @@ def synthesize_clip(
         clip_id=f"{split}-{identity_seed}-{seed}",
         split=split,
         identity_seed=identity_seed,
-        speaker=f"avatar-{identity_seed}",
+        speaker=f"{'avatar' if identity_seed < FIRST_PHOTOGRAPH_IDENTITY else 'photograph'}-{identity_seed}",
         text=" ".join(heard),
         engine=voice.engine,
         voice=voice.name,
@@ -185,26 +189,42 @@ def _cut(speech: _Speech, start_s: float, length_s: float) -> _Speech:
 
 
 def orders(
-    num_identities: int, clips_per_identity: int, num_frames: int = 64, num_held_out: int = 32, seed: int = 0
+    num_identities: int,
+    clips_per_identity: int,
+    num_frames: int = 64,
+    num_held_out: int = 32,
+    seed: int = 0,
+    photograph_share: float = 0.0,
 ) -> Iterator[ClipOrder]:
     """What the corpus consists of: training clips, then eight clips of each held-out identity, then one foreign clip of each.
 
     Emotions and intensities go round, so all 24 combinations are equally frequent, and the clips of an identity have
-    min(clips_per_identity, 8) different emotions.
+    min(clips_per_identity, 8) different emotions. Avatars and photographs take turns as `photograph_share` says.
     """
-    held_out = [FIRST_HELD_OUT_IDENTITY + identity for identity in _identities(num_held_out, seed)]
-    yield from _orders("train", _identities(num_identities, seed), clips_per_identity, num_frames, seed)
+    held_out = [FIRST_HELD_OUT_IDENTITY + identity for identity in _identities(num_held_out, seed, photograph_share)]
+    identities = _identities(num_identities, seed, photograph_share)
+    yield from _orders("train", identities, clips_per_identity, num_frames, seed)
     yield from _orders("held_out", held_out, HELD_OUT_CLIPS, num_frames, seed)
     yield from _orders("foreign", held_out, 1, num_frames, seed)
 
 
-def _identities(number: int, seed: int) -> range:
+def _identities(number: int, seed: int, photograph_share: float = 0.0) -> list[int]:
+    """Seeds of so many people; of either kind they are counted from the first of the corpus's seed on."""
+    if not 0 <= photograph_share <= 1:
+        raise ValueError(f"photograph_share is {photograph_share}; it must be in 0..1")
     if not 0 <= number <= _IDENTITIES_PER_SEED:
         raise ValueError(f"{number} identities; a corpus of one seed has 0 to {_IDENTITIES_PER_SEED}")
     if not 0 <= seed < FIRST_HELD_OUT_IDENTITY // _IDENTITIES_PER_SEED:
         raise ValueError(f"seed {seed} is outside 0..{FIRST_HELD_OUT_IDENTITY // _IDENTITIES_PER_SEED - 1}")
     first = seed * _IDENTITIES_PER_SEED
-    return range(first, first + number)
+    identities, photographs = [], 0
+    for count in range(number):
+        if int((count + 1) * photograph_share + 1e-9) > photographs:
+            identities.append(FIRST_PHOTOGRAPH_IDENTITY + first + photographs)
+            photographs += 1
+        else:
+            identities.append(first + count - photographs)
+    return identities
 
 
 def _orders(
@@ -226,12 +246,33 @@ def synthesize(
     num_held_out: int = 32,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    photographs: PhotoPeople | None = None,
+    photograph_share: float = 0.5,
 ) -> tuple[Path, ...]:
     """Write a corpus of all three splits, in two processes; returns its shards. `progress` gets (clips done, of how many).
 
-    Raises InputError when `folder` already holds a corpus, EmotiveTalkError when a synthesiser is missing.
+    Args:
+        photographs: people in photographs, who are `photograph_share` of everybody; without, all are avatars.
+
+    Raises:
+        InputError: `folder` already holds a corpus; more people are to be held out than portraits are.
+        EmotiveTalkError: a synthesiser is missing.
     """
-    wanted = tuple(orders(num_identities, clips_per_identity, num_frames, num_held_out, seed))
+    share = 0.0 if photographs is None else photograph_share
+    wanted = tuple(orders(num_identities, clips_per_identity, num_frames, num_held_out, seed, share))
+    if photographs is not None:
+        seen = {order.identity_seed for order in wanted if order.identity_seed >= FIRST_PHOTOGRAPH_IDENTITY}
+        num_held_out_photographs = sum(s >= FIRST_PHOTOGRAPH_IDENTITY + FIRST_HELD_OUT_IDENTITY for s in seen)
+        if num_held_out_photographs > photographs.num_held_out():
+            raise InputError(
+                "too_few_held_out",
+                f"{num_held_out_photographs} people in photographs are to be held out, and {photographs.folder} has "
+                f"{photographs.num_held_out()} held-out portraits",
+                "Hold out fewer people with --held-out, or a smaller share of photographs with --photograph-share.",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.glob("*.parquet")):
+            photographs.write_listing(folder, sorted(seen))
 
     def counted(clips: Iterator[Clip]) -> Iterator[Clip]:
         for done, clip in enumerate(clips, start=1):

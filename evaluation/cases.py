@@ -16,12 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotivetalk.corpus.avatar import Identity
 from emotivetalk.corpus.drawing import draw_clip
 from emotivetalk.corpus.held_out_prompts import HELD_OUT
 from emotivetalk.corpus.parameters import EXPRESSION, LIP
+from emotivetalk.corpus.photo_people import person_of
 from emotivetalk.corpus.records import Clip, read_corpus
-from emotivetalk.corpus.renderer import render
 from emotivetalk.errors import InputError
 from emotivetalk.models.emotion import (
     EMOTIONS,
@@ -74,6 +73,7 @@ class EvaluationCase:
     lip: Float[Tensor, "frames 6"]
     expression: Float[Tensor, "frames 12"]
     pose: Float[Tensor, "frames 6"]
+    photographs: Path | None = None
 
     @property
     def num_frames(self) -> int:
@@ -82,10 +82,10 @@ class EvaluationCase:
 
 def true_frames(case: EvaluationCase, size: int) -> Iterator[Float[Tensor, "frames 3 size size"]]:
     """Render the true frames of a case, RGB in 0..1, up to 16 at a time."""
-    person = Identity.sample(1, case.identity_seed)
+    person = person_of(case.identity_seed, case.photographs)
     tracks = (track.split(_FRAMES_PER_RENDER) for track in (case.lip, case.expression, case.pose))
     for lip, expression, pose in zip(*tracks, strict=True):
-        yield render(person[[0] * len(lip)], lip, expression, pose, size).images
+        yield person.frames(lip, expression, pose, size).images
 
 
 class CaseBuilder:
@@ -294,6 +294,7 @@ class CaseBuilder:
             lip=lip,
             expression=expression,
             pose=pose,
+            photographs=voice.photographs,
         )
 
     def _frames_of_other_person(self, clip: Clip, k: int, frames: Sequence[int]) -> Float[Tensor, "frames 3 size size"]:

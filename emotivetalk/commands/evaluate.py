@@ -9,6 +9,7 @@ from emotivetalk.commands.evaluation_options import DEFAULT_CORPUS, Checkpoint, 
 from emotivetalk.errors import InputError
 from emotivetalk.files import quoted
 from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
+from emotivetalk.resources import find_config
 
 FAILED = 1
 
@@ -72,6 +73,8 @@ def evaluate(
     folder = find_checkpoint(checkpoint)
     instrument = find_reader(reader)
     check_corpus(corpus)
+    if against is not None:
+        against = find_config(against, "evaluation")
 
     from emotivetalk.evaluation.evaluate import evaluate as measure
     from emotivetalk.evaluation.reader import Reader

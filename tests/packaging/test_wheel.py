@@ -1,8 +1,8 @@
-"""The wheel works where it is installed: every command, in a folder that has modules named like our folders.
+"""The wheel works in environments with only the declared dependencies, beside modules named like our folders.
 
-The dependencies come from the environment that runs the tests, through a .pth file: installing them anew takes minutes
-and gigabytes. Python does not read the .pth files of a folder that a .pth file adds, so the editable install of this
-checkout stays invisible there; `test_imports_come_from_the_wheel` checks that.
+Installing the dependencies anew takes minutes and gigabytes, so each environment links those that the wheel's metadata
+and the named extras ask for, and no others, from the environment that runs the tests. An undeclared dependency is
+therefore missing. The editable install of this checkout is not linked; `test_imports_come_from_the_wheel` checks that.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 import wave
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
 import httpx
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_IN_A_CHECKOUT = (".venv", ".git", "build", "dist", "runs", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis")
@@ -42,7 +44,7 @@ START_S = 180
 
 @dataclass(frozen=True)
 class Installed:
-    """The environment that has the wheel, and the folder in which the commands run."""
+    """An environment that has the wheel, and the folder in which the commands run."""
 
     bin: Path
     work: Path
@@ -83,20 +85,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    folder = tmp_path_factory.mktemp("installed")
+def install(wheel: Path, folder: Path, extras: set[str]) -> Installed:
+    """Install the wheel and link the dependencies of these extras; make a project with modules named like our folders."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "env")], check=True)
     python = folder / "env" / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*pip, str(wheel)], check=True)
-    where = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    (Path(where.stdout.strip()) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (packages,) = (folder / "env").glob("lib/python*/site-packages")
+    link_distributions(dependencies(packages, extras), folder / "dependencies")
+    (packages / "dependencies.pth").write_text(f"{folder / 'dependencies'}\n")
 
     work = folder / "project"
     for name, text in NAMESAKES.items():
@@ -106,6 +103,52 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
         start.setparams(speech.getparams())
         start.writeframes(speech.readframes(speech.getframerate()))
     return Installed(python.parent, work)
+
+
+def dependencies(packages: Path, extras: set[str]) -> list[Distribution]:
+    """Return what the installed wheel requires with these extras, directly and indirectly."""
+    (wheel,) = distributions(name="emotivetalk", path=[str(packages)])
+    found: dict[tuple[str, str], Distribution] = {}
+    pending = [(wheel, extra) for extra in ("", *extras)]
+    while pending:
+        owner, extra = pending.pop()
+        for line in owner.requires or ():
+            requirement = Requirement(line)
+            if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
+                continue
+            for wanted in ("", *requirement.extras):
+                key = (canonicalize_name(requirement.name), wanted)
+                if key not in found:
+                    found[key] = distribution(requirement.name)
+                    pending.append((found[key], wanted))
+    return list({name: dist for (name, _), dist in found.items()}.values())
+
+
+def link_distributions(wanted: list[Distribution], folder: Path) -> None:
+    """Link the files of these distributions, those outside of site-packages (console scripts) left out."""
+    for dist in wanted:
+        for file in dist.files or ():
+            if ".." in file.parts or file.suffix == ".pyc":
+                continue
+            link = folder / file
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.exists():
+                link.symlink_to(Path(str(dist.locate_file(file))).resolve())
+
+
+@pytest.fixture(scope="module")
+def minimal(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    return install(wheel, tmp_path_factory.mktemp("minimal"), set())
+
+
+@pytest.fixture(scope="module")
+def training(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    return install(wheel, tmp_path_factory.mktemp("training"), {"text", "train"})
+
+
+@pytest.fixture(scope="module")
+def serving(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    return install(wheel, tmp_path_factory.mktemp("serving"), {"text", "serve"})
 
 
 def free_port() -> int:
@@ -147,47 +190,49 @@ def test_wheel_has_what_the_commands_need_and_nothing_else(wheel: Path) -> None:
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in {".py", ".yaml", ".json", ".safetensors"}:
                 assert f"emotivetalk/{path.relative_to(ROOT)}" in names
+    for path in (ROOT / "emotivetalk").rglob("*.py"):
+        assert str(path.relative_to(ROOT)) in names
     for package in ("", "actors/", "client/", "corpus/", "evaluation/", "media/", "models/", "training/"):
         assert f"emotivetalk/{package}py.typed" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"emotivetalk"}
     assert not any("test" in Path(name).parts[1] for name in names)
 
 
-def test_imports_come_from_the_wheel(installed: Installed) -> None:
+def test_imports_come_from_the_wheel(minimal: Installed) -> None:
     code = "import emotivetalk, emotivetalk.models as m, models, media; print(emotivetalk.__file__, m.__file__, models.__file__)"
-    ours, networks, theirs = map(Path, installed.python(code).split())
-    assert ours.is_relative_to(installed.bin.parent)
-    assert networks.is_relative_to(installed.bin.parent)
-    assert theirs.is_relative_to(installed.work)
+    ours, networks, theirs = map(Path, minimal.python(code).split())
+    assert ours.is_relative_to(minimal.bin.parent)
+    assert networks.is_relative_to(minimal.bin.parent)
+    assert theirs.is_relative_to(minimal.work)
 
 
-def test_generates_a_video(installed: Installed) -> None:
-    installed.run("avatar", "--seed", "7", "-o", "portrait.png")
-    installed.run("generate", "--portrait", "portrait.png", "--audio", "hello.wav", "--emotion", "angry", "-o", "a.mp4")
-    assert (installed.work / "a.mp4").stat().st_size > 10_000
+def test_generates_a_video(minimal: Installed) -> None:
+    minimal.run("avatar", "--seed", "7", "-o", "portrait.png")
+    minimal.run("generate", "--portrait", "portrait.png", "--audio", "hello.wav", "--emotion", "angry", "-o", "a.mp4")
+    assert (minimal.work / "a.mp4").stat().st_size > 10_000
 
 
-def test_console_script(installed: Installed) -> None:
-    done = subprocess.run([installed.bin / "emotivetalk", "--version"], capture_output=True, text=True, check=True)
+def test_console_script(minimal: Installed) -> None:
+    done = subprocess.run([minimal.bin / "emotivetalk", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("emotivetalk ")
 
 
-def test_trains_and_evaluates(installed: Installed) -> None:
+def test_trains_and_evaluates(training: Installed) -> None:
     """The configurations that ship name relative folders, which are the working folder's."""
     corpus = ("--identities", "4", "--clips", "2", "--held-out", "12")
-    installed.run("synthesize", "-o", "build/corpus/debug", *corpus)
-    installed.run("train", "train_configs/lip_sync_debug.yaml", "--set", "steps=4")
-    assert (installed.work / "build/checkpoints/debug/lip_encoder/config.json").is_file()
+    training.run("synthesize", "-o", "build/corpus/debug", *corpus)
+    training.run("train", "train_configs/lip_sync_debug.yaml", "--set", "steps=4")
+    assert (training.work / "build/checkpoints/debug/lip_encoder/config.json").is_file()
 
-    installed.run("evaluate", "--slice", "--corpus", "build/corpus/debug", "-o", "report", timeout_s=900)
-    rows = json.loads((installed.work / "report" / "report.json").read_text())
-    assert rows
+    training.run("evaluate", "--slice", "--corpus", "build/corpus/debug", "-o", "report", timeout_s=900)
+    report = json.loads((training.work / "report" / "report.json").read_text())
+    assert {"emotion.label", "mouth_r.held_out"} <= report["figures"].keys()
 
 
-def test_serves_a_video(installed: Installed) -> None:
-    assert "FAILURE" not in installed.run("doctor")
-    installed.run("avatar", "--seed", "7", "-o", "face.png")
-    with served(installed) as address:
+def test_serves_a_video(serving: Installed) -> None:
+    assert "FAILURE" not in serving.run("doctor")
+    serving.run("avatar", "--seed", "7", "-o", "face.png")
+    with served(serving) as address:
         code = f"""
 from emotivetalk import Client
 with Client("{address}") as client:
@@ -195,5 +240,5 @@ with Client("{address}") as client:
     client.wait(video.id)
     client.download(video.id, "served.mp4")
 """
-        installed.python(code)
-    assert (installed.work / "served.mp4").stat().st_size > 10_000
+        serving.python(code)
+    assert (serving.work / "served.mp4").stat().st_size > 10_000
