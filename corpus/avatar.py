@@ -1,4 +1,4 @@
-"""Who an avatar is: shapes and colors that stay the same in every frame (ours)."""
+"""Identities of avatars: shapes and colors that are the same in every frame (ours)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ Color = Float[Tensor, "batch 3"]
 
 @dataclass(frozen=True)
 class Identity:
-    """A batch of people. Lengths are in units of half the picture at scale 1.22; colors are RGB in 0..1."""
+    """A batch of people. Lengths are in face units, see `renderer.FACE_TO_PICTURE`; colors are RGB in 0..1."""
 
     face_width: Scalar
     face_height: Scalar
@@ -108,17 +108,17 @@ class Identity:
         return len(self.face_width)
 
     def __getitem__(self, index: slice | list[int] | Tensor) -> Identity:
-        """A batch of some of these people; `identity[[3] * 8]` repeats one."""
+        """Select people; `identity[[3] * 8]` repeats one."""
         return Identity(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @staticmethod
     def concatenate(people: list[Identity]) -> Identity:
-        """One batch of several."""
+        """Concatenate batches of people."""
         return Identity(**{f.name: torch.cat([getattr(p, f.name) for p in people]) for f in fields(Identity)})
 
     @staticmethod
     def sample(num: int, seed: int) -> Identity:
-        """`num` people drawn from `seed`, always the same ones."""
+        """Draw `num` people; the same seed gives the same people."""
         generator = torch.Generator().manual_seed(seed)
 
         def between(low: float, high: float) -> Scalar:
@@ -130,9 +130,9 @@ class Identity:
         def color(palette: dict[str, tuple[int, int, int]], spread: float) -> Color:
             table = torch.tensor(list(palette.values()), dtype=torch.float32) / 255
             chosen = table[torch.randint(len(table), (num,), generator=generator)]
-            brighter = spread * (torch.rand(num, 1, generator=generator) - 0.5)
-            tinted = 0.4 * spread * (torch.rand(num, 3, generator=generator) - 0.5)
-            return (chosen + brighter + tinted).clamp(0, 1)
+            brightness = spread * (torch.rand(num, 1, generator=generator) - 0.5)
+            tint = 0.4 * spread * (torch.rand(num, 3, generator=generator) - 0.5)
+            return (chosen + brightness + tint).clamp(0, 1)
 
         hair_length = chance(0.5) * between(0.6, 1.0)
         return Identity(
@@ -183,10 +183,10 @@ class Identity:
         beard: bool | None = None,
         freckles: bool | None = None,
     ) -> Identity:
-        """One person drawn from `seed`, with the traits that are given put in place of what was drawn.
+        """Draw one person from `seed`, and replace the given traits.
 
         Raises:
-            InvalidValueError: a trait's name is not in its palette; the remedy lists those that are.
+            InvalidValueError: a trait's value is unknown; the remedy lists the known ones.
         """
         person = Identity.sample(1, seed)
 

@@ -72,11 +72,11 @@ def prepare(
 
     from emotivetalk.actors.preparing.driver import Launch, prepare_corpus
     from emotivetalk.corpus.preparing.labels import read_labels
-    from emotivetalk.corpus.preparing.settings import Settings, weights_hash
+    from emotivetalk.corpus.preparing.settings import PrepareSettings, weights_hash
     from emotivetalk.corpus.preparing.sources import find_sources
     from emotivetalk.timebase import FRAME_RATE_HZ
 
-    settings = Settings(
+    settings = PrepareSettings(
         num_frames=round(seconds * FRAME_RATE_HZ),
         size=size,
         min_face=min_face,

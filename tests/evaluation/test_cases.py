@@ -59,7 +59,7 @@ def test_held_out_texts_are_words_and_situations(builder):
     assert len(set(texts)) == len(texts)
     assert [emotions[text] for text in texts] == [EMOTIONS[case.target_emotion] for case in cases]
     assert {kinds[text] for text in texts[: len(EMOTIONS)]} == {"word"}
-    assert {kinds[text] for text in texts[-len(EMOTIONS) :]} == {"scene"}
+    assert {kinds[text] for text in texts[-len(EMOTIONS) :]} == {"situation"}
 
 
 def test_true_frames_come_in_batches(builder):

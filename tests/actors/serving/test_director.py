@@ -14,8 +14,8 @@ from emotivetalk.actors.serving.config import DirectorSettings
 from emotivetalk.actors.serving.jobs.records import JobStatus
 from emotivetalk.actors.serving.jobs.store import JobStore
 from emotivetalk.actors.serving.rendering.director import Director
-from emotivetalk.actors.serving.rendering.replica_calls import Made
-from emotivetalk.actors.serving.replicas.messages import FinishCall, MotionCall, Receipt, RenderCall
+from emotivetalk.actors.serving.rendering.replica_calls import CallResult
+from emotivetalk.actors.serving.replicas.messages import FinishCall, FinishedSegment, MotionCall, Receipt, RenderCall
 from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
 from emotivetalk.request import VideoRequest
 from tests.actors.serving.jobs_for_tests import new_job
@@ -31,10 +31,10 @@ class Endless:
         self.begun: list[str] = []
         self.num_cancelled = 0
 
-    async def generate_motion(self, call: MotionCall, references: Sequence[Any]) -> Made:
-        return Made("block", Receipt("test", 0.0))
+    async def generate_motion(self, call: MotionCall, references: Sequence[Any]) -> CallResult:
+        return CallResult("block", Receipt("test", 0.0))
 
-    async def render(self, call: RenderCall, references: Sequence[Any]) -> Made:
+    async def render(self, call: RenderCall, references: Sequence[Any]) -> CallResult:
         self.begun.append(call.job_id)
         try:
             await asyncio.sleep(600)
@@ -43,7 +43,7 @@ class Endless:
             raise
         raise AssertionError("nobody waits so long")
 
-    async def finish(self, call: FinishCall, references: Sequence[Any]) -> Made:
+    async def finish(self, call: FinishCall, references: Sequence[Any]) -> FinishedSegment:
         raise AssertionError("nothing is ever finished")
 
     async def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
