@@ -1,4 +1,4 @@
-"""Files at the edge: is the input there, can the output be written, and writing it whole or not at all."""
+"""Checks of input and output files, and atomic writing."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ MIN_FREE_BYTES = 32_000_000
 
 
 def quoted(path: Path) -> str:
-    """The path as messages show it: in quotes, on one line whatever the name contains."""
+    """Return the path for messages: in quotes, and on one line whatever the name contains."""
     return repr(str(path))
 
 
@@ -22,7 +22,7 @@ def check_readable(path: Path, kind: str, max_bytes: int) -> None:
     """Raise InputError unless `path` is a readable, non-empty file of at most `max_bytes`.
 
     Args:
-        kind: what the file is to the user, the message's subject and the code's prefix: "image", "audio", "video".
+        kind: subject of the message and prefix of the code: "image", "audio", "video".
     """
     name = f"{kind} {quoted(path)}"
     try:
@@ -49,15 +49,17 @@ def check_readable(path: Path, kind: str, max_bytes: int) -> None:
 
 
 def check_writable(path: Path, suffixes: tuple[str, ...] = (), needed_bytes: int = MIN_FREE_BYTES) -> None:
-    """Raise InputError unless a file can be put at `path`: call it before hours of work, not after.
+    """Raise InputError unless a file can be written at `path`. Call it before the work, not after.
 
     Args:
-        suffixes: endings that are allowed, lower case with the dot; any, if empty.
-        needed_bytes: how much must be free on the disk.
+        suffixes: allowed endings, lower case with the dot; empty allows any.
+        needed_bytes: free space that the disk must have.
     """
     name = f"output {quoted(path)}"
     if suffixes and path.suffix.lower() not in suffixes:
-        raise InputError("output_format", f"{name} does not end with {' or '.join(suffixes)}", "Give it such a name.")
+        raise InputError(
+            "output_format", f"{name} does not end with {' or '.join(suffixes)}", "Give it a name with this ending."
+        )
     folder = path.absolute().parent
     if not folder.is_dir():
         raise InputError(
@@ -84,7 +86,7 @@ def check_writable(path: Path, suffixes: tuple[str, ...] = (), needed_bytes: int
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the system says while `path` is being written into an OutputError."""
+    """Turn an OSError of the body, which writes `path`, into an OutputError."""
     try:
         yield
     except OSError as error:
@@ -98,12 +100,12 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary file in the folder of `path`; it becomes `path` at the end, or vanishes on any exception.
+    """Give a temporary file beside `path`, which replaces `path` at the end, or is removed after an exception.
 
-    Exceptions of the body pass unchanged: the body wraps its own writing in `writing`.
+    Exceptions of the body pass unchanged; the body wraps its own writing in `writing`.
 
     Raises:
-        OutputError: the temporary file could not be made, or not be put in place.
+        OutputError: the temporary file could not be made or put in place.
     """
     target = path.resolve()  # through a symbolic link: its target is replaced, not the link
     with writing(path):

@@ -1,11 +1,11 @@
-"""What input is accepted: bounds on pixels, seconds, bytes and streams, checked before anything is decoded."""
+"""Limits on input: pixels, seconds, bytes and streams, checked before anything is decoded."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on the user's files. Names end with their unit; a picture's sides and a face's width are in pixels."""
+    """Limits on the user's files. Names end with their unit; a picture's side and a face's width are in pixels."""
 
     image_pixels: int = 50_000_000
     image_min_side: int = 64
@@ -26,7 +26,7 @@ class Limits:
 
 
 def say_duration(seconds: float) -> str:
-    """A duration in the unit a person would use: "0.05 s", "90 s", "12.5 min", "3.2 h"."""
+    """Format a duration for people: "0.05 s", "90 s", "12.5 min", "3.2 h"."""
     if seconds < 120:
         return f"{float(f'{seconds:.2g}') if seconds < 10 else round(seconds):g} s"
     if seconds < 7200:

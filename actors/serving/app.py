@@ -1,9 +1,9 @@
-"""The Serve application: which deployments there are and how they are wired. `serve deploy` calls `build`.
+"""The Serve application: its deployments and how they are connected. `serve deploy` calls `build`.
 
-    gateway  HTTP by Serve's proxy, gRPC by itself; writes jobs, reads rows and artifacts; drives live calls
-    director claims jobs and drives V-AID, ETHD and decoder, by reference
+    gateway   serves HTTP through Serve's proxy and gRPC itself; writes jobs, reads rows and artifacts; drives live calls
+    director  claims jobs and drives V-AID, ETHD and decoder, by reference
 
-How many of each there are and what they may use stands in `serve_configs/*.yaml`, under the deployments' names.
+`serve_configs/*.yaml` sets the number of replicas and their resources, under the deployments' names.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ SWEEP_S = 60.0
 GAUGES_S = 5.0
 STUCK_AFTER_S = 60.0
 
-# Replicas take more calls than they compute, so that arguments arrive meanwhile; the director bounds how many.
-# A shutdown outlasts the longest call: a segment's decoding, a block of V-AID's.
+# Replicas accept more calls than they compute, so that arguments arrive meanwhile; the director bounds their number.
+# The shutdown timeout outlasts the longest call: decoding a segment, or a block of V-AID.
 _COMPUTING: dict[str, Any] = {"graceful_shutdown_timeout_s": 120.0, "health_check_timeout_s": 60.0}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "gateway": {"max_ongoing_requests": 256, "graceful_shutdown_timeout_s": 30.0, "user_config": {}},
@@ -64,7 +64,7 @@ log = logging.getLogger(__name__)
 
 
 def job_store(config: ServingConfig) -> JobStore:
-    """The store that this configuration names."""
+    """Open the job store of a configuration."""
     director = config.director
     return JobStore(
         config.jobs_url,
@@ -75,7 +75,7 @@ def job_store(config: ServingConfig) -> JobStore:
 
 
 class DirectorReplica:
-    """The director as a deployment: it works by itself from its first moment; nobody needs to call it."""
+    """The director as a deployment. It works from its start, without being called."""
 
     def __init__(
         self,
@@ -96,23 +96,23 @@ class DirectorReplica:
         self._running: asyncio.Task[None] | None = None
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Serve calls this once the replica's event loop runs: the work begins here."""
+        """Start the work. Serve calls this once the replica's event loop runs."""
         if self._running is None:
             self._running = asyncio.create_task(self._director.run())
 
     async def look(self, job_id: str) -> None:
-        """Something happened to this job, says the gateway."""
+        """Take note of a change of this job, which the gateway reports."""
         self._director.look(job_id)
 
     async def check_health(self) -> None:
-        """Raises if the director has ended, or has not looked for jobs for long."""
+        """Raise ServingError if the director has ended or does not poll for jobs any more."""
         if self._running is None or self._running.done():
             raise ServingError("director_ended", "the director is not running", "See its log.")
         if self._director.idle_s > STUCK_AFTER_S:
-            raise ServingError("director_stuck", "the director has not looked for jobs for long", "See its log.")
+            raise ServingError("director_stuck", "the director does not poll for jobs any more", "See its log.")
 
     async def __del__(self) -> None:
-        """Serve calls this before it stops the replica: what is under way is given back at once."""
+        """Release the claimed jobs. Serve calls this before it stops the replica."""
         self._director.stop()
         if self._running is not None:
             await asyncio.wait([self._running], timeout=10)
@@ -120,7 +120,7 @@ class DirectorReplica:
 
 @serve.ingress()
 class GatewayReplica:
-    """The front door as a deployment: HTTP comes through Serve's proxy, gRPC to a server of its own."""
+    """The gateway as a deployment: HTTP comes through Serve's proxy, gRPC to a server of its own."""
 
     def __init__(
         self,
@@ -138,19 +138,19 @@ class GatewayReplica:
         self._handles = (vaid, ethd, decoder)
         self._jobs = job_store(config)
         self._service = VideoService(
-            self._jobs, ArtifactStore(config.artifacts_url), config.gateway, model, told=self._tell
+            self._jobs, ArtifactStore(config.artifacts_url), config.gateway, model, on_change=self._notify
         )
-        self._director, self._telling = director, set[asyncio.Task[None]]()
+        self._director, self._notifying = director, set[asyncio.Task[None]]()
         self._grpc: GrpcServer | None = None
         self._chores: list[asyncio.Task[None]] = []
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Serve calls this once the replica's event loop runs."""
+        """Start chores and the gRPC server. Serve calls this once the replica's event loop runs."""
         if self._chores:
             return
         config = self._config
-        self._chores = [asyncio.create_task(self._sweep()), asyncio.create_task(self._say_gauges())]
-        if config.gateway.secret() is not None:  # without one no webhooks are taken
+        self._chores = [asyncio.create_task(self._sweep()), asyncio.create_task(self._report_gauges())]
+        if config.gateway.secret() is not None:  # without a secret, requests with webhooks are refused
             sender = WebhookSender(self._jobs, config.gateway, self._service.model.name)
             self._chores.append(asyncio.create_task(sender.run()))
         grpc = config.grpc
@@ -183,44 +183,44 @@ class GatewayReplica:
         return LiveRenderer(stages, make_plan, service.prepare_portrait, service.model, _software(), live, self._meters)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """The HTTP application; Serve asks for it once the replica is made."""
+        """Return the HTTP application. Serve calls this once the replica is constructed."""
         return http_app(lambda: self._service, self._config.gateway, _version(), self._meters)
 
     async def check_health(self) -> None:
-        """Raises if the job store does not answer, or a chore has ended."""
+        """Raise ServingError if the job store does not answer or a chore has ended."""
         await asyncio.to_thread(self._jobs.counts)
         for chore in self._chores:
             if chore.done():
                 raise ServingError("gateway_chore_ended", f"{chore.get_coro()} has ended", "See the gateway's log.")
 
-    def _tell(self, job_id: str) -> None:
-        """Let a director look at a job now. It is best effort: all of them look by themselves, a little later."""
+    def _notify(self, job_id: str) -> None:
+        """Notify a director of a changed job, best effort: directors poll too."""
 
-        async def tell() -> None:
+        async def notify() -> None:
             try:
                 await self._director.look.remote(job_id)
-            except Exception as error:  # noqa: BLE001 it will look by itself
-                log.info("no director was told: %s", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 the director polls
+                log.info("no director was notified: %s", type(error).__name__)
 
-        task = asyncio.create_task(tell())
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        task = asyncio.create_task(notify())
+        self._notifying.add(task)
+        task.add_done_callback(self._notifying.discard)
 
     async def _sweep(self) -> None:
         while True:
             try:
                 await self._service.sweep()
             except Exception:
-                log.exception("sweeping failed; it is tried again")
+                log.exception("sweep failed; it is tried again")
             await asyncio.sleep(SWEEP_S)
 
-    async def _say_gauges(self) -> None:
+    async def _report_gauges(self) -> None:
         while True:
             self._meters.say_again()
             await asyncio.sleep(GAUGES_S)
 
     async def __del__(self) -> None:
-        """Serve calls this before it stops the replica."""
+        """Stop chores and the gRPC server. Serve calls this before it stops the replica."""
         for chore in self._chores:
             chore.cancel()
         if self._grpc is not None:
@@ -228,31 +228,33 @@ class GatewayReplica:
 
 
 def build(config: ServingConfig) -> Application:
-    """The application of a configuration; Serve parses the YAML's `args` into it, and applies its `deployments`."""
+    """Build the application. Serve parses the YAML's `args` into the configuration and applies its `deployments`."""
     return build_with(config, {})
 
 
 def build_with(config: ServingConfig, options: Mapping[str, Mapping[str, Any]]) -> Application:
-    """The same with options of `serve.deployment` by deployment's name."""
+    """Build the application with options of `serve.deployment`, by the deployment's name."""
     unknown = sorted(set(options) - set(DEFAULTS))
     if unknown:
         raise InputError(
-            "deployment_unknown", f"there is no deployment {', '.join(unknown)}", f"There are {', '.join(DEFAULTS)}."
+            "deployment_unknown",
+            f"there is no deployment {', '.join(unknown)}",
+            f"The deployments are {', '.join(DEFAULTS)}.",
         )
     checkpoint = find_checkpoint(config.checkpoint)
     identity = checkpoint_id(checkpoint)
     model = ServedModel(config.model, identity, CheckpointPlans(checkpoint).image_size)
-    place, software = str(checkpoint.resolve()), _software()
+    path, software = str(checkpoint.resolve()), _software()
     store, device, threads = config.artifacts_url, config.device, config.threads
 
     def deployment(name: str, replica: type) -> Any:
         return serve.deployment(replica, name=name).options(**{**DEFAULTS[name], **options.get(name, {})})
 
-    vaid = deployment("VAID", VAIDReplica).bind(place, store, device, threads)
-    ethd = deployment("ETHD", ETHDReplica).bind(place, store, device, threads, config.chunks_at_once)
-    decoder = deployment("decoder", DecoderReplica).bind(place, store, identity, software, device, threads)
-    director = deployment("director", DirectorReplica).bind(config, place, vaid, ethd, decoder)
-    return deployment("gateway", GatewayReplica).bind(config, model, place, director, vaid, ethd, decoder)
+    vaid = deployment("VAID", VAIDReplica).bind(path, store, device, threads)
+    ethd = deployment("ETHD", ETHDReplica).bind(path, store, device, threads, config.chunks_at_once)
+    decoder = deployment("decoder", DecoderReplica).bind(path, store, identity, software, device, threads)
+    director = deployment("director", DirectorReplica).bind(config, path, vaid, ethd, decoder)
+    return deployment("gateway", GatewayReplica).bind(config, model, path, director, vaid, ethd, decoder)
 
 
 def _version() -> str:

@@ -1,6 +1,6 @@
-"""The application's arguments in Ray Serve's YAML (`serve_configs/`): everything but replicas and resources.
+"""The application's arguments in Ray Serve's YAML (`serve_configs/`): everything except replicas and resources.
 
-Those stand beside them in Serve's own schema, under each deployment's name.
+Those are in Serve's own schema, under each deployment's name.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ class _Config(BaseModel):
 
 
 class DirectorSettings(_Config):
-    """Of each director.
+    """Settings of each director.
 
     Attributes:
-        slots: jobs that it drives at the same time.
-        lease_s: a job whose director says nothing for so long is taken over.
-        renew_s: how often it says something, and learns that a job was cancelled.
-        poll_s: how often it looks for jobs when it has a free slot.
-        segments_ahead: segments of a job that may be under way.
-        ethd_in_flight, vaid_in_flight, decoder_in_flight: a job's calls at the same time. Four for each ETHD replica
-            let arguments arrive while one computes, and even out that calls are not spread evenly: two gave 8 replicas
-            0.87 of what they could do, four 0.97.
-        calls_in_flight: to ETHD, of all its jobs.
-        chunks_per_call: adjacent chunks in one call to ETHD; None: as many as last for about `call_s`, at most
-            `max_chunks_per_call`. It changes nothing in the video.
-        attempts: runs over a job's graph, if results are lost with their node.
-        call_attempts: how often a call is sent whose replica dies.
-        max_attempts: directors that may begin a job and die without having published a segment.
+        slots: jobs driven at the same time.
+        lease_s: time without renewal after which another director takes a job over.
+        renew_s: interval at which leases are renewed and cancellations noticed.
+        poll_s: interval of polls for jobs while a slot is free.
+        segments_ahead: unpublished segments of a job in progress at the same time.
+        ethd_in_flight, vaid_in_flight, decoder_in_flight: concurrent calls of a job. Four calls for each ETHD replica
+            hide the transfer of arguments and even out an uneven spread: with 8 replicas, two calls each gave 0.87 of
+            the maximal throughput and four gave 0.97.
+        calls_in_flight: concurrent calls to ETHD of all the director's jobs.
+        chunks_per_call: adjacent chunks in one call to ETHD; None: as many as take about `call_s`, at most
+            `max_chunks_per_call`. It does not change the video.
+        attempts: runs over a job's graph if results are lost with their node.
+        call_attempts: attempts at a call whose replica dies.
+        max_attempts: directors that may start a job and die without publishing a segment.
     """
 
     slots: int = Field(default=4, ge=1)
@@ -57,11 +57,11 @@ class DirectorSettings(_Config):
 
 
 class GrpcSettings(_Config):
-    """Where each gateway listens for gRPC. Several gateways on one machine share the port.
+    """The gRPC server of each gateway. Gateways on one machine share the port.
 
     Attributes:
-        host: an address of this machine; loopback unless the operator says otherwise.
-        port: None: no gRPC.
+        host: address to bind to; loopback by default.
+        port: None disables gRPC.
         certificate, key: PEM files for TLS.
     """
 
@@ -72,19 +72,19 @@ class GrpcSettings(_Config):
 
 
 class LiveSettings(_Config):
-    """Of live calls.
+    """Settings of live calls.
 
     Attributes:
-        max_calls: at the same time, of each gateway; 0: there is no live video.
-        segment_chunks: ETHD's chunks in a segment, which is a fragment: fewer come sooner.
-        look_ahead_frames: frames of speech behind a segment that are waited for; None: as many as V-AID's networks hear.
-        segments_ahead: segments of a call that may be under way.
-        ethd_in_flight, decoder_in_flight: a call's calls at the same time.
-        chunks_per_call: adjacent chunks in one call to ETHD; it changes nothing in the video.
-        call_attempts: how often a call is sent whose replica dies.
-        buffer_s: of audio that waits to be rendered; beyond it the client is held back.
-        clip_s: of audio in all.
-        idle_s: without a message from the client.
+        max_calls: concurrent live calls of each gateway; 0 disables live video.
+        segment_chunks: ETHD's chunks in a segment, which is one fragment; fewer chunks give a lower latency.
+        look_ahead_frames: frames of speech after a segment that must have arrived; None: the receptive field of V-AID.
+        segments_ahead: segments of a live call in progress at the same time.
+        ethd_in_flight, decoder_in_flight: concurrent calls to the replicas, for each live call.
+        chunks_per_call: adjacent chunks in one call to ETHD; it does not change the video.
+        call_attempts: attempts at a call whose replica dies.
+        buffer_s: seconds of audio that may wait to be rendered; beyond that, the client is slowed down.
+        clip_s: seconds of audio in total.
+        idle_s: seconds without a message from the client.
     """
 
     max_calls: int = Field(default=2, ge=0)
@@ -101,20 +101,20 @@ class LiveSettings(_Config):
 
 
 class ServingConfig(_Config):
-    """What `emotivetalk.actors.serving.app:build` is given.
+    """The arguments of `emotivetalk.actors.serving.app:build`.
 
     Attributes:
-        checkpoint: a folder; None is the starter.
-        model: the name by which clients know it.
-        data: a folder on this machine for what `jobs` and `artifacts` leave open; None is the environment's
-            EMOTIVETALK_DATA, or ~/.local/share/emotivetalk.
-        jobs: SQLAlchemy URL of the job store: PostgreSQL, or SQLite (None: a file in `data`).
-        artifacts: fsspec URL of the artifact store, or a folder (None: one in `data`).
-        retention_s: how long finished videos are kept.
+        checkpoint: checkpoint folder; None is the starter.
+        model: public name of the checkpoint.
+        data: folder on this machine for stores that `jobs` and `artifacts` do not name; None reads EMOTIVETALK_DATA, or is
+            ~/.local/share/emotivetalk.
+        jobs: SQLAlchemy URL of the job store, PostgreSQL or SQLite; None is a file in `data`.
+        artifacts: fsspec URL of the artifact store, or a folder; None is a folder in `data`.
+        retention_s: time that finished videos are kept.
         device: "cpu" or "cuda".
-        threads: of each replica that computes. On a CPU, ETHD and the decoder give each call one and run as many calls side
-            by side; V-AID, and every replica on a GPU, gives them all to PyTorch.
-        chunks_at_once: chunks that an ETHD replica stacks into one call of the network: for a GPU.
+        threads: threads of each computing replica. On a CPU, ETHD and the decoder run that many calls at the same time, one
+            thread each; V-AID, and every replica on a GPU, gives all threads to PyTorch.
+        chunks_at_once: chunks that an ETHD replica stacks into one call of the network, for GPUs.
     """
 
     checkpoint: Path | None = None
@@ -133,16 +133,16 @@ class ServingConfig(_Config):
 
     @property
     def data_folder(self) -> Path:
-        """Where this machine's files are, absolute."""
-        named = self.data or Path(os.environ.get(DATA_ENV) or "~/.local/share/emotivetalk")
-        return named.expanduser().resolve()
+        """Absolute path of the folder for this machine's files."""
+        folder = self.data or Path(os.environ.get(DATA_ENV) or "~/.local/share/emotivetalk")
+        return folder.expanduser().resolve()
 
     @property
     def jobs_url(self) -> str:
-        """Of the job store."""
+        """URL of the job store."""
         return self.jobs or f"sqlite:///{self.data_folder / 'jobs.sqlite'}"
 
     @property
     def artifacts_url(self) -> str:
-        """Of the artifact store."""
+        """URL of the artifact store."""
         return self.artifacts or str(self.data_folder / "artifacts")

@@ -1,4 +1,4 @@
-"""What is unsafe about a deployment, or will not work: found before the first customer does."""
+"""Checks of a deployment: what is unsafe, and what will not work."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from emotivetalk.errors import EmotiveTalkError
 from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
 
 MIN_SHUTDOWN_S = {"VAID": 60.0, "ETHD": 60.0, "decoder": 60.0, "director": 15.0, "gateway": 10.0}
-"""The longest call on a slow machine: a block of V-AID's, a group of chunks, a segment's decoding; Serve's default is 20."""
+"""Longest call of each deployment on a slow machine, seconds; Serve's default timeout is 20 s."""
 MIN_SHARED_MEMORY = 1 << 30
 
 
 class Verdict(StrEnum):
-    """Of one check."""
+    """The outcome of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -34,7 +34,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was checked, how it is, and what to do about it."""
+    """A checked subject, its verdict, and a message with the remedy."""
 
     subject: str
     verdict: Verdict
@@ -42,10 +42,10 @@ class Finding:
 
 
 def examine(plan: LaunchPlan, address: str | None = None) -> Iterator[Finding]:
-    """All findings, each as it is made.
+    """Run all checks and yield each finding at once.
 
     Args:
-        address: of the Ray cluster that it will run on; None: one that `emotivetalk serve` starts here.
+        address: address of the Ray cluster to run on; None: one that `emotivetalk serve` starts here.
     """
     checks: tuple[tuple[str, Callable[[], Iterator[tuple[Verdict, str]]]], ...] = (
         ("checkpoint", lambda: _checkpoint(plan)),
@@ -89,16 +89,16 @@ def _jobs(plan: LaunchPlan) -> Iterator[tuple[Verdict, str]]:
     finally:
         store.close()
     kind = plan.config.jobs_url.partition(":")[0]
-    yield Verdict.OK, f"{kind} answers and takes writes"
+    yield Verdict.OK, f"{kind} answers and accepts writes"
     directors = plan.options.get("director", {}).get("num_replicas") or 1
     if kind == "sqlite" and isinstance(directors, int) and directors > 1:
-        yield Verdict.WARNING, "SQLite serves one machine only; several directors want PostgreSQL."
+        yield Verdict.WARNING, "SQLite works on one machine only; use PostgreSQL for several directors."
 
 
 def _artifacts(plan: LaunchPlan) -> Iterator[tuple[Verdict, str]]:
     store = ArtifactStore(plan.config.artifacts_url)
     store.check()
-    yield Verdict.OK, f"{plan.config.artifacts_url} takes files"
+    yield Verdict.OK, f"{plan.config.artifacts_url} accepts files"
 
 
 def _exposure(plan: LaunchPlan) -> Iterator[tuple[Verdict, str]]:
@@ -107,15 +107,15 @@ def _exposure(plan: LaunchPlan) -> Iterator[tuple[Verdict, str]]:
     if not is_loopback(plan.host):
         yield (
             Verdict.WARNING,
-            f"HTTP on {plan.host} is not encrypted: put a proxy that ends TLS before it, or bind to 127.0.0.1.",
+            f"HTTP on {plan.host} is not encrypted: put a TLS proxy in front of it, or bind to 127.0.0.1.",
         )
     if grpc.port is not None and not is_loopback(grpc.host) and grpc.certificate is None:
         yield Verdict.WARNING, f"gRPC on {grpc.host} sends tokens unencrypted: set grpc.certificate and grpc.key."
     if (grpc.certificate is None) != (grpc.key is None):
-        yield Verdict.FAILURE, "grpc.certificate and grpc.key belong together: set both or none."
+        yield Verdict.FAILURE, "grpc.certificate and grpc.key need each other: set both or none."
     for file in (grpc.certificate, grpc.key):
         if file is not None and not file.is_file():
-            yield Verdict.FAILURE, f"{file} is not there."
+            yield Verdict.FAILURE, f"{file} does not exist."
     if is_loopback(plan.host) and (grpc.port is None or is_loopback(grpc.host)):
         yield Verdict.OK, "only this machine can reach the service"
 
@@ -124,9 +124,12 @@ def _tokens(plan: LaunchPlan) -> Iterator[tuple[Verdict, str]]:
     gateway = plan.config.gateway
     tokens = gateway.tokens
     if gateway.tokens_file is not None and gateway.tokens_file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        yield Verdict.WARNING, f"others may read {gateway.tokens_file}: chmod 600, or keep hashes in it (sha256:...)."
+        yield (
+            Verdict.WARNING,
+            f"other users may read {gateway.tokens_file}: chmod 600, or store hashes in it (sha256:...).",
+        )
     if gateway.allow_anonymous:
-        yield Verdict.OK, "callers of this machine need no token"
+        yield Verdict.OK, "callers on this machine need no token"
     else:
         yield Verdict.OK, f"{len(tokens)} tokens"
     if gateway.secret() is None:
@@ -142,7 +145,7 @@ def _ports(plan: LaunchPlan) -> Iterator[tuple[Verdict, str]]:
     if taken:
         yield (
             Verdict.WARNING,
-            f"{' and '.join(taken)} is taken: by this service if it runs already, else choose another",
+            f"{' and '.join(taken)} is in use: by this service if it runs already, else choose another",
         )
     else:
         yield Verdict.OK, "free"
@@ -161,48 +164,51 @@ def _is_free(host: str, port: int) -> bool:
 
 def _shutdown(plan: LaunchPlan) -> Iterator[tuple[Verdict, str]]:
     short = []
-    for name, least_s in MIN_SHUTDOWN_S.items():
-        given = {**DEFAULTS[name], **plan.options.get(name, {})}["graceful_shutdown_timeout_s"]
-        if given < least_s:
-            short.append(f"{name}: {given:g} s, at least {least_s:g}")
+    for name, min_s in MIN_SHUTDOWN_S.items():
+        timeout_s = {**DEFAULTS[name], **plan.options.get(name, {})}["graceful_shutdown_timeout_s"]
+        if timeout_s < min_s:
+            short.append(f"{name}: {timeout_s:g} s, at least {min_s:g} s")
     if short:
         yield Verdict.FAILURE, f"graceful_shutdown_timeout_s is shorter than a call may last ({'; '.join(short)})"
     else:
-        yield Verdict.OK, "replicas finish their calls before they stop"
+        yield Verdict.OK, "replicas can finish their calls before they stop"
     director = plan.config.director
     if director.lease_s < 4 * director.renew_s:
         yield (
             Verdict.FAILURE,
-            f"lease_s {director.lease_s:g} is too short for renew_s {director.renew_s:g}: 4 times at least",
+            f"lease_s is {director.lease_s:g}; it must be at least 4 times renew_s, which is {director.renew_s:g}",
         )
 
 
 def _resources(plan: LaunchPlan, address: str | None) -> Iterator[tuple[Verdict, str]]:
-    wanted = {"num_cpus": 0.0, "num_gpus": 0.0}
+    reserved = {"num_cpus": 0.0, "num_gpus": 0.0}
     for name in DEFAULTS:
         options = plan.options.get(name, {})
-        for resource in wanted:
+        for resource in reserved:
             each = (options.get("ray_actor_options") or {}).get(resource, 1.0 if resource == "num_cpus" else 0.0)
-            wanted[resource] += each * _least_replicas(options)
-    said = f"at least {wanted['num_cpus']:g} CPUs and {wanted['num_gpus']:g} GPUs are reserved"
+            reserved[resource] += each * _min_replicas(options)
+    message = f"at least {reserved['num_cpus']:g} CPUs and {reserved['num_gpus']:g} GPUs are reserved"
     if address is not None:
-        yield Verdict.OK, said
+        yield Verdict.OK, message
         return
-    here = os.cpu_count() or 1
-    if wanted["num_cpus"] > here:
-        yield Verdict.FAILURE, f"{said}; this machine has {here} CPUs. Reserve less (ray_actor_options.num_cpus)."
+    num_cpus = os.cpu_count() or 1
+    if reserved["num_cpus"] > num_cpus:
+        yield (
+            Verdict.FAILURE,
+            f"{message}; this machine has {num_cpus} CPUs. Reserve less (ray_actor_options.num_cpus).",
+        )
     else:
-        yield Verdict.OK, f"{said}, of {here} CPUs"
+        yield Verdict.OK, f"{message}, of {num_cpus} CPUs"
     shared = Path("/dev/shm")
     if shared.is_dir() and (free := shutil.disk_usage(shared).free) < MIN_SHARED_MEMORY:
         yield (
             Verdict.WARNING,
-            f"/dev/shm has {free >> 20} MiB: Ray keeps latents there and falls back to the disk, which is slow. "
-            "Give containers --shm-size=2g.",
+            f"/dev/shm has {free >> 20} MiB free: Ray stores latents there, or else on the disk, which is slow. "
+            "Start containers with --shm-size=2g.",
         )
 
 
-def _least_replicas(options: Any) -> int:
+def _min_replicas(options: Any) -> int:
     scaling = options.get("autoscaling_config")
     if isinstance(scaling, dict):
         return int(scaling.get("min_replicas", 1))
@@ -213,11 +219,11 @@ def _least_replicas(options: Any) -> int:
 def _ray(plan: LaunchPlan, address: str | None) -> Iterator[tuple[Verdict, str]]:
     mode = os.environ.get("RAY_AUTH_MODE", "token" if address is None else "")
     if mode == "token":
-        yield Verdict.OK, "the cluster asks for a token"
+        yield Verdict.OK, "the cluster requires a token"
         return
     verdict = Verdict.WARNING if address is None and is_loopback(plan.host) else Verdict.FAILURE
     yield (
         verdict,
-        "Ray is not set to ask for a token (RAY_AUTH_MODE=token), so whoever reaches it runs code on it. "
-        "Set it for every node and for this command.",
+        "Ray requires no token, so everybody who can reach it can run code on it. "
+        "Set RAY_AUTH_MODE=token for every node and for this command.",
     )

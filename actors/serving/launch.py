@@ -1,4 +1,4 @@
-"""From a YAML in `serve_configs/` to a service that runs: what `emotivetalk serve` does."""
+"""`emotivetalk serve`: from a YAML in `serve_configs/` to a running service."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from emotivetalk.media.checkpoints import find_checkpoint
 from emotivetalk.resources import find_config, shipped_folder
 
 CONFIGS = shipped_folder("serve_configs")
-# So small a result would travel in the reply itself, and lie in the director's memory: latents never do.
+# Larger results stay in the object store. Ray's default would put small latents into the director's memory.
 SYSTEM_CONFIG = {"max_direct_call_object_size": 4096}
 
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """A parsed YAML of Ray Serve's schema with our one application.
+    """A parsed YAML of Ray Serve's schema with this one application.
 
     Attributes:
-        options: of `serve.deployment`, by deployment.
-        logging_config: Serve's, of deployments that have none of their own, of proxy and controller; None is Serve's default.
+        options: options of `serve.deployment`, by deployment.
+        logging_config: Serve's logging of proxy, controller and deployments without their own; None is Serve's default.
     """
 
     host: str
@@ -47,7 +47,7 @@ def read_plan(path: Path) -> LaunchPlan:
     """Read and check a configuration.
 
     Raises:
-        InputError: it cannot be read, is not Serve's schema, or has a setting that there is not.
+        InputError: the file cannot be read, does not match Serve's schema, or has an unknown setting.
     """
     from ray.serve.schema import ServeDeploySchema
 
@@ -57,7 +57,7 @@ def read_plan(path: Path) -> LaunchPlan:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError("config_unreadable", f"{path} cannot be read: {error}", "Correct it.") from error
     if not isinstance(document, dict):
-        raise InputError("config_invalid", f"{path} is no mapping", "See serve_configs/local.yaml.")
+        raise InputError("config_invalid", f"{path} is not a mapping", "See serve_configs/local.yaml.")
     try:
         schema = ServeDeploySchema.model_validate(document)
     except (ValidationError, ValueError) as error:
@@ -89,23 +89,23 @@ def read_plan(path: Path) -> LaunchPlan:
 
 
 def check_exposure(plan: LaunchPlan) -> None:
-    """Refuse to let in anybody from anywhere.
+    """Refuse anonymous callers from other machines.
 
     Raises:
-        InputError: callers need no token, and the service can be reached from other machines.
+        InputError: callers need no token, and other machines can reach the service.
     """
-    for what, host in (("http_options.host", plan.host), ("grpc.host", plan.config.grpc.host)):
+    for setting, host in (("http_options.host", plan.host), ("grpc.host", plan.config.grpc.host)):
         if plan.config.gateway.allow_anonymous and not is_loopback(host):
             raise InputError(
                 "serve_exposed",
-                f"{what} is {host}, which other machines can reach, while gateway.allow_anonymous lets in callers "
+                f"{setting} is {host}, which other machines can reach, while gateway.allow_anonymous admits callers "
                 "without a token",
                 "Bind to 127.0.0.1, or set gateway.tokens_file and leave allow_anonymous off.",
             )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
+    """Return True if only this machine can reach the host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -113,13 +113,13 @@ def is_loopback(host: str) -> bool:
 
 
 class Service:
-    """A service that runs on a Ray that this process started, or joined.
+    """A running service, on a Ray cluster that this process starts or joins.
 
     Args:
-        address: of a running Ray cluster; None starts one on this machine.
-        num_cpus: that the Ray started here may use; None: all.
-        runtime_env: Ray's, for all processes of the service.
-        metrics_port: where the Ray started here tells Prometheus what its processes count; None: any free port.
+        address: address of a running Ray cluster; None starts one on this machine.
+        num_cpus: CPUs of the cluster started here; None: all.
+        runtime_env: Ray's runtime environment of all processes of the service.
+        metrics_port: Prometheus port of the cluster started here; None: any free port.
     """
 
     def __init__(
@@ -134,17 +134,17 @@ class Service:
         self._runtime_env, self._metrics_port = dict(runtime_env or {}), metrics_port
 
     def __enter__(self) -> Service:
-        """Returns when the service is ready.
+        """Start the service and wait until it is ready.
 
         Raises:
-            EmotiveTalkError: Ray cannot be reached, or a deployment does not start.
+            EmotiveTalkError: Ray cannot be used, or a deployment does not start.
         """
         import ray
         from ray import serve
 
         plan = self.plan
         check_exposure(plan)
-        find_checkpoint(plan.config.checkpoint)  # before anything is started
+        find_checkpoint(plan.config.checkpoint)  # fails before anything is started
         plan.config.data_folder.mkdir(parents=True, exist_ok=True)
         traces = {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
         variables = {"OMP_NUM_THREADS": str(plan.config.threads), **traces, **self._runtime_env.get("env_vars", {})}
@@ -181,7 +181,7 @@ class Service:
 
     @staticmethod
     def deploy(plan: LaunchPlan) -> None:
-        """Deploy, or change what is deployed; returns when it is ready."""
+        """Deploy or update the application, and wait until it is ready."""
         from ray import serve
 
         from emotivetalk.actors.serving.app import DEFAULTS, build_with
@@ -201,7 +201,7 @@ class Service:
 
     @staticmethod
     def wait_for_stop() -> None:
-        """Until Ctrl-C or SIGTERM."""
+        """Wait for Ctrl-C or SIGTERM."""
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
@@ -212,16 +212,16 @@ def _invalid(path: Path, error: ValueError) -> InputError:
     if not isinstance(error, ValidationError):
         return InputError("config_invalid", f"{path}: {_first_line(error)}", "Correct it.")
     first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
+    setting = ".".join(str(part) for part in first["loc"])
     remedy = "Correct it."
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(first["loc"][-1]), _all_fields(), n=1)
-        remedy = f"Did you mean {near[0]}?" if near else "Remove it."
-    return InputError("config_invalid", f"{path}: {place}: {first['msg'].rstrip('.')}", remedy)
+        closest = difflib.get_close_matches(str(first["loc"][-1]), _all_fields(), n=1)
+        remedy = f"Did you mean {closest[0]}?" if closest else "Remove it."
+    return InputError("config_invalid", f"{path}: {setting}: {first['msg'].rstrip('.')}", remedy)
 
 
 def _all_fields() -> list[str]:
-    """The names of all settings, for a suggestion."""
+    """Return the names of all settings, for suggestions."""
     text = str(ServingConfig.model_json_schema()["$defs"]) + str(list(ServingConfig.model_fields))
     return sorted(set(re.findall(r"'([a-z_0-9]+)'", text)))
 
@@ -231,6 +231,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """The last line that says something, of an error that has come through Ray."""
+    """Return the last non-empty line of an error that came through Ray."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class VideoServiceStub:
-    """Renders videos as durable jobs, and live while the speech is still being spoken.
+    """Renders videos as durable jobs, or live while the speech is being spoken.
     """
 
     def __init__(self, channel):
@@ -78,66 +78,65 @@ class VideoServiceStub:
 
 
 class VideoServiceServicer:
-    """Renders videos as durable jobs, and live while the speech is still being spoken.
+    """Renders videos as durable jobs, or live while the speech is being spoken.
     """
 
     def CreateVideo(self, request_iterator, context):
-        """Uploads the inputs and stores one durable job. The first message is the header, all others are parts of the files
-        that it announces. Nothing is kept of a call that ends early. With the same `idempotency_key` and the same inputs,
-        the first call's job is answered; with other inputs the call fails.
+        """Uploads the inputs and stores one durable job. The first message is the header; the others are parts of the files
+        that it announces. A call that ends early leaves nothing. The same `idempotency_key` with the same inputs returns
+        the first call's job; with other inputs the call fails.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetVideo(self, request, context):
-        """Tells how a job stands.
+        """Returns a job's current state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListVideos(self, request, context):
-        """Lists the caller's jobs, newest first unless asked otherwise, page by page.
+        """Lists the caller's jobs page by page, newest first by default.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchVideo(self, request, context):
-        """Tells the present state at once and then every change; ends after a final state. Ending the call early does not
-        touch the job.
+        """Sends the current state and then every change, up to a final state. Ending the call early does not affect the job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamVideo(self, request, context):
-        """Sends the video (fragmented MP4) while it is being made; the parts in order are the finished file, byte for byte.
-        Fails if the job fails or is cancelled. Ending the call early does not touch the job.
+        """Sends the video (fragmented MP4) while it is being made. The parts, concatenated, are the finished file.
+        Fails if the job fails or is cancelled. Ending the call early does not affect the job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelVideo(self, request, context):
-        """Cancels a job and frees what works on it. A job in a final state stays as it is.
+        """Cancels a job and stops its rendering. A job in a final state does not change.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVideo(self, request, context):
-        """Cancels a job if it still runs, and removes it with its files.
+        """Cancels an unfinished job, and removes the job with its files.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GenerateLive(self, request_iterator, context):
-        """Renders while the speech arrives. The first message is the header; then come audio and changes of emotion in the
-        order in which they shall take effect, and at last the end of the audio. Back come a header, fragments, and at last
-        a status. Live work is no job: ending the call ends it, and nothing is kept.
+        """Renders while the speech arrives. The first message is the header; then follow audio and changes of emotion, in the
+        order in which they take effect, and finally the end of the audio. The response is a header, fragments and a
+        status. A live call is no job: ending the call ends its work, and nothing is stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -195,7 +194,7 @@ def add_VideoServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class VideoService:
-    """Renders videos as durable jobs, and live while the speech is still being spoken.
+    """Renders videos as durable jobs, or live while the speech is being spoken.
     """
 
     @staticmethod

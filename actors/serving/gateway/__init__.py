@@ -1,1 +1,1 @@
-"""The front door: HTTP and gRPC over one transport-free service."""
+"""The gateway: HTTP and gRPC over one service that knows neither."""

@@ -1,7 +1,7 @@
-"""Live rendering, seen from the front door: speech goes in while it is spoken, fragments come out.
+"""The gateway's interface to live rendering: speech goes in while it is being spoken, fragments come out.
 
-The front door keeps the bounds (`LiveLimits`) and the order; who renders implements `LiveSession`. Live work is no job:
-it has no row, nothing of it is stored, and it ends with the call that it belongs to.
+The gateway enforces the limits (`LiveLimits`) and the order of calls; the renderer implements `LiveSession`. A live call
+is no job: it has no row, nothing of it is stored, and its work ends with it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ LiveEmotion: TypeAlias = LabelEmotion | TextEmotion | None  # None: the portrait
 
 @dataclass(frozen=True)
 class LiveLimits:
-    """Bounds of one live call, in seconds (the values that Audio2Face-3D's clients know).
+    """Limits of one live call (the values of Audio2Face-3D).
 
     Attributes:
-        buffer_s: of audio that waits to be rendered; beyond it the client is not read until some of it is.
-        clip_s: of audio in all.
-        idle_s: without a message from the client, while one is waited for.
-        portrait_bytes: of the portrait's file.
+        buffer_s: seconds of audio that may wait to be rendered; beyond that, the gateway stops reading.
+        clip_s: seconds of audio in total.
+        idle_s: seconds without a message from the client while one is expected.
+        portrait_bytes: size of the portrait's file.
     """
 
     buffer_s: float = 10.0
@@ -59,12 +59,12 @@ class LiveHeader:
 
 @dataclass(frozen=True)
 class LiveStarted:
-    """What the fragments will be.
+    """The properties of the fragments to come.
 
     Attributes:
-        live_id: names the call in logs.
+        live_id: name of the call in logs.
         width, height: pixels.
-        init: the file's begin (ftyp and moov).
+        init: head of the file (ftyp and moov).
     """
 
     live_id: str
@@ -75,7 +75,7 @@ class LiveStarted:
 
 @dataclass(frozen=True)
 class LiveFragment:
-    """The next `num_frames` frames and their sound (moof and mdat); `index` and `start_frame` count on from 0."""
+    """The next `num_frames` frames and their sound (moof and mdat); `index` and `start_frame` count from 0."""
 
     index: int
     start_frame: int
@@ -84,43 +84,43 @@ class LiveFragment:
 
 
 class LiveSession(Protocol):
-    """One live call's work.
+    """The rendering of one live call.
 
-    The methods are called in the order in which they stand here, one at a time; only `fragments` runs beside them, and
-    `close` may come at any moment.
+    The methods are called in the order of their definition, one at a time. Only `fragments` runs concurrently, and `close`
+    may be called at any time.
     """
 
     async def open(self, caller: Caller, header: LiveHeader) -> LiveStarted:
-        """Take a place on a replica and prepare the portrait.
+        """Reserve a place on a replica and prepare the portrait.
 
         Raises:
-            InputError: the portrait or a setting cannot be used.
-            OverloadError: there is no place left.
+            InputError: the portrait or a setting is invalid.
+            OverloadError: no place is free.
         """
         ...
 
     async def push_audio(self, samples: Speech) -> None:
-        """Take the speech that comes next. It may not wait for rendering: the front door holds the client back."""
+        """Take the next stretch of speech, without waiting for rendering: the gateway slows the client down."""
         ...
 
     async def change_emotion(self, emotion: LiveEmotion) -> None:
-        """The audio pushed from here on has this emotion."""
+        """Set the emotion of the audio that is pushed from now on."""
         ...
 
     async def finish(self) -> None:
-        """No audio will follow: render what is there, however short."""
+        """End the audio: render the rest, however short."""
         ...
 
     def fragments(self) -> AsyncIterator[LiveFragment]:
-        """The fragments in order; ends after the last one once `finish` was called.
+        """Yield the fragments in order, up to the last one after `finish`.
 
-        No more than `LiveLimits.buffer_s` of audio is pushed beyond the frames that were given out (rounded up to the
-        next push), so a fragment must come by then.
+        At most `LiveLimits.buffer_s` of audio (rounded up to the next push) is pushed ahead of the frames yielded, so a
+        fragment must come by then.
         """
         ...
 
     async def close(self) -> None:
-        """Stop at once and free everything. Called exactly once, whether or not `open` succeeded."""
+        """Stop at once and free all resources. Called exactly once, even if `open` failed."""
         ...
 
 
@@ -128,7 +128,7 @@ LiveEngine: TypeAlias = Callable[[], LiveSession]
 
 
 class LiveBuffer:
-    """How much audio of one call waits to be rendered, and whether more may come."""
+    """Accounting of a call's audio that waits to be rendered."""
 
     def __init__(self, limits: LiveLimits) -> None:
         self._max_waiting = int(limits.buffer_s * SAMPLE_RATE_HZ)
@@ -138,32 +138,32 @@ class LiveBuffer:
         self._changed = asyncio.Event()
 
     def check(self, num_samples: int) -> None:
-        """Raise InputError unless so many samples may still come."""
+        """Raise InputError unless a chunk of `num_samples` fits the limits."""
         if num_samples > self._max_waiting:
             raise InputError(
                 "live_chunk_too_long",
                 f"a chunk of audio is {say_duration(num_samples / SAMPLE_RATE_HZ)} long; "
                 f"the limit is {say_duration(self._max_waiting / SAMPLE_RATE_HZ)}",
-                "Send it in smaller chunks, a tenth of a second each, say.",
+                "Send smaller chunks, such as a tenth of a second each.",
             )
         if self._pushed + num_samples > self._max_clip:
             raise InputError(
                 "live_clip_too_long",
                 f"the live audio is longer than {say_duration(self._max_clip / SAMPLE_RATE_HZ)}, which is the limit",
-                "End the call and begin another, or create a video instead.",
+                "End the call and start another, or create a video instead.",
             )
 
     async def room(self) -> None:
-        """Wait until less audio than the limit waits to be rendered."""
+        """Wait until the waiting audio is below the limit."""
         while self._pushed - self._rendered >= self._max_waiting:
             self._changed.clear()
             await self._changed.wait()
 
     def pushed(self, num_samples: int) -> None:
-        """So many samples more wait to be rendered."""
+        """Count samples that were pushed."""
         self._pushed += num_samples
 
     def rendered(self, num_frames: int) -> None:
-        """So many frames more were given out."""
+        """Count frames that were delivered."""
         self._rendered += num_frames * SAMPLES_PER_FRAME
         self._changed.set()

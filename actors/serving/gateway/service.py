@@ -1,8 +1,8 @@
-"""The heart of the gateway, without a transport: what HTTP and gRPC do alike.
+"""The service behind HTTP and gRPC.
 
-A front door turns what came over the wire into a `Submission`, and what the service raises into its own status
-(`gateway/errors.py`). Nothing here knows either of them, and nothing here renders: jobs go into the job store, files
-into the artifact store, and what comes back is read from there.
+Each transport turns a message into a `Submission`, and the errors of the service into its own status
+(`gateway/errors.py`). The service does not render: it writes jobs to the job store and files to the artifact store, and
+reads results from there.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ __all__ = ["Caller", "Content", "Intake", "ServedModel", "Source", "Submission",
 JOB_ID = re.compile(r"video_[0-9a-f]{32}")
 READ_BYTES = 1 << 18
 RETRY_AFTER_S = 5.0
-MAX_WAITING = 16  # requests that wait for each place where inputs are checked
+MAX_WAITING = 16  # requests that may wait for each process that checks inputs
 IO_THREADS = 16
 READY_S = 2.0
 
@@ -69,7 +69,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Content:
-    """A finished video: its artifact path, bytes, and a strong ETag with its quotes."""
+    """A finished video: artifact path, size in bytes, and a strong ETag with its quotes."""
 
     path: str
     size: int
@@ -77,16 +77,17 @@ class Content:
 
 
 class VideoService:
-    """Create, look at, stream and remove videos. Everything that blocks runs in threads.
+    """Creates, reports, streams and removes videos. Blocking calls run in threads.
 
-    All methods that take a job's id raise JobNotFoundError, also where the job is another caller's. One event loop
-    uses it, from one process; several of them share their stores.
+    All methods that take a job's id raise JobNotFoundError, also if the job belongs to another caller. An instance belongs
+    to one event loop; instances in several processes share their stores.
 
     Args:
-        told: of each job that was made, cancelled or deleted, so that who renders need not wait until it looks.
+        on_change: called with the id of each job that was created, cancelled or deleted, so that the directors need not
+            wait for their next poll.
 
     Raises:
-        SettingsError: the tokens cannot be read, or nobody could come in.
+        SettingsError: the tokens cannot be read, or no caller could be admitted.
     """
 
     def __init__(
@@ -96,14 +97,14 @@ class VideoService:
         settings: GatewaySettings,
         model: ServedModel,
         tools: Intake | None = None,
-        told: Callable[[str], None] = lambda job_id: None,
+        on_change: Callable[[str], None] = lambda job_id: None,
     ) -> None:
         self.jobs = jobs
         self.artifacts = artifacts
         self.settings = settings
-        _ = settings.tokens  # read now: a deployment with wrong ones fails when it starts, not at the first request
+        _ = settings.tokens  # read now, so that a deployment with invalid tokens fails at its start
         self.model = model
-        self._tools, self._told = tools or Intake(), told
+        self._tools, self._on_change = tools or Intake(), on_change
         self._buckets: dict[str, TokenBucket] = {}
         self._preparing = asyncio.Semaphore(settings.max_preparing)
         self._num_waiting = 0
@@ -112,25 +113,25 @@ class VideoService:
         self._preparers = ThreadPoolExecutor(settings.max_preparing, "gateway-prepare")
 
     def close(self) -> None:
-        """End the threads; what they do is finished first."""
+        """Finish the work of the threads and end them."""
         self._io.shutdown()
         self._preparers.shutdown()
 
-    # ------------------------------------------------------------------------------------------------- who may what
+    # ------------------------------------------------------------------------------------------------------- access
 
     def authenticate(self, token: str | None, peer: str | None) -> Caller:
-        """Who presents this bearer token. To be called before a body is read.
+        """Return the caller of this bearer token. Call it before reading a body.
 
         Args:
             token: without the word "Bearer"; None if there was none.
-            peer: address that the connection comes from; anonymous callers must be on this machine.
+            peer: remote address of the connection; anonymous callers must be on this machine.
 
         Raises:
-            UnauthorizedError: no token, or one that is not known.
+            UnauthorizedError: the token is missing or unknown.
         """
         if token is not None and (name := self.settings.token_name(token)) is not None:
             return Caller(name, self.settings.limits_of(name))
-        # Clients of other services send some token always. Where there are no tokens, it says nothing.
+        # Some clients always send a token. If the service has none, it is ignored.
         if self.settings.allow_anonymous and (token is None or not self.settings.tokens):
             if is_loopback(peer):
                 return Caller("", self.settings.limits_of(""))
@@ -141,7 +142,7 @@ class VideoService:
         """Count a request against the caller's rate.
 
         Raises:
-            RateLimitedError: it made more than it may.
+            RateLimitedError: the rate is exceeded.
         """
         bucket = self._buckets.get(caller.name)
         if bucket is None:
@@ -149,23 +150,23 @@ class VideoService:
         bucket.take()
 
     async def check_capacity(self, caller: Caller) -> None:
-        """Refuse before an upload is read what `create` would refuse after. `create` decides, this is for politeness.
+        """Refuse a request that `create` would refuse, before its upload is read. `create` makes the final decision.
 
         Raises:
             QueueFullError, TooManyJobsError: with `retry_after_s`.
         """
-        mine = await in_thread(self._io, self.jobs.counts, caller.name)
+        of_caller = await in_thread(self._io, self.jobs.counts, caller.name)
         if (
-            sum(number for status, number in mine.items() if not status.is_terminal)
+            sum(count for status, count in of_caller.items() if not status.is_terminal)
             >= caller.limits.max_concurrent_jobs
         ):
             raise TooManyJobsError(caller.limits.max_concurrent_jobs, RETRY_AFTER_S)
-        everybody = await in_thread(self._io, self.jobs.counts)
-        if everybody.get(JobStatus.QUEUED, 0) >= self.settings.max_queued:
+        of_all = await in_thread(self._io, self.jobs.counts)
+        if of_all.get(JobStatus.QUEUED, 0) >= self.settings.max_queued:
             raise QueueFullError(self.settings.max_queued, RETRY_AFTER_S)
 
     def upload_folder(self) -> AbstractAsyncContextManager[Path]:
-        """A private folder for one request's uploads; it vanishes when the context ends."""
+        """Make a private folder for one request's uploads, which is removed when the context ends."""
         return temporary_folder(self.settings, self._io)
 
     # --------------------------------------------------------------------------------------------------------- jobs
@@ -173,15 +174,16 @@ class VideoService:
     async def create(
         self, caller: Caller, submission: Submission, *, idempotency_key: str | None = None
     ) -> tuple[Job, bool]:
-        """Check and store the inputs, then write one job. If anything fails, nothing is left.
+        """Check and store the inputs, then write one job. A failure leaves nothing behind.
 
         A task that is cancelled before the job is written leaves nothing either; afterwards the job stays.
 
         Returns:
-            The job, and whether it is new; False: the same request came before under this key.
+            The job, and True if it is new (False: the same request came before under this key).
 
         Raises:
-            InputError: as `emotivetalk generate`; IdempotencyConflictError: the key came with another request;
+            InputError: an input is invalid, as for `emotivetalk generate`.
+            IdempotencyConflictError: the key came with another request.
             QueueFullError, TooManyJobsError, OverloadError: try again after `retry_after_s`.
         """
         check_submission(submission, idempotency_key, self.settings, self.model)
@@ -202,24 +204,25 @@ class VideoService:
                 self.jobs,
                 self.artifacts,
             )
-        self._told(job.job_id)
+        self._on_change(job.job_id)
         logs.about(job.job_id)
-        log.info("job created" if is_new else "job asked for again", extra={"owner": job.owner})
+        log.info("job created" if is_new else "job requested again", extra={"owner": job.owner})
         return job, is_new
 
     async def prepare_portrait(self, caller: Caller, header: LiveHeader) -> UInt8[np.ndarray, "side side 3"]:
-        """The portrait of a live call, checked and framed as `create` does it. Nothing of it is stored.
+        """Check and frame the portrait of a live call as `create` does. Nothing is stored.
 
         Raises:
-            InputError: as `emotivetalk generate`; OverloadError: try again after `retry_after_s`.
+            InputError: the portrait is invalid, as for `emotivetalk generate`.
+            OverloadError: try again after `retry_after_s`.
         """
         async with self.upload_folder() as folder, self._place_to_prepare():
-            given = folder / "portrait"
-            await in_thread(self._io, given.write_bytes, header.portrait)
+            upload = folder / "portrait"
+            await in_thread(self._io, upload.write_bytes, header.portrait)
             prepared = await in_thread(
                 self._preparers,
                 self._tools.prepare_portrait,
-                given,
+                upload,
                 folder,
                 image_size=self.model.image_size,
                 face=header.settings.face,
@@ -231,13 +234,15 @@ class VideoService:
 
     @asynccontextmanager
     async def _place_to_prepare(self) -> AsyncIterator[None]:
-        """One of the few places where inputs are checked, each in a process.
+        """Wait for one of the few processes that check inputs.
 
         Raises:
-            OverloadError: too many wait for one.
+            OverloadError: too many requests wait.
         """
         if self._num_waiting >= MAX_WAITING * self.settings.max_preparing:
-            raise OverloadError("gateway_busy", f"{self._num_waiting} requests wait to be checked", RETRY_AFTER_S)
+            raise OverloadError(
+                "gateway_busy", f"{self._num_waiting} requests wait for their inputs to be checked", RETRY_AFTER_S
+            )
         self._num_waiting += 1
         try:
             await self._preparing.acquire()
@@ -249,7 +254,7 @@ class VideoService:
             self._preparing.release()
 
     async def get(self, caller: Caller, job_id: str) -> Job:
-        """The job as it is now."""
+        """Return the job's current state."""
         return await in_thread(self._io, self.jobs.get, checked_id(job_id), caller.name)
 
     async def list(
@@ -261,13 +266,13 @@ class VideoService:
         order: Literal["asc", "desc"] = "desc",
         status: JobStatus | None = None,
     ) -> JobPage:
-        """The caller's jobs, by time of creation, behind the one with the id `after`.
+        """Return a page of the caller's jobs by time of creation, after the job with the id `after`.
 
         Raises:
             InputError: `limit` is not 1 to 100.
         """
         if not 1 <= limit <= 100:
-            raise InvalidRequestError("limit", f"it is {limit}; it goes from 1 to 100", "Give one in between.")
+            raise InvalidRequestError("limit", f"it is {limit}; the range is 1 to 100")
         if after is not None:
             checked_id(after)
         return await in_thread(
@@ -275,38 +280,37 @@ class VideoService:
         )
 
     async def cancel(self, caller: Caller, job_id: str) -> Job:
-        """Cancel the job; one that has ended stays as it is."""
+        """Cancel the job. One that has ended does not change."""
         job = await in_thread(self._io, self.jobs.cancel, checked_id(job_id), caller.name)
-        self._told(job.job_id)
+        self._on_change(job.job_id)
         log.info("job cancelled", extra={"owner": job.owner})
         return job
 
     async def delete(self, caller: Caller, job_id: str) -> Job:
-        """Cancel the job, forget it, and remove its files."""
+        """Cancel the job and remove its row and files."""
         before = await self.get(caller, job_id)
         job = await in_thread(self._io, self.jobs.delete, before.job_id, caller.name)
-        self._told(job.job_id)
+        self._on_change(job.job_id)
         log.info("job deleted", extra={"owner": job.owner})
-        # A worker may still be writing a file of a running job: its files wait for the next `sweep`.
+        # A worker may still write files of a running job, so these wait for a later `sweep`.
         if before.status is not JobStatus.IN_PROGRESS:
             await in_thread(self._io, self._remove_files, job.job_id)
         return job
 
     async def sweep(self) -> int:
-        """Forget jobs whose time has come and remove the files of jobs that are gone; to be called now and then.
+        """Remove expired jobs and the files of deleted ones. Call it regularly.
 
         Returns:
-            How many jobs' files were removed.
+            The number of jobs whose files were removed.
         """
         return await in_thread(self._io, self._sweep)
 
     def _sweep(self) -> int:
         self.jobs.expire()
-        gone = self.jobs.pending_removals()
-        return sum(self._remove_files(job_id) for job_id in gone)
+        return sum(self._remove_files(job_id) for job_id in self.jobs.pending_removals())
 
     def _remove_files(self, job_id: str) -> bool:
-        """Whether it worked; if not, the job store keeps the job's id for the next time."""
+        """Return True on success; otherwise the job store keeps the job's id for the next sweep."""
         try:
             self.artifacts.remove(JobFiles(self.artifacts, job_id).folder)
         except ArtifactStoreError as error:
@@ -315,28 +319,28 @@ class VideoService:
         self.jobs.record_removal(job_id)
         return True
 
-    # ---------------------------------------------------------------------------------------------- progress, bytes
+    # --------------------------------------------------------------------------------------------- progress, content
 
     async def watch(self, caller: Caller, job_id: str) -> AsyncGenerator[Job, None]:
-        """The job as it is, then again whenever its status or its frames change, until it has ended."""
-        seen: tuple[JobStatus, int] | None = None
+        """Yield the job now and whenever its status or its frames change, until it has ended."""
+        last: tuple[JobStatus, int] | None = None
         while True:
             job = await self.get(caller, job_id)
-            if (job.status, job.frames_done) != seen:
-                seen = (job.status, job.frames_done)
+            if (job.status, job.frames_done) != last:
+                last = (job.status, job.frames_done)
                 yield job
             if job.status.is_terminal:
                 return
             await asyncio.sleep(self.settings.poll_s)
 
     async def segments(self, caller: Caller, job_id: str, first: int = 0) -> AsyncGenerator[Segment, None]:
-        """Published segments from `first` on, in order, as they come; ends with the last one of a completed video.
+        """Yield segments from index `first` on as they are published, up to the last one of a completed video.
 
         Raises:
-            VideoFailedError, VideoCancelledError: there will be no more.
+            VideoFailedError, VideoCancelledError: no more segments will come.
         """
         while True:
-            job = await self.get(caller, job_id)  # before its segments: a completed job's are all there
+            job = await self.get(caller, job_id)  # before its segments: those of a completed job are all published
             for segment in await in_thread(self._io, self.jobs.segments, job.job_id, first):
                 first = segment.index + 1
                 yield segment
@@ -346,23 +350,23 @@ class VideoService:
             await asyncio.sleep(self.settings.poll_s)
 
     async def stream(self, caller: Caller, job_id: str, first_segment: int = 0) -> AsyncGenerator[bytes, None]:
-        """The video while it is made: the initialisation segment, then each fragment from `first_segment` on.
+        """Yield the video while it is being made: the initialisation segment, then each fragment from `first_segment` on.
 
-        All of them one after the other are the finished file.
+        From segment 0 on, the concatenation is the finished file.
 
         Raises:
             VideoFailedError, VideoCancelledError: the rest will not come.
         """
-        begun = False
+        is_first = True
         async with aclosing(self.segments(caller, job_id, first_segment)) as segments:
             async for segment in segments:
-                if not begun:
-                    begun = True
+                if is_first:
+                    is_first = False
                     yield await self._read(JobFiles(self.artifacts, job_id).init)
                 yield await self._read(segment.path)
 
     async def wait_for_segment(self, caller: Caller, job_id: str, timeout_s: float) -> None:
-        """Return when there is a first segment, or raise what `playlist` would after `timeout_s`."""
+        """Wait for the first segment; after `timeout_s`, raise VideoNotReadyError."""
         deadline = time.monotonic() + timeout_s
         while True:
             job = await self.get(caller, job_id)
@@ -374,10 +378,11 @@ class VideoService:
             await asyncio.sleep(self.settings.poll_s)
 
     async def content(self, caller: Caller, job_id: str) -> Content:
-        """Where the finished video is.
+        """Locate the finished video.
 
         Raises:
-            VideoNotReadyError: it is not finished; VideoFailedError, VideoCancelledError: it never will be.
+            VideoNotReadyError: it is not finished yet.
+            VideoFailedError, VideoCancelledError: it will not be finished.
         """
         job = await self.get(caller, job_id)
         check_not_lost(job)
@@ -387,16 +392,16 @@ class VideoService:
         return Content(job.result, size, f'"{job.job_id}-{job.completed_at:.0f}"')
 
     async def read(self, content: Content, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
-        """The bytes from `start` to `stop` (exclusive; None is the end), in pieces of at most 256 KiB."""
+        """Yield the bytes from `start` to `stop` (exclusive; None is the end), in pieces of at most 256 KiB."""
         stop = content.size if stop is None else min(stop, content.size)
         for at in range(start, stop, READ_BYTES):
             yield await in_thread(self._io, self.artifacts.read_range, content.path, at, min(at + READ_BYTES, stop))
 
     async def init_segment(self, caller: Caller, job_id: str) -> bytes:
-        """The head of the stream (ftyp and moov).
+        """Return the head of the stream (ftyp and moov).
 
         Raises:
-            VideoNotReadyError: before the first segment is published.
+            VideoNotReadyError: no segment is published yet.
         """
         job = await self.get(caller, job_id)
         if job.next_segment == 0:
@@ -404,10 +409,10 @@ class VideoService:
         return await self._read(JobFiles(self.artifacts, job.job_id).init)
 
     async def segment(self, caller: Caller, job_id: str, index: int) -> bytes:
-        """One published fragment.
+        """Return a published fragment.
 
         Raises:
-            InputError: code "segment_not_found", there is none with this index, or not yet.
+            InputError: code "segment_not_found": no segment with this index is published.
         """
         job = await self.get(caller, job_id)
         found = await in_thread(self._io, self.jobs.segments, job.job_id, index) if index < job.next_segment else []
@@ -418,12 +423,13 @@ class VideoService:
         return await self._read(found[0].path)
 
     async def playlist(self, caller: Caller, job_id: str) -> str:
-        """The HLS playlist over the published segments: EVENT while it grows, VOD when the video is complete.
+        """Return the HLS playlist of the published segments: EVENT while it grows, VOD when the video is complete.
 
-        Its URIs, `init.mp4` and `segments/<index>.m4s`, are relative to its own.
+        Its URIs, `init.mp4` and `segments/<index>.m4s`, are relative to the playlist's own.
 
         Raises:
-            VideoNotReadyError: there is no segment yet; VideoFailedError, VideoCancelledError: the rest will not come.
+            VideoNotReadyError: no segment is published yet.
+            VideoFailedError, VideoCancelledError: the rest will not come.
         """
         job = await self.get(caller, job_id)
         check_not_lost(job)
@@ -433,7 +439,7 @@ class VideoService:
         return playlist_text(segments, job.status is JobStatus.COMPLETED, self.settings.hls_target_s)
 
     async def ready(self) -> None:
-        """Raise EmotiveTalkError unless both stores can be used. That they can is believed for two seconds."""
+        """Raise EmotiveTalkError unless both stores can be used. A success is remembered for two seconds."""
         if time.monotonic() < self._ready_until:
             return
         await in_thread(self._io, self.jobs.check)
@@ -445,10 +451,10 @@ class VideoService:
 
 
 def checked_id(job_id: str) -> str:
-    """The id, if it can be one; from here on the request is about it.
+    """Return a well-formed id, and add it to the log's context.
 
     Raises:
-        JobNotFoundError: it cannot. No database need see what it is (NUL bytes, megabytes).
+        JobNotFoundError: it is malformed (NUL bytes, megabytes), and must not reach a database.
     """
     if not JOB_ID.fullmatch(job_id):
         raise JobNotFoundError(job_id if len(job_id) <= 64 and job_id.isprintable() else "with this id")
@@ -457,16 +463,18 @@ def checked_id(job_id: str) -> str:
 
 
 def check_not_lost(job: Job) -> None:
-    """Raise VideoFailedError or VideoCancelledError if the job has ended in that way."""
+    """Raise VideoFailedError or VideoCancelledError if the job failed or was cancelled."""
     if job.status is JobStatus.FAILED:
         error = job.error
-        raise VideoFailedError(job.job_id, error.code if error else "", error.message if error else "no reason known")
+        raise VideoFailedError(
+            job.job_id, error.code if error else "", error.message if error else "the reason is unknown"
+        )
     if job.status is JobStatus.CANCELLED:
         raise VideoCancelledError(job.job_id)
 
 
 def is_loopback(peer: str | None) -> bool:
-    """Whether a connection comes from this machine; not if nobody knows."""
+    """Return True if a connection comes from this machine; False if its address is unknown."""
     try:
         address = ipaddress.ip_address(peer or "")
     except ValueError:

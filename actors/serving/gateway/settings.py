@@ -1,4 +1,4 @@
-"""What the front door allows: who may come in, how much each may ask for, and where uploads wait."""
+"""Settings of the gateway: access, limits of callers, and uploads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class SettingsError(EmotiveTalkError):
-    """The operator's configuration cannot be used; found when the service starts, never by a caller."""
+    """The operator's configuration is invalid; found when the service starts, never by a caller."""
 
 
 class _Settings(BaseModel):
@@ -35,15 +35,15 @@ class _Settings(BaseModel):
 
 
 class CallerLimits(_Settings):
-    """How much one token may ask for.
+    """Limits of one token.
 
     Attributes:
-        max_upload_mb: bytes of one request, all files together, in millions.
-        requests_per_minute: of any kind, but for those that a player makes by itself (HLS); counted by each gateway.
-        max_concurrent_jobs: queued or in progress at the same time.
-        max_live_calls: at the same time; counted by each gateway, whose `live.max_calls` all callers share.
-        max_audio_s: length of the speech.
-        priority: jobs of a higher one are claimed first.
+        max_upload_mb: size of one request, all files together, in millions of bytes.
+        requests_per_minute: requests of any kind except those of a player (HLS); counted by each gateway.
+        max_concurrent_jobs: unfinished jobs at the same time.
+        max_live_calls: live calls at the same time; counted by each gateway, whose `live.max_calls` all callers share.
+        max_audio_s: length of the speech, seconds.
+        priority: jobs of higher priority are claimed first.
     """
 
     max_upload_mb: Count = 200
@@ -60,37 +60,37 @@ class CallerLimits(_Settings):
 
 @dataclass(frozen=True)
 class Token:
-    """A bearer token by its hash, and the name under which its jobs are kept."""
+    """The hash of a bearer token, and the name under which its jobs are kept."""
 
     name: str
     sha256: bytes
 
 
 class GatewaySettings(_Settings):
-    """Of the HTTP and gRPC front doors.
+    """Settings of HTTP and gRPC.
 
     Attributes:
-        tokens_file: lines of `name: token` or `name: sha256:<hex>`; `#` starts a comment. Without it, the same lines
-            are read from the environment variable EMOTIVETALK_TOKENS.
-        allow_anonymous: callers without a token are let in, but only from this machine.
-        limits: of every token that is not in `limits_by_name`, and of anonymous callers.
-        max_queued: jobs that wait, of all callers; beyond it new ones are refused.
-        max_preparing: requests whose inputs are checked at the same time (each is a process), by each gateway.
-        idempotency_s: how long an Idempotency-Key is remembered.
-        upload_folder: where uploads wait while they are checked; the system's temporary folder if None.
-        upload_timeout_s: from the first to the last byte of a request.
-        prepare_timeout_s: for checking and normalising the inputs of one request.
-        max_body_mb: a JSON body, or all text fields of a form together: they are held in memory.
-        allow_url_inputs: portrait, speech and emotion may be named by URL.
-        allow_private_urls: URLs and webhooks may lead to private addresses. For tests.
-        webhook_secret: signs webhooks ("whsec_..."); without it the environment variable EMOTIVETALK_WEBHOOK_SECRET
-            is read, and without both webhooks are refused.
-        webhook_timeout_s: for one delivery.
-        heartbeat_s: between comments that keep a silent event stream open.
-        poll_s: how often the job store is asked by a stream or an event stream.
-        playlist_wait_s: how long a playlist waits for the first segment.
-        hls_target_s: an upper bound on a segment's length, as HLS players want to know it before the first one.
-        open_metrics: `/metrics` needs no token.
+        tokens_file: file with lines of `name: token` or `name: sha256:<hex>`; `#` starts a comment. None reads the same
+            lines from the environment variable EMOTIVETALK_TOKENS.
+        allow_anonymous: admit callers without a token, from this machine only.
+        limits: limits of anonymous callers and of every token that is not in `limits_by_name`.
+        max_queued: queued jobs of all callers; more are refused.
+        max_preparing: processes of each gateway that check inputs at the same time.
+        idempotency_s: time that an Idempotency-Key is remembered.
+        upload_folder: folder for uploads while they are checked; None is the system's temporary folder.
+        upload_timeout_s: limit on the time from the first to the last byte of a request.
+        prepare_timeout_s: limit on the time to check and normalise the inputs of one request.
+        max_body_mb: size of a JSON body, or of all text fields of a form, which are held in memory.
+        allow_url_inputs: accept portrait, speech and emotion by URL.
+        allow_private_urls: let URLs and webhooks lead to private addresses. For tests.
+        webhook_secret: secret that signs webhooks ("whsec_..."). None reads the environment variable
+            EMOTIVETALK_WEBHOOK_SECRET; without either, webhooks are refused.
+        webhook_timeout_s: limit on one delivery.
+        heartbeat_s: interval of the comments that keep a silent event stream open.
+        poll_s: interval at which streams read the job store.
+        playlist_wait_s: time that a playlist waits for the first segment.
+        hls_target_s: upper bound on a segment's length, which HLS players need before the first segment.
+        open_metrics: serve `/metrics` without a token.
     """
 
     tokens_file: Path | None = None
@@ -115,11 +115,11 @@ class GatewaySettings(_Settings):
     open_metrics: bool = False
 
     def limits_of(self, name: str) -> CallerLimits:
-        """The limits of the token with this name ("" for anonymous callers)."""
+        """Return the limits of the token with this name ("" for anonymous callers)."""
         return self.limits_by_name.get(name, self.limits)
 
     def media_limits(self, name: str) -> Limits:
-        """What the inputs of this caller may be: the upload's limits, and the project's own on everything else."""
+        """Return the limits on a caller's media: those of its token, and the defaults for everything else."""
         limits = self.limits_of(name)
         return Limits(
             audio_s=limits.max_audio_s,
@@ -132,7 +132,7 @@ class GatewaySettings(_Settings):
         """Read the tokens.
 
         Raises:
-            SettingsError: the file cannot be read, a line cannot be understood, or nobody could ever come in.
+            SettingsError: the file cannot be read, a line is malformed, or no caller could be admitted.
         """
         if self.tokens_file is not None:
             try:
@@ -149,26 +149,26 @@ class GatewaySettings(_Settings):
         if not tokens and not self.allow_anonymous:
             raise SettingsError(
                 "tokens_missing",
-                "there are no tokens and anonymous callers are not allowed, so nobody could come in",
+                "there are no tokens and anonymous callers are not allowed, so no caller could be admitted",
                 f"Set tokens_file or {TOKENS_ENV}, or allow_anonymous on a machine of your own.",
             )
         unknown = sorted(set(self.limits_by_name) - {token.name for token in tokens})
         if unknown:
             raise SettingsError(
                 "tokens_unknown",
-                f"limits_by_name has limits for {', '.join(unknown)}, but there are no such tokens",
+                f"limits_by_name has limits for {', '.join(unknown)}, which are no tokens",
                 "Correct the names.",
             )
         return tokens
 
     def secret(self) -> str | None:
-        """What webhooks are signed with, or None: then there are none."""
+        """Return the secret that signs webhooks; None disables them."""
         if self.webhook_secret is not None:
             return self.webhook_secret.get_secret_value() or None
         return os.environ.get(WEBHOOK_SECRET_ENV) or None
 
     def token_name(self, secret: str) -> str | None:
-        """The name of the token that was presented, or None. Takes the same time whichever it is."""
+        """Return the name of the presented token, or None, in constant time."""
         presented = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
         found = None
         for token in self.tokens:
@@ -178,10 +178,10 @@ class GatewaySettings(_Settings):
 
 
 def parse_tokens(text: str) -> tuple[Token, ...]:
-    """Read lines of `name: token` or `name: sha256:<64 hex digits>`.
+    """Parse lines of `name: token` or `name: sha256:<64 hex digits>`.
 
     Raises:
-        SettingsError: by the line's number; never with the token in it.
+        SettingsError: a line is malformed. The message has the line's number and never the token.
     """
     tokens: list[Token] = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -211,7 +211,7 @@ def parse_tokens(text: str) -> tuple[Token, ...]:
         elif len(secret) < MIN_TOKEN_LENGTH:
             raise SettingsError(
                 "tokens_invalid",
-                f"token {name} has {len(secret)} characters; {MIN_TOKEN_LENGTH} is the least",
+                f"token {name} has {len(secret)} characters; the minimum is {MIN_TOKEN_LENGTH}",
                 "Make one with `openssl rand -hex 32`.",
             )
         else:

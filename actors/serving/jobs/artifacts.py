@@ -1,6 +1,6 @@
-"""The files of jobs: a folder by default, an object store's URL in a cluster (fsspec).
+"""The files of jobs, in a folder by default or in an object store (fsspec).
 
-A name has either the whole of what was written last under it, or nothing, whatever dies when.
+Writes are atomic: a name has the whole content that was written last or none, whatever process dies.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ import fsspec
 from emotivetalk.actors.errors import ArtifactNotFoundError, ArtifactStoreError
 from emotivetalk.errors import InputError
 
-# No "..", nothing absolute, no backslashes, no hidden names: those are what is being written.
+# No "..", absolute paths or backslashes; no hidden names, which are used for unfinished files.
 _PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199})*")
-_NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError)
+_MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError)
 _GIB = 1 << 30
 
 
 class ArtifactStore:
-    """Files under relative paths such as "jobs/video_0198/video.mp4". For any number of threads and processes at once.
+    """Files under relative paths such as "jobs/video_0198/video.mp4". Safe for any number of threads and processes.
 
     Every method raises `ValueError` for a path that is not relative and plain (letters, digits, ".", "_", "-" and "/"),
-    `ArtifactNotFoundError` for a file that is not there, and `ArtifactStoreError` (codes "artifacts_no_space",
+    `ArtifactNotFoundError` for a missing file, and `ArtifactStoreError` (codes "artifacts_no_space",
     "artifacts_unavailable") if the store cannot be used.
 
     Args:
-        url: "file:///folder", a plain path, "memory://name" (one process only), "s3://bucket/prefix" or what else fsspec
-            knows.
+        url: "file:///folder", a plain path, "memory://name" (one process only), "s3://bucket/prefix" or another
+            URL of fsspec.
 
     Raises:
         InputError: code "artifacts_url": the URL cannot be used, or its package is not installed.
@@ -45,7 +45,7 @@ class ArtifactStore:
     def __init__(self, url: str) -> None:
         self.url = url
         try:
-            # Listings are not kept: another process may have written a file a moment ago.
+            # No cache of listings, because other processes write files.
             self._files, root = fsspec.url_to_fs(url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise InputError(
@@ -57,7 +57,7 @@ class ArtifactStore:
         self.is_local = "file" in _protocols(self._files)
 
     def write(self, path: str, data: bytes) -> None:
-        """Make `data` the file's content; on a local disk it has reached the disk then."""
+        """Write the file; on a local disk the data has reached the disk when this returns."""
         with self._using(path, to_write=True) as name:
             if self.is_local:
                 with _replacing(Path(name)) as file:
@@ -67,10 +67,10 @@ class ArtifactStore:
                 self._files.pipe_file(name, data)
 
     def upload(self, local_path: Path, path: str) -> None:
-        """Make a local file's content the file's content; the local file stays.
+        """Copy a local file into the store.
 
         Raises:
-            FileNotFoundError: the local file is not there.
+            FileNotFoundError: the local file does not exist.
         """
         with local_path.open("rb") as source, self._using(path, to_write=True) as name:
             if self.is_local:
@@ -81,38 +81,38 @@ class ArtifactStore:
                 self._files.put_file(str(local_path), name)
 
     def read(self, path: str) -> bytes:
-        """The whole content."""
+        """Return the whole content."""
         with self._using(path) as name:
             return self._files.cat_file(name)
 
     def read_range(self, path: str, start: int, stop: int) -> bytes:
-        """The bytes from `start` to before `stop`, fewer where the file ends earlier."""
+        """Return the bytes from `start` up to `stop` (exclusive), fewer if the file ends earlier."""
         if not 0 <= start <= stop:
-            raise ValueError(f"no range: {start} to {stop}")
+            raise ValueError(f"invalid range: {start} to {stop}")
         with self._using(path) as name:
-            if start == stop:  # some stores cannot say "nothing"
+            if start == stop:  # some stores refuse an empty range
                 self._files.size(name)
                 return b""
             return self._files.cat_file(name, start=start, end=stop)
 
     def open(self, path: str) -> BinaryIO:
-        """A seekable reader; whoever opens it closes it."""
+        """Return a seekable reader, which the caller closes."""
         with self._using(path) as name:
             return cast(BinaryIO, self._files.open(name, "rb"))
 
     def size(self, path: str) -> int:
-        """Bytes."""
+        """Return the size in bytes."""
         with self._using(path) as name:
             return int(self._files.size(name))
 
     def exists(self, path: str) -> bool:
-        """Whether there is such a file."""
+        """Return True if the file exists."""
         with self._using(path) as name:
             return self._files.isfile(name)
 
     @contextmanager
     def local(self, path: str) -> Iterator[Path]:
-        """A local file with the content, to be read only: the file itself where the store is a folder, else a copy."""
+        """Give a read-only local file with the content: the file itself if the store is a folder, else a copy."""
         if self.is_local:
             with self._using(path) as name:
                 self._files.size(name)
@@ -125,7 +125,7 @@ class ArtifactStore:
             yield copy
 
     def remove(self, prefix: str) -> None:
-        """Remove a file, or a folder with everything in it. That it is not there is fine."""
+        """Remove a file, or a folder with its content. A missing one is no error."""
         while True:
             try:
                 with self._using(prefix) as name:
@@ -133,11 +133,11 @@ class ArtifactStore:
                 return
             except ArtifactNotFoundError:
                 with self._using(prefix) as name:
-                    if not self._files.exists(name):  # else somebody removes it too, and was faster with a part of it
+                    if not self._files.exists(name):  # else another process removes it too and took a part of it
                         return
 
     def check(self, min_free_bytes: int = _GIB) -> None:
-        """Raises ArtifactStoreError unless a file can be written and removed, and the disk has space (if it is local)."""
+        """Raise ArtifactStoreError unless files can be written and removed and a local disk has free space."""
         path = f"check-{uuid.uuid4().hex}"
         self.write(path, b"x")
         self.remove(path)
@@ -146,23 +146,23 @@ class ArtifactStore:
             if free < min_free_bytes:
                 raise ArtifactStoreError(
                     "artifacts_no_space",
-                    f"{self.url} has {free / _GIB:.1f} GiB left; {min_free_bytes / _GIB:.1f} are wanted",
+                    f"{self.url} has {free / _GIB:.1f} GiB free; {min_free_bytes / _GIB:.1f} GiB are needed",
                     "Free space, or keep finished videos for a shorter time.",
                 )
 
     def _make_parents(self, name: str) -> None:
-        # Object stores have no folders and ignore this; remote file systems need it.
+        # Object stores ignore this; remote file systems need it.
         self._files.makedirs(name.rpartition("/")[0], exist_ok=True)
 
     @contextmanager
     def _using(self, path: str, *, to_write: bool = False) -> Iterator[str]:
-        """The name in the file system; what that raises becomes an error that says the path."""
+        """Give the name in the file system, and turn its exceptions into errors that name the path."""
         if not _PATH.fullmatch(path):
-            raise ValueError(f"not a path in the artifact store: {path!r}")
+            raise ValueError(f"invalid path in the artifact store: {path!r}")
         try:
             yield f"{self._root}/{path}"
-        except Exception as error:  # the packages behind fsspec have errors of their own, of no common kind
-            if not to_write and isinstance(error, _NOT_THERE):
+        except Exception as error:  # the packages behind fsspec share no base class of errors
+            if not to_write and isinstance(error, _MISSING):
                 raise ArtifactNotFoundError(path) from error
             reason = (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -172,13 +172,13 @@ class ArtifactStore:
             raise ArtifactStoreError(
                 "artifacts_unavailable",
                 f"{path} cannot be used in {self.url}: {reason}",
-                "Check that the store is there, and its permissions and credentials.",
+                "Check that the store exists, and its permissions and credentials.",
             ) from error
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its name once it is written and on the disk."""
+    """Give a file beside `path` that replaces it once it is written and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -193,7 +193,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name is on the disk, too
+        os.fsync(folder)  # the new name reaches the disk too
     finally:
         os.close(folder)
 

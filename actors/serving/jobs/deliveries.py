@@ -1,6 +1,6 @@
-"""The outbox of webhooks: what is to be told is written in the transaction in which it becomes true, and sent later.
+"""The outbox of webhooks. A delivery is written in the transaction that ends the job, and sent later.
 
-Delivery is at least once: a sender that dies leaves a row that another sends again, under the same id.
+Delivery is at least once: if a sender dies, another sends the row again, under the same id.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from emotivetalk.actors.serving.jobs.records import Delivery, Job, JobError, Job
 from emotivetalk.actors.serving.jobs.tables import deliveries
 
 MAX_DELIVERY_ATTEMPTS = 10
-DELIVERY_LEASE_S = 60.0  # longer than one sending takes; after that another sender has it
+DELIVERY_LEASE_S = 60.0  # longer than a delivery takes; afterwards another sender may take it
 _FIRST_DELAY_S = 5.0
 _LAST_DELAY_S = 6 * 3600.0
 
 
 def delay_after(attempt: int) -> float:
-    """Seconds to wait after attempt 1, 2, ... failed: 5, 20, 80, ... up to six hours, about twenty hours in all."""
+    """Return the seconds to wait after attempt 1, 2, ... failed: 5, 20, 80, ... up to six hours, about twenty in all."""
     return min(_FIRST_DELAY_S * 4.0 ** (attempt - 1), _LAST_DELAY_S)
 
 
 def enqueue(connection: Connection, job: Job, url: str, now: float) -> None:
-    """Write the row for a job that ends in this transaction."""
+    """Write the delivery of a job that ends in this transaction."""
     connection.execute(
         sa.insert(deliveries).values(
             delivery_id=f"msg_{uuid.uuid4().hex}",
@@ -43,7 +43,7 @@ def enqueue(connection: Connection, job: Job, url: str, now: float) -> None:
 
 
 def lease(connection: Connection, limit: int, now: float) -> list[Delivery]:
-    """Take the deliveries that are due, the oldest first; nobody else gets them for `DELIVERY_LEASE_S`."""
+    """Take the deliveries that are due, oldest first. No other sender gets them for `DELIVERY_LEASE_S` seconds."""
     due = (
         sa.select(deliveries.c.delivery_id)
         .where(deliveries.c.due_at <= now)
@@ -65,23 +65,22 @@ def lease(connection: Connection, limit: int, now: float) -> list[Delivery]:
 
 
 def record(connection: Connection, delivery: Delivery, error: str | None, now: float) -> None:
-    """Write down how sending went. What failed is due again later; after `MAX_DELIVERY_ATTEMPTS` it is given up."""
-    again = error is not None and delivery.attempt < MAX_DELIVERY_ATTEMPTS
+    """Record the outcome. A failed delivery becomes due again, up to `MAX_DELIVERY_ATTEMPTS` attempts."""
+    is_due_again = error is not None and delivery.attempt < MAX_DELIVERY_ATTEMPTS
     connection.execute(
         sa.update(deliveries)
         .where(
             deliveries.c.delivery_id == delivery.delivery_id,
             deliveries.c.due_at.is_not(None),
-            # A sender that was slower than its lease must not put off the attempt that another makes now;
-            # that it got through is true whenever it says so.
+            # A sender slower than its lease must not postpone another sender's attempt, but its success counts.
             sa.true() if error is None else deliveries.c.attempt == delivery.attempt,
         )
-        .values(due_at=now + delay_after(delivery.attempt) if again else None, last_error=error)
+        .values(due_at=now + delay_after(delivery.attempt) if is_due_again else None, last_error=error)
     )
 
 
 def forget(connection: Connection, before: float) -> None:
-    """Remove the rows of deliveries that ended and were written before this time."""
+    """Remove ended deliveries that were written before this time."""
     connection.execute(sa.delete(deliveries).where(deliveries.c.due_at.is_(None), deliveries.c.created_at < before))
 
 

@@ -1,4 +1,4 @@
-"""A job's folder in the artifact store: the normalised inputs, and what is kept so that work is never done twice."""
+"""A job's folder in the artifact store: normalised inputs, and results that are kept so that no work is repeated."""
 
 from __future__ import annotations
 
@@ -22,48 +22,48 @@ BYTES_PER_SAMPLE = 4
 
 
 class JobFiles:
-    """The files of one job by what they mean."""
+    """The files of one job. No other code spells their paths."""
 
     def __init__(self, artifacts: ArtifactStore, job_id: str) -> None:
         self.artifacts, self.folder = artifacts, f"jobs/{job_id}"
 
     def input(self, name: str) -> str:
-        """A normalised input, such as "portrait.png"."""
+        """Return the path of a normalised input, such as "portrait.png"."""
         return f"{self.folder}/{name}"
 
     @property
     def audio(self) -> str:
-        """The encoded sound."""
+        """Path of the encoded sound."""
         return f"{self.folder}/speech.m4a"
 
     @property
     def init(self) -> str:
-        """The head of the video."""
+        """Path of the video's initialisation segment."""
         return f"{self.folder}/init.mp4"
 
     @property
     def video(self) -> str:
-        """The finished video."""
+        """Path of the finished video."""
         return f"{self.folder}/video.mp4"
 
     def fragment(self, index: int, fence: int) -> str:
-        """A segment's fragment, as made under a fence."""
+        """Return the path of a segment's fragment made under a fence."""
         return f"{self.folder}/segments/{index:05d}-{fence}.m4s"
 
     def tail(self, index: int, fence: int) -> str:
-        """The latents to which the next segment is pinned."""
+        """Return the path of the latents to which the next segment is pinned."""
         return f"{self.folder}/segments/{index:05d}-{fence}.safetensors"
 
     def portrait(self) -> Float[Tensor, "3 height width"]:
-        """-1..1."""
+        """Read the portrait, RGB in -1..1."""
         return self._picture("portrait.png")
 
     def speech(self, num_samples: int) -> StoredSpeech:
-        """16 kHz mono, read where it is looked at."""
+        """Return the speech, 16 kHz mono, whose slices are read on demand."""
         return StoredSpeech(self.artifacts, f"{self.folder}/speech.f32", num_samples)
 
     def emotion(self, request: VideoRequest) -> EmotionSource:
-        """The emotion source, with its file read if it has one."""
+        """Return the emotion source, with its file read if it has one."""
         if isinstance(request.emotion, ImageEmotion):
             return EmotionImage(self._picture("emotion.png"))
         if isinstance(request.emotion, VideoEmotion):
@@ -72,7 +72,7 @@ class JobFiles:
         return emotion_source(request.emotion)
 
     def read_block(self, index: int) -> BlockData | None:
-        """A block of V-AID's that was made before."""
+        """Read a block of V-AID's latents; None if no run has made it."""
         try:
             arrays = load_arrays(self.artifacts.read(self._block(index)))
         except ArtifactNotFoundError:
@@ -80,7 +80,7 @@ class JobFiles:
         return BlockData(int(arrays["start"][0]), arrays["lip"], arrays["expression"], arrays["expression_reference"])
 
     def write_block(self, index: int, block: BlockData) -> None:
-        """Keep a block for runs to come."""
+        """Store a block of V-AID's latents."""
         arrays = {
             "start": np.array([block.start]),
             "lip": block.lip,
@@ -90,11 +90,11 @@ class JobFiles:
         self.artifacts.write(self._block(index), save_arrays(arrays))
 
     def read_tail(self, path: str) -> Float[Tensor, "frames channels h w"]:
-        """The end of a segment that was made before."""
+        """Read the last latents of a segment."""
         return torch.from_numpy(load_arrays(self.artifacts.read(path))["latents"])
 
     def write_tail(self, path: str, latents: Float[Tensor, "frames channels h w"]) -> None:
-        """Keep the end of a segment for runs to come."""
+        """Store the last latents of a segment."""
         self.artifacts.write(path, save_arrays({"latents": latents.contiguous().numpy()}))
 
     def _block(self, index: int) -> str:
@@ -106,7 +106,7 @@ class JobFiles:
 
 
 class StoredSpeech:
-    """Raw float32 samples in the artifact store, of which a slice reads its own stretch: a `emotivetalk.models.motion_generator.Samples`."""
+    """Raw float32 samples in the artifact store, read slice by slice; a `models.motion_generator.Samples`."""
 
     def __init__(self, artifacts: ArtifactStore, path: str, num_samples: int) -> None:
         self._artifacts, self._path, self._num_samples = artifacts, path, num_samples
@@ -122,7 +122,7 @@ class StoredSpeech:
 
 
 class SpokenSpeech:
-    """A stretch of samples with silence before and after it, also a `emotivetalk.models.motion_generator.Samples`."""
+    """Samples with silence before and after them; a `models.motion_generator.Samples`."""
 
     def __init__(self, speech: Float32[np.ndarray, " samples"], first: int, num_samples: int) -> None:
         self._speech, self._first, self._num_samples = speech, first, num_samples
@@ -142,7 +142,7 @@ class SpokenSpeech:
 
 
 def live_portrait(portrait: LivePortrait) -> Float[Tensor, "3 height width"]:
-    """-1..1."""
+    """Return a live call's portrait, RGB in -1..1."""
     return _signed(torch.from_numpy(portrait.pixels.copy())).permute(2, 0, 1)
 
 

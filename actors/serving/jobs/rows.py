@@ -1,4 +1,4 @@
-"""One job's row within a transaction: who may change it, how it ends, how it goes away. `JobStore` opens the transactions."""
+"""Operations on one job's row within a transaction. `JobStore` opens the transactions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emotivetalk.actors.serving.jobs.records import Claim, Job, JobError, JobSta
 from emotivetalk.actors.serving.jobs.tables import idempotency_keys, jobs, removals, segments
 from emotivetalk.errors import InputError
 
-ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what can be a folder's name and a key of every database
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # valid as a folder's name and as a key in every database
 REMOVAL_LEASE_S = 60.0
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -28,12 +28,12 @@ def job_of(row: Row[Any]) -> Job:
 
 
 def find(connection: Connection, job_id: str, owner: str | None, *, lock: bool = False) -> Row[Any]:
-    """The row; `lock` keeps others from changing it until the transaction ends.
+    """Return the row. With `lock`, no other transaction can change it until this one ends.
 
     Raises:
-        JobNotFoundError: it is missing, or not of `owner` (None: anybody's).
+        JobNotFoundError: it does not exist, or belongs to another owner than `owner` (None: any).
     """
-    if not ID.fullmatch(job_id):  # PostgreSQL would refuse some characters that a client can send
+    if not ID.fullmatch(job_id):  # PostgreSQL refuses some characters that a client can send
         raise JobNotFoundError(job_id)
     query = sa.select(jobs).where(jobs.c.job_id == job_id)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
@@ -43,10 +43,10 @@ def find(connection: Connection, job_id: str, owner: str | None, *, lock: bool =
 
 
 def held(connection: Connection, claim: Claim) -> Row[Any]:
-    """The locked row of a job that is still the claim's.
+    """Return the locked row of a claimed job.
 
     Raises:
-        FencedError: somebody else has it, or it has ended or is gone.
+        FencedError: another worker has the job, or it has ended or was deleted.
     """
     query = sa.select(jobs).where(jobs.c.job_id == claim.job.job_id).with_for_update()
     row = connection.execute(query).one_or_none()
@@ -55,12 +55,12 @@ def held(connection: Connection, claim: Claim) -> Row[Any]:
     if row.status is not JobStatus.IN_PROGRESS:
         raise FencedError(row.job_id, f"it is {row.status.value}")
     if row.fence != claim.fence:
-        raise FencedError(row.job_id, f"{row.worker} has it, with fence {row.fence} over {claim.fence}")
+        raise FencedError(row.job_id, f"{row.worker} holds it with fence {row.fence}, newer than {claim.fence}")
     return row
 
 
 def change(connection: Connection, job_id: str, **values: Any) -> Job:
-    """Set columns of a row that this transaction has locked."""
+    """Set columns of a row that this transaction has locked, and return the job."""
     query = sa.update(jobs).where(jobs.c.job_id == job_id).values(**values).returning(jobs)
     return job_of(connection.execute(query).one())
 
@@ -75,7 +75,7 @@ def end(
     result: str | None = None,
     error: JobError | None = None,
 ) -> Job:
-    """Take a locked row to a terminal status, and put its webhook into the outbox."""
+    """Set a terminal status of a locked row, and put its webhook into the outbox."""
     job = change(
         connection,
         row.job_id,
@@ -93,19 +93,19 @@ def end(
 
 
 def remove(connection: Connection, job_id: str, files_due_at: float) -> None:
-    """Delete the row, with its segments and idempotency key, and leave word that its files are to go at that time."""
+    """Delete the row with its segments and idempotency key, and schedule the removal of its files."""
     connection.execute(sa.delete(jobs).where(jobs.c.job_id == job_id))
     leave_files(connection, job_id, files_due_at)
 
 
 def leave_files(connection: Connection, job_id: str, due_at: float) -> None:
-    """Write down that the files of a job without a row are to be removed at that time."""
+    """Schedule the removal of a job's files, unless the job gets a row before `due_at`."""
     connection.execute(sa.delete(removals).where(removals.c.job_id == job_id))
     connection.execute(sa.insert(removals).values(job_id=job_id, due_at=due_at))
 
 
 def lease_removals(connection: Connection, limit: int, now: float) -> list[str]:
-    """Take the jobs whose files are due to be removed; nobody else gets them for `REMOVAL_LEASE_S`."""
+    """Take the jobs whose files are due for removal. No other process gets them for `REMOVAL_LEASE_S` seconds."""
     due = (
         sa.select(removals.c.job_id)
         .where(removals.c.due_at <= now)
@@ -121,15 +121,15 @@ def lease_removals(connection: Connection, limit: int, now: float) -> list[str]:
 
 
 def count(connection: Connection, *conditions: sa.ColumnElement[bool]) -> int:
-    """How many jobs meet the conditions."""
+    """Count the jobs that meet the conditions."""
     return connection.execute(sa.select(sa.func.count()).select_from(jobs).where(*conditions)).scalar_one()
 
 
 def first_of_key(connection: Connection, owner: str, key: str, fingerprint: str, now: float) -> Job | None:
-    """The job that this idempotency key made, if the key is still good. One that is not is removed.
+    """Return the job that this idempotency key created, if the key is still valid. An expired key is removed.
 
     Raises:
-        IdempotencyConflictError: it stands for another request.
+        IdempotencyConflictError: the key was used for another request.
         InputError: code "idempotency_key_invalid".
     """
     if not _KEY.fullmatch(key):
@@ -138,12 +138,12 @@ def first_of_key(connection: Connection, owner: str, key: str, fingerprint: str,
             "the Idempotency-Key is not 1 to 255 printable ASCII characters without spaces",
             "Send a UUID, for example.",
         )
-    its_row = sa.and_(idempotency_keys.c.owner == owner, idempotency_keys.c.key == key)
-    known = connection.execute(sa.select(idempotency_keys).where(its_row)).one_or_none()
+    matches = sa.and_(idempotency_keys.c.owner == owner, idempotency_keys.c.key == key)
+    known = connection.execute(sa.select(idempotency_keys).where(matches)).one_or_none()
     if known is None:
         return None
     if known.expires_at <= now:
-        connection.execute(sa.delete(idempotency_keys).where(its_row))
+        connection.execute(sa.delete(idempotency_keys).where(matches))
         return None
     if known.fingerprint != fingerprint:
         raise IdempotencyConflictError(key, known.job_id)
@@ -152,25 +152,25 @@ def first_of_key(connection: Connection, owner: str, key: str, fingerprint: str,
 
 
 def keep_key(connection: Connection, row: Row[Any], key: str, expires_at: float) -> None:
-    """Let the idempotency key of the job's owner stand for the job until then."""
+    """Record that the owner's idempotency key stands for the job until `expires_at`."""
     values = {"owner": row.owner, "key": key, "fingerprint": row.fingerprint, "job_id": row.job_id}
     connection.execute(sa.insert(idempotency_keys).values(**values, expires_at=expires_at))
 
 
 def add_segment(connection: Connection, row: Row[Any], segment: Segment, now: float) -> bool:
-    """Insert the segment that follows those of a locked row.
+    """Insert the next segment of a locked row.
 
     Returns:
-        False if the very same segment (path and hash) is there already.
+        False if the same segment (path and hash) is published already.
 
     Raises:
-        FencedError: another segment of this index is there.
-        ValueError: it does not follow the last, or the job is not planned.
+        FencedError: another segment with this index is published.
+        ValueError: the segment does not follow the last one, or the job is not planned.
     """
     if 0 <= segment.index < row.next_segment:
-        its_row = sa.and_(segments.c.job_id == row.job_id, segments.c.index == segment.index)
-        there = connection.execute(sa.select(segments.c.path, segments.c.sha256).where(its_row)).one()
-        if (there.path, there.sha256) != (segment.path, segment.sha256):
+        matches = sa.and_(segments.c.job_id == row.job_id, segments.c.index == segment.index)
+        published = connection.execute(sa.select(segments.c.path, segments.c.sha256).where(matches)).one()
+        if (published.path, published.sha256) != (segment.path, segment.sha256):
             raise FencedError(row.job_id, f"segment {segment.index} is published already")
         return False
     if row.num_segments is None:

@@ -1,11 +1,11 @@
-"""The durable jobs behind HTTP, gRPC, the director and `emotivetalk jobs`: one state machine in one database.
+"""Durable jobs: the state machine behind HTTP, gRPC, the director and `emotivetalk jobs`, in one database.
 
-An acknowledged job survives the loss of any process. A worker holds a job by a lease and a fence: the lease says when
-others may take the job over, the fence makes sure that who lost it publishes nothing more. Every change is one
-transaction, so a process that dies in the middle of one changed nothing.
+An acknowledged job survives the loss of any process. A worker holds a job by a lease and a fence. When the lease ends,
+another worker may take over; the fence prevents the former worker from publishing. Every change is one transaction, so
+a process that dies during a change leaves none of it.
 
-Leases are compared by the clocks of the machines that ask. Clocks that disagree by more than a lease make workers take
-jobs from each other, which wastes work and still publishes nothing twice.
+Leases are compared with the clock of each machine. If clocks differ by more than a lease, workers take jobs from each
+other, which wastes work but publishes nothing twice.
 """
 
 from __future__ import annotations
@@ -48,31 +48,31 @@ __all__ = [
     "new_job_id",
 ]
 
-RETRY_AFTER_S = 10.0  # what a full queue answers: about as long as a short video takes
-EXPIRE_AT_ONCE = 500  # jobs in one transaction, so that it does not keep others waiting
+RETRY_AFTER_S = 10.0  # answer of a full queue: about the time of a short video
+EXPIRE_AT_ONCE = 500  # jobs per transaction, which bounds the wait of other transactions
 _UNFINISHED = (JobStatus.QUEUED, JobStatus.IN_PROGRESS)
 
-_Segments = list[Segment]  # named before `list` is the name of a method
+_Segments = list[Segment]  # defined here because `list` names a method of the class
 _Deliveries = list[Delivery]
 _Ids = list[str]
 
 
 class JobStore:
-    """Jobs on SQLite or PostgreSQL. Synchronous, for any number of threads and processes at once.
+    """Jobs on SQLite or PostgreSQL. Synchronous, and safe for any number of threads and processes.
 
-    Every method raises `JobStoreError` (code "job_store_unavailable") if the database cannot be used; after such an error
-    of a change it is not known whether the change was made.
+    Every method raises `JobStoreError` (code "job_store_unavailable") if the database cannot be used. After such an error
+    it is unknown whether a change was made.
 
     Args:
         url: "sqlite:///<file>" (local disks only: SQLite's locks do not work over networks) or "postgresql://...".
-        lease_s: how long a claim holds without `renew`, seconds.
-        max_attempts: of new jobs: so many attempts in a row may end without a published segment.
-        retention_s: how long a finished job is kept, seconds.
-        clock: seconds since the epoch.
-        create: make the tables where they are missing; otherwise that is an error.
+        lease_s: time that a claim holds without `renew`, seconds.
+        max_attempts: attempts in a row that a new job may spend without publishing a segment.
+        retention_s: time that a finished job is kept, seconds.
+        clock: returns seconds since the epoch.
+        create: create missing tables; if False, they are an error.
 
     Raises:
-        InputError: code "job_store_url": another kind of URL.
+        InputError: code "job_store_url": the URL is of another kind.
         JobStoreError: codes "job_store_unavailable", "job_store_missing", "job_store_version".
     """
 
@@ -87,7 +87,7 @@ class JobStore:
         create: bool = True,
     ) -> None:
         if lease_s <= 0 or max_attempts < 1 or retention_s <= 0:
-            raise ValueError("lease_s, max_attempts and retention_s are above zero")
+            raise ValueError("lease_s, max_attempts and retention_s must be positive")
         self.lease_s = lease_s
         self.max_attempts = max_attempts
         self.retention_s = retention_s
@@ -95,21 +95,21 @@ class JobStore:
         self._database = JobDatabase(url, create=create)
 
     def check(self) -> None:
-        """Raises JobStoreError unless the database answers and takes writes."""
+        """Raise JobStoreError unless the database answers and accepts writes."""
         with self._database.write() as connection:
             connection.execute(sa.update(store).values(schema_version=store.c.schema_version))
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close idle connections."""
         self._database.close()
 
-    # ---- what who asks for videos does ----
+    # ------------------------------------------------------------------------------------------- callers of the service
 
     def reserve(self, job_id: str, *, hold_s: float = 3600.0) -> None:
         """Announce a job whose files are stored before its row.
 
-        Unless `create` follows within `hold_s`, the files are removed like those of a deleted job: a gateway that is
-        killed during an upload leaves nothing.
+        Unless `create` follows within `hold_s` seconds, the files are removed like those of a deleted job, so a gateway
+        that is killed during an upload leaves nothing.
         """
         with self._database.write() as connection:
             job_rows.leave_files(connection, job_id, self._clock() + hold_s)
@@ -169,16 +169,16 @@ class JobStore:
         return job_rows.job_of(row), True
 
     def get(self, job_id: str, owner: str | None = None) -> Job:
-        """The job as it is now.
+        """Return the job's current state.
 
         Raises:
-            JobNotFoundError: it is missing, or not of `owner` (None: anybody's).
+            JobNotFoundError: it does not exist, or belongs to another owner than `owner` (None: any).
         """
         with self._database.read() as connection:
             return job_rows.job_of(job_rows.find(connection, job_id, owner))
 
     def segments(self, job_id: str, first: int = 0) -> _Segments:
-        """The published segments from index `first` on, in order; none if there is no such job."""
+        """Return the published segments from index `first` on, in order; none if the job does not exist."""
         if not job_rows.ID.fullmatch(job_id):
             return []
         query = (
@@ -188,7 +188,7 @@ class JobStore:
             return [Segment(**row) for row in connection.execute(query).mappings()]
 
     def counts(self, owner: str | None = None) -> dict[JobStatus, int]:
-        """How many jobs there are of each status (zeros included)."""
+        """Count the jobs of each status, zeros included."""
         query = sa.select(jobs.c.status, sa.func.count().label("num_jobs")).group_by(jobs.c.status)
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
@@ -197,21 +197,21 @@ class JobStore:
         return {status: found.get(status, 0) for status in JobStatus}
 
     def cancel(self, job_id: str, owner: str | None = None) -> Job:
-        """End a job; who works on it is fenced from now on. A job that has ended stays as it is.
+        """Cancel a job, which voids its worker's claim. A job that has ended does not change.
 
         Raises:
-            JobNotFoundError: it is missing, or not of `owner`.
+            JobNotFoundError: it does not exist, or belongs to another owner.
         """
         with self._database.write() as connection:
             row = job_rows.find(connection, job_id, owner, lock=True)
             return job_rows.job_of(row) if row.status.is_terminal else self._end(connection, row, JobStatus.CANCELLED)
 
     def retry(self, job_id: str, owner: str | None = None) -> Job:
-        """Queue a failed or cancelled job again, with fresh attempts; its published segments are kept.
+        """Queue a failed or cancelled job again, with all its attempts. Published segments are kept.
 
         Raises:
-            JobNotFoundError: it is missing, or not of `owner`.
-            JobStateError: it neither failed nor was cancelled.
+            JobNotFoundError: it does not exist, or belongs to another owner.
+            JobStateError: it is neither failed nor cancelled.
         """
         with self._database.write() as connection:
             row = job_rows.find(connection, job_id, owner, lock=True)
@@ -219,7 +219,7 @@ class JobStore:
                 raise JobStateError(
                     job_id,
                     row.status.value,
-                    f"video {job_id} is {row.status.value}; only failed and cancelled ones can be tried again",
+                    f"video {job_id} is {row.status.value}; only failed and cancelled ones can be retried",
                     "Send a new request for another video.",
                 )
             return job_rows.change(
@@ -235,30 +235,29 @@ class JobStore:
             )
 
     def delete(self, job_id: str, owner: str | None = None) -> Job:
-        """Cancel a job if it is unfinished, and remove it; its files are left to `pending_removals`.
+        """Cancel a job if it is unfinished, and remove it. Its files are left to `pending_removals`.
 
         Returns:
-            the job as it was at its end.
+            The job in its final state.
 
         Raises:
-            JobNotFoundError: it is missing, or not of `owner`.
+            JobNotFoundError: it does not exist, or belongs to another owner.
         """
         with self._database.write() as connection:
             return self._remove(connection, job_rows.find(connection, job_id, owner, lock=True))
 
-    # ---- what who works on jobs does ----
+    # --------------------------------------------------------------------------------------------------------- workers
 
     def claim(self, worker: str) -> Claim | None:
-        """Take the job whose turn it is: by priority, then age, queued or abandoned by a worker whose lease ended.
+        """Claim the next job, by priority, then age: a queued one, or one whose worker's lease ended.
 
-        A job whose last `max_attempts` attempts published nothing is not given out; it fails with the code
-        "attempts_exhausted".
+        A job whose last `max_attempts` attempts published nothing fails with the code "attempts_exhausted" instead.
 
         Args:
-            worker: who asks, for people to read.
+            worker: name of the worker, for people.
 
         Returns:
-            None if there is nothing to do.
+            The claim; None if there is nothing to do.
         """
         query = (
             sa.select(jobs)
@@ -291,37 +290,37 @@ class JobStore:
         return Claim(job, job.fence, worker)
 
     def renew(self, claim: Claim) -> Job:
-        """Hold the claim for another `lease_s`. A lease that ended can be renewed while nobody took the job.
+        """Renew the claim for another `lease_s`. A lease that ended can be renewed until another worker takes the job.
 
         Raises:
-            FencedError: as every method that takes a claim: somebody else has the job, or it has ended.
+            FencedError: another worker has the job, or it has ended; so for every method that takes a claim.
         """
         with self._database.write() as connection:
             job_rows.held(connection, claim)
             return job_rows.change(connection, claim.job.job_id, lease_until=self._clock() + self.lease_s)
 
     def plan(self, claim: Claim, num_segments: int) -> Job:
-        """Say of how many segments the video is made, before the first is published. Who resumes says the same number.
+        """Set the number of the video's segments before the first is published. A resuming worker must set the same.
 
         Raises:
             FencedError: the claim is void.
-            ValueError: segments were published under another plan.
+            ValueError: segments were published with another number.
         """
         with self._database.write() as connection:
             row = job_rows.held(connection, claim)
             if num_segments < 1 or (row.next_segment > 0 and num_segments != row.num_segments):
-                raise ValueError(f"{row.job_id} is made of {row.num_segments} segments, not {num_segments}")
+                raise ValueError(f"{row.job_id} has {row.num_segments} segments, not {num_segments}")
             return job_rows.change(connection, row.job_id, num_segments=num_segments)
 
     def publish_segment(self, claim: Claim, segment: Segment) -> Job:
-        """Make a segment part of the video: exactly once, in order. Renews the lease.
+        """Add a segment to the video, exactly once and in order. Renews the lease.
 
-        Publishing the very same segment (path and hash) again gives the job as it is, so that who did not get the
-        answer may ask again.
+        Publishing the same segment (path and hash) again changes nothing, so that a worker that did not get the answer
+        can repeat the call.
 
         Raises:
-            FencedError: the claim is void, or another segment of this index is published.
-            ValueError: the segment does not follow the last, or the job is not planned.
+            FencedError: the claim is void, or another segment with this index is published.
+            ValueError: the segment does not follow the last one, or the job is not planned.
         """
         with self._database.write() as connection:
             row = job_rows.held(connection, claim)
@@ -338,11 +337,11 @@ class JobStore:
             )
 
     def complete(self, claim: Claim, result: str) -> Job:
-        """The video is finished and lies at the artifact path `result`.
+        """Record that the video is finished, at the artifact path `result`.
 
         Raises:
             FencedError: the claim is void.
-            ValueError: not all segments and frames are published.
+            ValueError: segments or frames are missing.
         """
         with self._database.write() as connection:
             row = job_rows.held(connection, claim)
@@ -351,7 +350,7 @@ class JobStore:
             return self._end(connection, row, JobStatus.COMPLETED, result=result)
 
     def fail(self, claim: Claim, error: JobError) -> Job:
-        """The job cannot be done, and trying again would not help.
+        """Record that the job failed and that a retry would not help.
 
         Raises:
             FencedError: the claim is void.
@@ -361,7 +360,7 @@ class JobStore:
             return self._end(connection, row, JobStatus.FAILED, error=error)
 
     def release(self, claim: Claim) -> Job:
-        """Put the job back for others without counting the attempt: this worker shuts down.
+        """Return the job to the queue without counting the attempt, because this worker shuts down.
 
         Raises:
             FencedError: the claim is void.
@@ -378,17 +377,17 @@ class JobStore:
                 attempts_without_progress=max(0, row.attempts_without_progress - 1),
             )
 
-    # ---- housekeeping, by whoever has time: several at once do not disturb each other ----
+    # --------------------------------------------------- housekeeping, which any number of processes may do at the same time
 
     def expire(self, now: float | None = None) -> _Ids:
-        """Delete finished jobs that are older than they are kept, and what else is out of date.
+        """Delete expired jobs, idempotency keys and deliveries.
 
         Returns:
-            their ids, at most `EXPIRE_AT_ONCE`.
+            The ids of the jobs, at most `EXPIRE_AT_ONCE`.
         """
         now = self._clock() if now is None else now
         with self._database.write() as connection:
-            # On its own: with jobs locked as well, two that do this could wait for each other.
+            # A transaction of its own: with jobs locked as well, two processes could deadlock.
             connection.execute(sa.delete(idempotency_keys).where(idempotency_keys.c.expires_at <= now))
             deliveries.forget(connection, now - self.retention_s)
         query = sa.select(jobs).where(jobs.c.expires_at <= now).limit(EXPIRE_AT_ONCE).with_for_update(skip_locked=True)
@@ -399,22 +398,22 @@ class JobStore:
         return [row.job_id for row in rows]
 
     def pending_removals(self, limit: int = 100) -> _Ids:
-        """Deleted jobs whose files are to be removed; nobody else gets them for a minute."""
+        """Take deleted jobs whose files are to be removed. No other process gets them for a minute."""
         with self._database.write() as connection:
             return job_rows.lease_removals(connection, limit, self._clock())
 
     def record_removal(self, job_id: str) -> None:
-        """The files of a deleted job are gone."""
+        """Record that the files of a deleted job are removed."""
         with self._database.write() as connection:
             connection.execute(sa.delete(removals).where(removals.c.job_id == job_id))
 
     def pending_deliveries(self, limit: int = 20) -> _Deliveries:
-        """Webhooks to send now; nobody else gets them for a minute."""
+        """Take webhooks that are due. No other process gets them for a minute."""
         with self._database.write() as connection:
             return deliveries.lease(connection, limit, self._clock())
 
     def record_delivery(self, delivery: Delivery, *, error: str | None = None) -> None:
-        """How sending went: through, or with an error, after which it is due again later, a few times."""
+        """Record the outcome of a delivery. After an error it becomes due again later, a limited number of times."""
         with self._database.write() as connection:
             deliveries.record(connection, delivery, error, self._clock())
 
@@ -427,20 +426,20 @@ class JobStore:
         order: Literal["asc", "desc"] = "desc",
         status: JobStatus | None = None,
     ) -> JobPage:
-        """One page of jobs by id, which is by age. New jobs and deleted ones do not shift the pages that follow.
+        """Return a page of jobs by id, which is by age. New and deleted jobs do not shift the following pages.
 
         Args:
-            owner: None is everybody's.
-            limit: how many at most.
-            after: the last id of the page before; the job itself may be gone.
+            owner: owner of the jobs; None is any.
+            limit: maximum number of jobs.
+            after: last id of the previous page; the job itself may be deleted.
             order: "desc" has the newest first.
-            status: only these.
+            status: return only jobs with this status.
 
         Raises:
             InputError: code "after_invalid".
         """
         if limit < 1:
-            raise ValueError(f"limit is {limit}; it is 1 or more")
+            raise ValueError(f"limit is {limit}; it must be at least 1")
         if after is not None and not job_rows.ID.fullmatch(after):
             raise InputError(
                 "after_invalid", "`after` is not the id of a video", "Give the last id of the page before."
@@ -474,7 +473,7 @@ class JobStore:
         job = job_rows.job_of(row)
         files_due_at = self._clock()
         if row.status is JobStatus.IN_PROGRESS:
-            files_due_at += self.lease_s  # its worker may write a last file before it notices
+            files_due_at += self.lease_s  # its worker may write one more file before it notices
         if not row.status.is_terminal:
             job = self._end(connection, row, JobStatus.CANCELLED)
         job_rows.remove(connection, row.job_id, files_due_at)

@@ -1,4 +1,4 @@
-"""The tables of the job store, and transactions on SQLite and PostgreSQL alike."""
+"""The tables of the job store, and transactions on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from emotivetalk.errors import InputError
 
 SCHEMA_VERSION = 2
 LOCK_TIMEOUT_S = 30
-_CREATION_LOCK = 0x656D6F74  # any number that programs on one PostgreSQL server hardly share: "emot"
+_CREATION_LOCK = 0x656D6F74  # an arbitrary number that other programs hardly use: "emot"
 _REMEDY_URL = "Give a URL such as sqlite:////var/lib/emotivetalk/jobs.db or postgresql://user@host/emotivetalk."
 
 metadata = sa.MetaData()
 
-# Ids are compared byte by byte: a locale's order would page differently on each server.
+# Ids are compared byte by byte, because the order of a locale would page differently on each server.
 _id = sa.String(64).with_variant(sa.String(64, collation="C"), "postgresql")
 
 _status = sa.Enum(JobStatus, native_enum=False, length=16, values_callable=lambda kind: [one.value for one in kind])
 
 
 class _Message(sa.TypeDecorator[str]):
-    """Text from an exception, which may hold what no database takes: zero characters and lone surrogates."""
+    """Text of an exception, without the characters that databases refuse: NUL and lone surrogates."""
 
     impl = sa.Text
     cache_ok = True
@@ -43,7 +43,7 @@ class _Message(sa.TypeDecorator[str]):
         return None if value is None else value.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
-# One row. Who counts and then inserts locks it first, so that two at once cannot both fit under a limit.
+# One row. A transaction that counts and then inserts locks it, so that two at once cannot both pass a limit.
 store = sa.Table("job_store", metadata, sa.Column("schema_version", sa.Integer, nullable=False))
 
 _TYPES: dict[type, Any] = {str: sa.Text, int: sa.BigInteger, float: sa.Double, dict: sa.JSON, JobStatus: _status}
@@ -101,7 +101,7 @@ idempotency_keys = sa.Table(
     sa.Column("expires_at", sa.Double, nullable=False),
 )
 
-# No foreign key: what is to be told or removed outlives the job's row.
+# No foreign key: deliveries and removals outlive the job's row.
 deliveries = sa.Table(
     "deliveries",
     metadata,
@@ -111,7 +111,7 @@ deliveries = sa.Table(
     sa.Column("event", sa.String(32), nullable=False),
     sa.Column("job", sa.JSON, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("due_at", sa.Double, index=True),  # null once it is delivered or given up
+    sa.Column("due_at", sa.Double, index=True),  # null once it is delivered or abandoned
     sa.Column("last_error", _Message),
     sa.Column("created_at", sa.Double, nullable=False),
 )
@@ -125,14 +125,14 @@ removals = sa.Table(
 
 
 class JobDatabase:
-    """An engine with two kinds of transactions: `read`, and `write`, which takes SQLite's one write lock at once.
+    """An engine with two kinds of transactions: `read`, and `write`, which takes SQLite's write lock at its start.
 
     Args:
         url: "sqlite:///<file>" or "postgresql://...".
-        create: make the tables where they are missing; otherwise that is an error.
+        create: create missing tables; if False, they are an error.
 
     Raises:
-        InputError: code "job_store_url": another kind of URL.
+        InputError: code "job_store_url": the URL is of another kind.
         JobStoreError: codes "job_store_unavailable", "job_store_missing", "job_store_version".
     """
 
@@ -204,7 +204,7 @@ class JobDatabase:
             ) from error
 
     def _use_write_ahead_log(self) -> None:
-        # The mode stays in the file. Switching does not wait for others who open the file at the same time, so try again.
+        # The mode is stored in the file. Switching does not wait for processes that open the file meanwhile, hence the loop.
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         while True:
             try:
@@ -219,7 +219,7 @@ class JobDatabase:
 
     def _check_schema(self, create: bool) -> None:
         with self.write() as connection:
-            if not self.is_sqlite:  # CREATE TABLE IF NOT EXISTS fails where two do it at the same time
+            if not self.is_sqlite:  # CREATE TABLE IF NOT EXISTS fails if two processes do it at the same time
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATION_LOCK)))
             if sa.inspect(connection).has_table(store.name):
                 version = connection.execute(sa.select(store.c.schema_version).with_for_update()).scalar_one()
@@ -244,7 +244,7 @@ class JobDatabase:
 
 
 def _to_version_2(connection: Connection) -> None:
-    """Jobs got a model and a traceparent. Programs that know version 1 and still run go on: they leave them empty."""
+    """Add the columns model and traceparent. Programs of version 1 that still run leave them empty."""
     for column in (jobs.c.model, jobs.c.traceparent):
         kind = column.type.compile(connection.dialect)
         connection.execute(sa.DDL(f"ALTER TABLE jobs ADD COLUMN {column.name} {kind}"))
@@ -259,20 +259,20 @@ def _parse(url: str) -> URL:
     if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername != "sqlite":
-        raise InputError("job_store_url", f"no job store is kept in {parsed.drivername}", _REMEDY_URL)
+        raise InputError("job_store_url", f"{parsed.drivername} cannot hold a job store", _REMEDY_URL)
     if parsed.database in (None, "", ":memory:"):
-        raise InputError("job_store_url", "jobs in memory would be lost with their process", _REMEDY_URL)
+        raise InputError("job_store_url", "jobs in memory are lost with their process", _REMEDY_URL)
     return parsed
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions begin in _begin_sqlite, not when the driver thinks so
+    connection.isolation_level = None  # _begin_sqlite begins transactions, not the driver
     connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute("PRAGMA synchronous=FULL")  # what was acknowledged is on the disk, in WAL mode too
+    connection.execute("PRAGMA synchronous=FULL")  # acknowledged changes are on the disk in WAL mode too
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that reads and then writes could find the lock taken half-way and fail; so writers wait at the start.
+    # A transaction that reads first could find the lock taken when it writes, and fail. So writers wait at the start.
     statement = connection.get_execution_options().get("begins_with", "BEGIN IMMEDIATE")
     if statement is not None:
         connection.exec_driver_sql(statement)
@@ -280,6 +280,6 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _configure_postgresql(connection: Any, _record: object) -> None:
     connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
-    # A node that vanishes in the middle of a transaction must not hold its locks until TCP gives up.
+    # A node that vanishes during a transaction must not hold its locks until TCP times out.
     connection.execute("SET idle_in_transaction_session_timeout = '60s'")
     connection.commit()

@@ -1,6 +1,6 @@
-"""Tells the owners of videos that they have ended: the outbox of the job store, by the Standard Webhooks specification.
+"""Sends the webhooks of the job store's outbox, by the Standard Webhooks specification.
 
-At least once, under the same `webhook-id` each time; receivers check the signature and forget what they have seen.
+Delivery is at least once, under the same `webhook-id` each time. Receivers check the signature and ignore duplicates.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ log = logging.getLogger(__name__)
 
 
 class WebhookSender:
-    """Sends what is due. Any number of processes may have one: the job store gives each delivery to one at a time.
+    """Sends deliveries that are due. Any number of processes may run one: the store gives each delivery to one at a time.
 
     Args:
-        model: the name under which clients know the model, for the video object in the body.
+        model: public name of the served model, for the video object in the body.
 
     Raises:
-        SettingsError: there is no secret to sign with, or it is not base64.
+        SettingsError: the secret for signatures is missing or not base64.
     """
 
     def __init__(self, jobs: JobStore, settings: GatewaySettings, model: str) -> None:
@@ -53,7 +53,7 @@ class WebhookSender:
         self._model = model
 
     async def run(self, pause_s: float = 2.0) -> None:
-        """Send for ever; cancelling ends it. What cannot be sent, or a job store that is away, is tried again."""
+        """Send until cancelled. Failed deliveries, and an unavailable job store, are tried again."""
         while True:
             try:
                 sent = await self.send_due()
@@ -64,14 +64,14 @@ class WebhookSender:
                 await asyncio.sleep(pause_s)
 
     async def send_due(self) -> int:
-        """Send what is due now, all at once, and write down how it went.
+        """Send all deliveries that are due, concurrently, and record the outcomes.
 
         Returns:
-            How many were tried.
+            The number of deliveries tried.
         """
         due = await asyncio.to_thread(self._jobs.pending_deliveries, BATCH)
         if due:
-            # A client of its own for each round: connections would be idle for hours between them.
+            # A new client for each round, because connections would be idle for hours in between.
             transport = PublicTransport(allow_private=self._settings.allow_private_urls)
             async with httpx.AsyncClient(
                 transport=transport, timeout=self._settings.webhook_timeout_s, trust_env=False, follow_redirects=False
@@ -83,7 +83,7 @@ class WebhookSender:
         error: str | None = None
         try:
             async with asyncio.timeout(self._settings.webhook_timeout_s):
-                # Only the status counts: the answer's body, of whatever size, is not read.
+                # Only the status counts; the answer's body is not read.
                 headers, body = self._message(delivery)
                 async with client.stream("POST", delivery.url, headers=headers, content=body) as response:
                     if not response.is_success:
@@ -102,7 +102,7 @@ class WebhookSender:
         )
 
     def _message(self, delivery: Delivery) -> tuple[dict[str, str], str]:
-        """Headers and body; the body is the same at each attempt, the timestamp in the headers is not."""
+        """Return headers and body. The body is the same at each attempt; the timestamp in the headers is not."""
         ended = delivery.job.completed_at or delivery.job.created_at
         body = json.dumps(
             {

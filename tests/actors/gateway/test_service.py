@@ -178,7 +178,7 @@ def test_in_thread_gives_results_and_errors(service: VideoService) -> None:
 
 def test_a_service_that_nobody_could_use_does_not_start(service: VideoService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EMOTIVETALK_TOKENS", raising=False)
-    with pytest.raises(SettingsError, match="nobody could come in"):
+    with pytest.raises(SettingsError, match="no caller could be admitted"):
         VideoService(service.jobs, service.artifacts, GatewaySettings(), MODEL)
 
 

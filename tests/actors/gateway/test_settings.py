@@ -47,7 +47,7 @@ def test_tokens_that_are_wrong(text: str, message: str) -> None:
 
 def test_settings_that_let_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EMOTIVETALK_TOKENS", raising=False)
-    with pytest.raises(SettingsError, match="nobody could come in"):
+    with pytest.raises(SettingsError, match="no caller could be admitted"):
         _ = GatewaySettings().tokens
     assert GatewaySettings(allow_anonymous=True).tokens == ()
     with pytest.raises(SettingsError, match="cannot be read"):

@@ -59,7 +59,7 @@ def test_events_go_on_where_the_client_was(client: httpx.Client, gated: Director
         first = next(events(answer.iter_lines()))
     with client.stream("GET", f"{url}/events", headers={"last-event-id": first["id"]}) as answer:
         stream = events(answer.iter_lines())
-        assert next(stream) == {"": "still here"}  # nothing new: only the line is kept open
+        assert next(stream) == {"": "heartbeat"}  # nothing new: only the line is kept open
         client.delete(url)
         assert next(event for event in stream if "event" in event)["event"] == "deleted"
 

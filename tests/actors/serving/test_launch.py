@@ -60,7 +60,7 @@ def test_what_cannot_be_run_is_refused(change, said, tmp_path):
 def test_no_file_and_no_yaml_are_said(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_plan(tmp_path / "absent.yaml")
-    with pytest.raises(InputError, match="no mapping"):
+    with pytest.raises(InputError, match="not a mapping"):
         read_plan(write(["a"], tmp_path))
 
 

@@ -1,7 +1,6 @@
-"""What happens to every gRPC call before and after its servicer: who asks, what cannot be parsed, what went wrong, how long.
+"""Interceptor of every gRPC call: authentication, malformed messages, errors, spans and counters.
 
-A call is answered with a status that its client can act on, or not at all if the client has gone: never with UNKNOWN
-and a Python exception's text.
+A call ends with a status that its client can act on, never with UNKNOWN and the text of a Python exception.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from emotivetalk.errors import EmotiveTalkError, InputError, InvalidRequestError
 
 DOMAIN = "emotivetalk"
 DETAILS_KEY = "grpc-status-details-bin"
-# All metadata of an answer should stay below 8 KiB, and a byte of a message may become three on the wire.
+# The metadata of a response should stay below 8 KiB, and a byte of a message may become three on the wire.
 MAX_MESSAGE_BYTES = 800
 MAX_FIELD_BYTES = 300
-OURS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE)  # not the caller's mistakes
-LOOKS = ("Get", "List", "Watch", "Stream")  # clients poll: what only looks is traced where its client traces it
+SERVER_ERRORS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE)
+READING = ("Get", "List", "Watch", "Stream")  # polled by clients, so traced only if the client traces them
 
 CALLER: ContextVar[Caller] = ContextVar("caller")
 
@@ -43,16 +42,16 @@ log = logging.getLogger(__name__)
 
 
 class _Malformed:
-    """Stands for a message that could not be parsed: raising in the parser would be answered with UNKNOWN."""
+    """Placeholder of a message that could not be parsed; an exception in the parser would end as UNKNOWN."""
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Lets calls of known callers through, and translates what the servicers raise.
+    """Authenticates callers, and translates the errors of the servicers.
 
     Args:
-        service: who knows the tokens.
+        service: knows the tokens.
         open_services: full names of the services that need no token: health and reflection.
-        meters: where calls are counted; not those of the open services.
+        meters: counters of calls, except calls of the open services.
     """
 
     def __init__(self, service: VideoService, open_services: tuple[str, ...], meters: Meters) -> None:
@@ -98,8 +97,8 @@ class Guard(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _answering(self, context: grpc.aio.ServicerContext, method: str, is_open: bool) -> AsyncIterator[None]:
-        begun, name = time.perf_counter(), method.rpartition("/")[2]
-        ended = grpc.StatusCode.CANCELLED  # unless we get to know
+        start, name = time.perf_counter(), method.rpartition("/")[2]
+        ended = grpc.StatusCode.CANCELLED  # unless the call ends otherwise
         try:
             with self._span(context, method, is_open) as span:
                 try:
@@ -108,7 +107,7 @@ class Guard(grpc.aio.ServerInterceptor):
                     yield
                     ended = grpc.StatusCode.OK
                     return
-                except (grpc.aio.AbortError, grpc.aio.InternalError):  # answered already; the client has gone
+                except (grpc.aio.AbortError, grpc.aio.InternalError):  # ended already; the client disconnected
                     raise
                 except Exception as error:
                     if not isinstance(error, EmotiveTalkError) or answer_to(error) is INTERNAL:
@@ -117,36 +116,36 @@ class Guard(grpc.aio.ServerInterceptor):
                         self._meters.refused.add(1, error.code)
                     code, status = rich_status(error)
                     span.set_attribute("rpc.grpc.status_code", code.value[0])
-                    if code in OURS:
+                    if code in SERVER_ERRORS:
                         tracing.fail(span, error)
             ended = code
             await context.abort(code, status.message, ((DETAILS_KEY, status.SerializeToString()),))
         finally:
             if not is_open:
                 self._meters.grpc_requests.add(1, name, ended.name)
-                self._meters.grpc_seconds.observe(time.perf_counter() - begun, name)
+                self._meters.grpc_seconds.observe(time.perf_counter() - start, name)
 
     @staticmethod
     def _span(context: grpc.aio.ServicerContext, method: str, is_open: bool) -> AbstractContextManager[tracing.Span]:
         parent = metadata(context, tracing.HEADER)
-        if is_open or (parent is None and method.rpartition("/")[2].startswith(LOOKS)):
+        if is_open or (parent is None and method.rpartition("/")[2].startswith(READING)):
             return nullcontext(tracing.NOTHING)
         return tracing.span(method, parent, kind=tracing.SpanKind.SERVER, **{"rpc.system": "grpc"})
 
 
 def metadata(context: grpc.aio.ServicerContext, key: str) -> str | None:
-    """What the client sent under this key, which has no capitals; None if it sent nothing."""
+    """Return the client's metadata of this lower-case key, or None."""
     return next((str(value) for name, value in context.invocation_metadata() or () if name == key), None)
 
 
 def bearer_token(context: grpc.aio.ServicerContext) -> str | None:
-    """The token of the metadata `authorization: Bearer <token>`, or None."""
+    """Return the token of the metadata `authorization: Bearer <token>`, or None."""
     scheme, _, token = (metadata(context, "authorization") or "").strip().partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
 
 
 def peer_address(peer: str) -> str | None:
-    """The IP address in what gRPC calls the peer ("ipv4:127.0.0.1:5000", "ipv6:%5B::1%5D:5000"); None if there is none."""
+    """Return the IP address of a gRPC peer ("ipv4:127.0.0.1:5000", "ipv6:%5B::1%5D:5000"), or None."""
     family, _, place = unquote(peer).partition(":")
     address = place.rpartition(":")[0].strip("[]").partition("%")[0]
     try:
@@ -156,7 +155,7 @@ def peer_address(peer: str) -> str | None:
 
 
 def rich_status(error: BaseException) -> tuple[grpc.StatusCode, status_pb2.Status]:
-    """An error as google.rpc.Status: ErrorInfo and LocalizedMessage always, BadRequest and RetryInfo where they apply."""
+    """Return an error as google.rpc.Status with ErrorInfo and LocalizedMessage, and BadRequest and RetryInfo if they apply."""
     code = grpc.StatusCode[answer_to(error).grpc]
     public = public_error(error)
     message = clipped(str(public), MAX_MESSAGE_BYTES)
@@ -179,14 +178,14 @@ def rich_status(error: BaseException) -> tuple[grpc.StatusCode, status_pb2.Statu
 
 
 def clipped(text: str, max_bytes: int) -> str:
-    """The text, cut so that it has at most so many bytes of UTF-8."""
+    """Cut the text to at most `max_bytes` bytes of UTF-8."""
     data = text.encode("utf-8", "replace")
     return text if len(data) <= max_bytes else data[: max_bytes - 3].decode("utf-8", "ignore") + "..."
 
 
 def _safe(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
     def parsed(data: bytes) -> Any:
-        assert parse is not None  # every generated handler has one
+        assert parse is not None  # every generated handler has a deserializer
         try:
             return parse(data)
         except DecodeError:

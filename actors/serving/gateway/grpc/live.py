@@ -1,4 +1,4 @@
-"""GenerateLive: audio in and fragments out at the same time, within the bounds of a live call."""
+"""GenerateLive: audio in and fragments out at the same time, within the limits of a live call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLE_RATE_HZ
 from emotivetalk.wire import videos_pb2 as pb
 
 PART_BYTES = 1 << 16
-PUSH_SAMPLES = SAMPLE_RATE_HZ // 5  # long chunks are pushed piece by piece, so that the buffer is kept to this
+PUSH_SAMPLES = SAMPLE_RATE_HZ // 5  # long chunks are pushed in pieces, so that the buffer overshoots by at most one
 
 Send = Callable[[pb.GenerateLiveResponse], Awaitable[None]]
 
@@ -33,10 +33,10 @@ async def generate(
     send: Send,
     limits: LiveLimits,
 ) -> None:
-    """Run one call from its header to its status. However it ends, the session is closed.
+    """Run one call from its header to its status. The session is closed in any case.
 
     Raises:
-        InputError: a message out of order, out of bounds, or none for too long; and what the session raises.
+        InputError: a message is out of order, out of range, or late; and the errors of the session.
     """
     try:
         first = await _next(requests, limits)
@@ -69,7 +69,7 @@ async def generate(
 
 
 async def _both(*tasks: asyncio.Task) -> None:
-    """Wait for both; if one fails or the call is cancelled, neither goes on."""
+    """Wait for both tasks; if one fails or the call is cancelled, cancel both."""
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:
@@ -83,7 +83,7 @@ async def _both(*tasks: asyncio.Task) -> None:
 async def _feed(
     session: LiveSession, requests: AsyncIterator[pb.GenerateLiveRequest], buffer: LiveBuffer, limits: LiveLimits
 ) -> None:
-    """Hand on what the client sends until the end of its audio, no faster than it is rendered."""
+    """Pass the client's messages on until the end of its audio, no faster than it is rendered."""
     while True:
         message = await _next(requests, limits)
         if message is None:
@@ -107,7 +107,7 @@ async def _feed(
 
 
 async def _send_all(session: LiveSession, send: Send, buffer: LiveBuffer, feeding: asyncio.Task) -> int:
-    """Send the fragments as they come, in parts. Returns how many frames they had."""
+    """Send the fragments as they are rendered, in parts. Returns the number of frames."""
     num_frames = 0
     async for fragment in session.fragments():
         buffer.rendered(fragment.num_frames)
@@ -116,7 +116,7 @@ async def _send_all(session: LiveSession, send: Send, buffer: LiveBuffer, feedin
         num_frames += fragment.num_frames
     if not feeding.done():
         raise ServingError(
-            "live_ended", "the rendering ended before the audio", "Begin another call with the audio that is left."
+            "live_ended", "the rendering ended before the audio", "Start another call with the remaining audio."
         )
     return num_frames
 
@@ -136,10 +136,10 @@ def _parts(fragment: LiveFragment) -> list[pb.LiveFragment]:
 
 
 async def _next(requests: AsyncIterator[pb.GenerateLiveRequest], limits: LiveLimits) -> pb.GenerateLiveRequest | None:
-    """The next message, None if there are no more.
+    """Return the next message; None at the end.
 
     Raises:
-        InputError: the client was silent for too long.
+        InputError: no message came for too long.
     """
     try:
         async with asyncio.timeout(limits.idle_s):

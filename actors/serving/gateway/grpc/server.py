@@ -1,10 +1,10 @@
-"""The gRPC front door: proto/emotivetalk/v1 over the service that HTTP uses too.
+"""The gRPC server: proto/emotivetalk/v1 over the service that HTTP uses too.
 
-Ray Serve's own gRPC proxy has neither health service nor TLS nor a host to bind to, so each gateway replica runs this
-server beside it; replicas on one machine share the port (SO_REUSEPORT).
+Ray Serve's gRPC proxy has no health service, no TLS and no choice of host. So each gateway replica runs this server;
+replicas on one machine share the port (SO_REUSEPORT).
 """
 
-# ruff: noqa: N802 the methods of a servicer are named as in the .proto file
+# ruff: noqa: N802 the .proto file names the methods of a servicer
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from emotivetalk.wire import videos_pb2_grpc as pb_grpc
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["VideoService"].full_name
 PART_BYTES = 1 << 16
 MAX_MESSAGE_BYTES = 9_000_000  # a live header with its portrait is the largest
-MAX_CALLS = 1_000  # at the same time; more are answered with RESOURCE_EXHAUSTED
+MAX_CALLS = 1_000  # concurrent calls; more get RESOURCE_EXHAUSTED
 HEALTH_PERIOD_S = 5.0
 
 _OPTIONS: list[tuple[str, int]] = [
@@ -46,17 +46,17 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", 16_384),
-    ("grpc.max_concurrent_streams", 256),  # of one connection
-    # A client that is gone without a word is noticed within a minute and a half, and its calls end.
+    ("grpc.max_concurrent_streams", 256),  # per connection
+    # The calls of a client that vanished end within a minute and a half.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Clients may ping every ten seconds; who does so more often is disconnected.
+    # Clients may ping every ten seconds, and are disconnected if they ping more often.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 2),
 ]
 
-HealthServicer = health.aio.HealthServicer  # pyright: ignore[reportAttributeAccessIssue] # it is set at run time
+HealthServicer = health.aio.HealthServicer  # pyright: ignore[reportAttributeAccessIssue] # set at run time
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +70,9 @@ class TlsFiles:
 
 
 class VideoServicer(pb_grpc.VideoServiceServicer):
-    """proto/emotivetalk/v1's VideoService. Errors are raised as they are; the guard translates them.
+    """The servicer of VideoService. It raises the service's errors; `Guard` translates them.
 
-    Ending a call ends what only that call waited for: no job is touched by it, but GenerateLive's work goes with it.
+    Ending a call does not affect jobs; only the work of GenerateLive ends with its call.
     """
 
     def __init__(self, service: VideoService, live: LiveEngine | None, live_limits: LiveLimits) -> None:
@@ -93,11 +93,11 @@ class VideoServicer(pb_grpc.VideoServiceServicer):
         try:
             async with upload:
                 header = await receive_header(requests)
-                if not header.idempotency_key:  # with one it may be a video that exists, given out however full we are
+                if not header.idempotency_key:  # with a key it may be an existing video, which needs no capacity
                     await self._service.check_capacity(caller)
                 async with self._service.upload_folder() as folder:
                     submission = await receive_files(header, requests, folder, caller.limits.max_upload_bytes)
-                    upload.reschedule(None)  # the upload is over; checking the inputs has a limit of its own
+                    upload.reschedule(None)  # the upload is over; checking the inputs has its own limit
                     job, is_new = await self._service.create(
                         caller, submission, idempotency_key=header.idempotency_key or None
                     )
@@ -144,7 +144,7 @@ class VideoServicer(pb_grpc.VideoServiceServicer):
         self._service.admit(caller)
         if request.first_segment < 0:
             raise InputError(
-                "request_invalid", f"first_segment is {request.first_segment}; the first one is 0", "Count from 0."
+                "request_invalid", f"first_segment is {request.first_segment}; the first segment is 0", "Count from 0."
             )
         async with aclosing(self._service.stream(caller, request.id, request.first_segment)) as pieces:
             async for piece in pieces:
@@ -177,10 +177,10 @@ class VideoServicer(pb_grpc.VideoServiceServicer):
 
 
 class GrpcServer:
-    """A running server; made by `start_grpc_server`.
+    """A running server, made by `start_grpc_server`.
 
     Attributes:
-        port: that it listens on.
+        port: the port that it listens on.
     """
 
     def __init__(self, server: grpc.aio.Server, port: int, service: VideoService, health_servicer: Any) -> None:
@@ -192,20 +192,20 @@ class GrpcServer:
         self._checking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Take calls."""
-        await self._check_health()  # before anybody can ask
+        """Start taking calls."""
+        await self._check_health()  # before the first call
         await self._server.start()
         self._checking = asyncio.create_task(self._keep_checking())
 
     async def stop(self, grace_s: float = 10.0) -> None:
-        """Take no new calls, let those that run go on for `grace_s`, then end them."""
+        """Refuse new calls, and end the running ones after `grace_s` seconds."""
         if self._checking is not None:
             self._checking.cancel()
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
 
     async def wait(self) -> None:
-        """Until it is stopped."""
+        """Wait until the server is stopped."""
         await self._server.wait_for_termination()
 
     async def _keep_checking(self) -> None:
@@ -214,7 +214,7 @@ class GrpcServer:
             await self._check_health()
 
     async def _check_health(self) -> None:
-        """Load balancers ask the health service: it says NOT_SERVING while the stores cannot be used."""
+        """Update the health service for load balancers: NOT_SERVING while the stores cannot be used."""
         is_ready = True
         try:
             await self._service.ready()
@@ -242,17 +242,17 @@ async def start_grpc_server(
     live_limits: LiveLimits | None = None,
     meters: Meters | None = None,
 ) -> GrpcServer:
-    """Listen for gRPC calls until `GrpcServer.stop`.
+    """Start a server that takes gRPC calls until `GrpcServer.stop`.
 
     Args:
         host: an IP address or name to bind to, such as "127.0.0.1" or "::1".
-        port: 0 takes a free one.
-        tls: without it the connection is not encrypted; tokens then belong on loopback or behind a proxy only.
-        live: makes a session for each GenerateLive; without it, those calls are refused.
-        meters: where calls are counted; None: nowhere.
+        port: 0 chooses a free one.
+        tls: None leaves the connection unencrypted; then use tokens only on loopback or behind a proxy.
+        live: makes a session for each GenerateLive; None refuses those calls.
+        meters: counters of calls; None counts nothing.
 
     Raises:
-        EmotiveTalkError: code "grpc_port" if the place cannot be bound, "grpc_tls" if the PEM files cannot be used.
+        EmotiveTalkError: code "grpc_port": the address cannot be bound; code "grpc_tls": the PEM files cannot be used.
     """
     health_servicer = HealthServicer()
     open_services = (health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -269,7 +269,9 @@ async def start_grpc_server(
     try:
         bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError as error:
-        raise EmotiveTalkError("grpc_port", f"gRPC cannot listen on {address} ({error})", "Choose another.") from error
+        raise EmotiveTalkError(
+            "grpc_port", f"gRPC cannot listen on {address} ({error})", "Choose another port."
+        ) from error
     started = GrpcServer(server, bound, service, health_servicer)
     await started.start()
     log.info("gRPC listens on %s:%d", host, bound)
@@ -278,10 +280,10 @@ async def start_grpc_server(
 
 def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
     try:
-        # gRPC itself would only say that it cannot bind to the port.
+        # gRPC itself reports only that it cannot bind to the port.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key)
         pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
-    except OSError as error:  # an SSLError is one too
+    except OSError as error:  # includes SSLError
         raise EmotiveTalkError(
             "grpc_tls",
             f"the TLS files {str(tls.certificate)!r} and {str(tls.key)!r} cannot be used ({error.strerror or error})",

@@ -1,4 +1,4 @@
-"""The files of a CreateVideo call: from chunks on the wire to files on disk, within the caller's limits."""
+"""The files of a CreateVideo call: chunks become files on disk, within the caller's limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emotivetalk.wire import videos_pb2 as pb
 
 MAX_CHUNK_BYTES = 1 << 20
 MAX_URL_LENGTH = 2_000
-WRITE_BYTES = 1 << 20  # collected before they are written: a thread for every 64 KiB would cost more than the writing
+WRITE_BYTES = 1 << 20  # collected before a write, because a thread for every 64 KiB costs more than the write
 
 _NAMES: dict[int, str] = {
     pb.FILE_ROLE_PORTRAIT: "portrait",
@@ -50,10 +50,10 @@ def _append(path: Path, data: bytes) -> None:
 
 
 async def receive_header(requests: AsyncIterator[pb.CreateVideoRequest]) -> pb.CreateVideoHeader:
-    """The first message.
+    """Read the first message.
 
     Raises:
-        InvalidRequestError: it is something else, or there is none.
+        InvalidRequestError: there is none, or it is no header.
     """
     first = await anext(requests, None)
     if first is None or first.WhichOneof("part") != "header":
@@ -64,18 +64,15 @@ async def receive_header(requests: AsyncIterator[pb.CreateVideoRequest]) -> pb.C
 async def receive_files(
     header: pb.CreateVideoHeader, requests: AsyncIterator[pb.CreateVideoRequest], folder: Path, max_bytes: int
 ) -> Submission:
-    """Read the rest of the call: chunks until the client ends its side.
+    """Read the rest of the call: chunks until the client closes its side.
 
     Args:
-        folder: where the files go.
-        max_bytes: of all files together.
-
-    Returns:
-        What to render.
+        folder: folder for the files.
+        max_bytes: limit on all files together.
 
     Raises:
-        InvalidRequestError: a message out of order or with a field that cannot be used.
-        InputError: too many bytes, or others than announced.
+        InvalidRequestError: a message is out of order, or a field is invalid.
+        InputError: there are too many bytes, or not as many as announced.
     """
     if len(header.webhook_url) > MAX_URL_LENGTH:
         raise invalid("header.webhook_url", f"is longer than {MAX_URL_LENGTH} characters")
@@ -137,7 +134,7 @@ async def _receive_chunks(
         if incoming.expected is not None and incoming.num_bytes != incoming.expected:
             raise InputError(
                 "upload_incomplete",
-                f"of {incoming.name!r} {incoming.num_bytes} bytes came; {incoming.expected} were announced",
+                f"{incoming.name!r} has {incoming.num_bytes} bytes; {incoming.expected} were announced",
                 "Send the whole file.",
             )
         await incoming.flush()

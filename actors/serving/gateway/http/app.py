@@ -1,6 +1,6 @@
-"""The HTTP front door: OpenAI's `/v1/videos`, and beyond it events, streams and playlists.
+"""The HTTP application: OpenAI's `/v1/videos`, with events, streams and playlists in addition.
 
-An app factory without Ray: `serve.ingress` wraps what it gives, and uvicorn runs it as it is.
+It needs no Ray: `serve.ingress` wraps the application, and uvicorn runs it alone.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 JobId = Annotated[str, Path(description="The video's id.", examples=[JOB_EXAMPLE])]
-bearer = HTTPBearer(auto_error=False, description="A token of this service; none is needed where it allows that.")
+bearer = HTTPBearer(auto_error=False, description="A token of this service, unless it admits anonymous callers.")
 
 
 def http_app(
@@ -61,35 +61,35 @@ def http_app(
     version: str = "1",
     meters: Meters | None = None,
 ) -> FastAPI:
-    """The application.
+    """Make the application.
 
     Args:
-        service_provider: gives the service; called at each request, so the app can be made before the service.
-        meters: where requests are counted; None: at `/metrics`, beside the jobs.
+        service_provider: returns the service; called at each request, so the app can be made before the service.
+        meters: counters of requests; None counts them at `/metrics`, beside the jobs.
     """
     registry = CollectorRegistry()
     meters = meters or Meters(InRegistry(registry))
-    # FastAPI's own spans would be beside ours (`Edge`), and one for each poll.
+    # FastAPI's own spans would duplicate those of `Edge`, with one for each poll.
     app = FastAPI(title="EmotiveTalk", version=version, redoc_url=None, telemetry={"tracing": False})
     app.state.service_provider = service_provider
     app.state.meters = meters
-    app.openapi = lambda: openapi.document(app)
+    app.openapi = lambda: openapi.openapi_document(app)
     app.add_middleware(Edge, meters=meters)
-    app.add_exception_handler(EmotiveTalkError, _tell_error)
-    app.add_exception_handler(RequestValidationError, _tell_invalid)
-    app.add_exception_handler(HTTPException, _tell_http)
-    app.add_exception_handler(ClientDisconnect, _tell_nobody)
-    app.add_exception_handler(Exception, _tell_error)
+    app.add_exception_handler(EmotiveTalkError, _answer_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_router)
+    app.add_exception_handler(ClientDisconnect, _answer_disconnected)
+    app.add_exception_handler(Exception, _answer_error)
     app.include_router(videos)
     app.include_router(_operator_routes(settings, registry))
     return app
 
 
-# ---------------------------------------------------------------------------------------------------- who is asking
+# ----------------------------------------------------------------------------------------------------------- access
 
 
 def the_service(request: Request) -> VideoService:
-    """The service behind the app."""
+    """Return the service behind the app."""
     return request.app.state.service_provider()
 
 
@@ -101,7 +101,7 @@ async def authenticated(
     service: Service,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Caller:
-    """Who asks."""
+    """Return the caller."""
     token = None if credentials is None else credentials.credentials
     caller = service.authenticate(token, request.client.host if request.client else None)
     if caller.name == "":
@@ -110,7 +110,7 @@ async def authenticated(
 
 
 async def admitted(service: Service, caller: Annotated[Caller, Depends(authenticated)]) -> Caller:
-    """Who asks, counted against the caller's rate."""
+    """Return the caller, and count the request against its rate."""
     service.admit(caller)
     return caller
 
@@ -120,7 +120,7 @@ CountedCaller = Annotated[Caller, Depends(admitted)]
 
 
 def _check_origin(request: Request) -> None:
-    """Anonymous access is for programs of this machine, not for any web page that its browser shows."""
+    """Refuse anonymous requests of web pages: anonymous access is for programs on this machine."""
     for header, value in (("Origin", request.headers.get("origin")), ("Host", request.headers.get("host"))):
         if value is None:
             continue
@@ -157,7 +157,7 @@ async def create_video(
     ] = None,
 ) -> Video:
     """Create a video from a portrait, speech and an emotion."""
-    if idempotency_key is None:  # with a key it may be a video that exists, which is given out however full we are
+    if idempotency_key is None:  # with a key it may be an existing video, which needs no capacity
         await service.check_capacity(caller)
     async with service.upload_folder() as folder:
         submission = await read_submission(request, folder, caller, service.settings)
@@ -176,7 +176,7 @@ async def list_videos(
     order: Annotated[Literal["asc", "desc"], Query(description="By time of creation.")] = "desc",
     status: Annotated[JobStatus | None, Query(description="Only videos with this status.")] = None,
 ) -> VideoList:
-    """List your videos."""
+    """List your videos by time of creation."""
     page = await service.list(caller, limit=limit, after=after, order=order, status=status)
     data = [Video.of(job, service.model.name) for job in page.jobs]
     return VideoList(
@@ -189,7 +189,7 @@ async def list_videos(
 
 @videos.get("/{video_id}", response_model=Video, responses=openapi.errors(404))
 async def get_video(response: Response, service: Service, caller: CountedCaller, video_id: JobId) -> Video:
-    """Look at a video's status and progress."""
+    """Get a video's status and progress."""
     return _video(await service.get(caller, video_id), service, response)
 
 
@@ -201,14 +201,14 @@ async def delete_video(service: Service, caller: CountedCaller, video_id: JobId)
 
 @videos.post("/{video_id}/cancel", response_model=Video, responses=openapi.errors(404))
 async def cancel_video(response: Response, service: Service, caller: CountedCaller, video_id: JobId) -> Video:
-    """Cancel a video and keep what is known of it. One that has ended stays as it is."""
+    """Cancel a video and keep its record. One that has ended does not change."""
     return _video(await service.cancel(caller, video_id), service, response)
 
 
 _CONTENT = {
     200: {"description": "The MP4.", "content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}},
-    206: {"description": "The part asked for.", "content": {"video/mp4": {}}},
-    304: {"description": "The client has it."},
+    206: {"description": "The requested range.", "content": {"video/mp4": {}}},
+    304: {"description": "The client's copy is current."},
 }
 
 
@@ -218,9 +218,9 @@ async def download_video(
     service: Service,
     caller: CountedCaller,
     video_id: JobId,
-    variant: Annotated[Literal["video"], Query(description="There are no thumbnails.")] = "video",
+    variant: Annotated[Literal["video"], Query(description="Only the video; there are no thumbnails.")] = "video",
 ) -> Response:
-    """Download the finished video, or a part of it (`Range`)."""
+    """Download the finished video, or a range of it."""
     content = await service.content(caller, video_id)
     part = part_of(request.headers, content.size, content.etag)
     headers = part.headers | {
@@ -252,7 +252,7 @@ videos.add_api_route(
     response_class=StreamingResponse,
     responses={
         200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": openapi.EVENT}}},
-        204: {"description": "The client has seen the last event: it need not connect again."},
+        204: {"description": "The client has received the last event and need not reconnect."},
     }
     | openapi.errors(404),
 )
@@ -260,7 +260,9 @@ async def watch_video(
     service: Service,
     caller: CountedCaller,
     video_id: JobId,
-    last_event_id: Annotated[str | None, Header(description="What a client that comes back has seen.")] = None,
+    last_event_id: Annotated[
+        str | None, Header(description="Id of the last event that a reconnecting client received.")
+    ] = None,
 ) -> Response:
     """Follow a video's progress: events `progress`, then `completed`, `failed`, `cancelled` or `deleted`."""
     job = await service.get(caller, video_id)
@@ -277,9 +279,9 @@ async def watch_video(
     responses={200: {"description": "Fragmented MP4.", "content": {"video/mp4": {}}}} | openapi.errors(404, 409),
 )
 async def stream_video(service: Service, caller: CountedCaller, video_id: JobId) -> Response:
-    """Play a video while it is made: fragmented MP4, which is also the finished file.
+    """Stream a video while it is being made, as fragmented MP4, which is also the finished file.
 
-    The stream waits for what is not made yet. If the video fails, the answer breaks off without its end.
+    The stream waits for frames that are not rendered yet. If the video fails, the response is cut off.
     """
     check_not_lost(await service.get(caller, video_id))
     fragments = service.stream(caller, video_id)
@@ -293,7 +295,7 @@ async def stream_video(service: Service, caller: CountedCaller, video_id: JobId)
     | openapi.errors(404, 409),
 )
 async def play_video(service: Service, caller: KnownCaller, video_id: JobId) -> Response:
-    """Play a video with HLS while it is made and afterwards. Waits a while for the first segment."""
+    """Get the HLS playlist of a video, while it is being made and afterwards. Waits for the first segment."""
     await service.wait_for_segment(caller, video_id, service.settings.playlist_wait_s)
     playlist = await service.playlist(caller, video_id)
     return Response(playlist, headers={"cache-control": "no-cache"}, media_type=HLS)
@@ -305,7 +307,7 @@ async def play_video(service: Service, caller: KnownCaller, video_id: JobId) -> 
     responses={200: {"description": "ftyp and moov.", "content": {"video/mp4": {}}}} | openapi.errors(404, 409),
 )
 async def get_init(service: Service, caller: KnownCaller, video_id: JobId) -> Response:
-    """The playlist's initialisation segment."""
+    """Get the initialisation segment of the playlist."""
     return Response(await service.init_segment(caller, video_id), headers=FOREVER, media_type="video/mp4")
 
 
@@ -317,35 +319,35 @@ async def get_init(service: Service, caller: KnownCaller, video_id: JobId) -> Re
 async def get_segment(
     service: Service, caller: KnownCaller, video_id: JobId, index: Annotated[int, Path(ge=0, le=10_000_000)]
 ) -> Response:
-    """A segment of the playlist."""
+    """Get a segment of the playlist."""
     return Response(await service.segment(caller, video_id, index), headers=FOREVER, media_type="video/mp4")
 
 
 def _video(job: Job, service: VideoService, response: Response) -> Video:
     if not job.status.is_terminal:
-        response.headers["openai-poll-after-ms"] = str(POLL_AFTER_MS)  # its client's create_and_poll goes by this
+        response.headers["openai-poll-after-ms"] = str(POLL_AFTER_MS)  # for create_and_poll of OpenAI's client
     return Video.of(job, service.model.name)
 
 
 async def _closing(pieces: Any) -> AsyncIterator[Any]:
-    """Whatever ends the answer, a client that went away too, ends the generator at once."""
+    """Close the generator at once when the response ends, also if the client disconnected."""
     async with aclosing(pieces):
         async for piece in pieces:
             yield piece
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Do the work for a client that waits for its answer, and give it up when the client goes away.
+    """Do the work, and cancel it if the client disconnects.
 
     Raises:
-        ClientDisconnect: it went away.
+        ClientDisconnect: the client disconnected.
     """
     doing = asyncio.ensure_future(work)
-    going = asyncio.ensure_future(_gone(request))
+    leaving = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait({doing, going}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        going.cancel()
+        leaving.cancel()
         if not doing.done():
             doing.cancel()
             await asyncio.wait({doing})
@@ -354,26 +356,26 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Re
     return doing.result()
 
 
-async def _gone(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-# ------------------------------------------------------------------------------------------------- for the operator
+# -------------------------------------------------------------------------------------------------------- operation
 
 
 def _operator_routes(settings: GatewaySettings, registry: CollectorRegistry) -> APIRouter:
     router = APIRouter(tags=["operation"])
-    watched: list[VideoService] = []
+    collected: list[VideoService] = []
 
     @router.get("/healthz", response_model=Health)
     async def healthz() -> Health:
-        """Whether the process answers."""
+        """Check that the process answers."""
         return Health(status="ok")
 
     @router.get("/readyz", response_model=Health, responses=openapi.errors(507))
     async def readyz(service: Service) -> Health:
-        """Whether videos can be created: the job store answers and the artifact store can be written."""
+        """Check that videos can be created: the job store answers and the artifact store is writable."""
         await service.ready()
         return Health(status="ready")
 
@@ -384,10 +386,10 @@ def _operator_routes(settings: GatewaySettings, registry: CollectorRegistry) -> 
         responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}} | openapi.errors(),
     )
     async def metrics(service: Service) -> Response:
-        """Jobs by status, how long they wait and render."""
-        if not watched:
+        """Get the metrics: jobs by status, and their waiting and rendering times."""
+        if not collected:
             registry.register(JobCollector(service.jobs))
-            watched.append(service)
+            collected.append(service)
         return Response(await asyncio.to_thread(metrics_page, registry), media_type=CONTENT_TYPE_LATEST)
 
     return router
@@ -414,11 +416,11 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-async def _tell_error(request: Request, error: Exception) -> Response:
+async def _answer_error(request: Request, error: Exception) -> Response:
     status = answer_to(error).http
     if isinstance(error, OverloadError):
         request.app.state.meters.refused.add(1, error.code)
-    if status >= 500 and isinstance(error, EmotiveTalkError):  # what is no error of ours is logged by the server
+    if status >= 500 and isinstance(error, EmotiveTalkError):  # the server logs all other exceptions
         log.error("request failed: %s", error, extra={"code": error.code})
     headers = dict(getattr(error, "headers", {}))
     seconds = retry_after_s(error)
@@ -429,21 +431,21 @@ async def _tell_error(request: Request, error: Exception) -> Response:
     return _answer(status, public_error(error), headers, getattr(error, "field", None))
 
 
-async def _tell_invalid(request: Request, error: Exception) -> Response:
+async def _answer_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"][1:])
-    return await _tell_error(request, InvalidRequestError(field, first["msg"]))
+    return await _answer_error(request, InvalidRequestError(field, first["msg"]))
 
 
-async def _tell_http(request: Request, error: Exception) -> Response:
-    """What the router says by itself: no such path, or another method."""
+async def _answer_router(request: Request, error: Exception) -> Response:
+    """Answer the router's own errors: unknown path or method."""
     assert isinstance(error, HTTPException)
     codes = {404: "not_found", 405: "method_not_allowed"}
     refusal = InputError(codes.get(error.status_code, "request_invalid"), str(error.detail), "See /openapi.json.")
     return _answer(error.status_code, refusal, dict(error.headers or {}))
 
 
-async def _tell_nobody(request: Request, error: Exception) -> Response:
-    """The client is gone; the status is nginx's, for the log and the metrics."""
+async def _answer_disconnected(request: Request, error: Exception) -> Response:
+    """Return nginx's status for a client that disconnected, for log and metrics."""
     return Response(status_code=499)

@@ -1,4 +1,4 @@
-"""What every HTTP exchange has round it: a request id, a span, counting, and refusing a body without cutting the line."""
+"""Middleware of every HTTP exchange: request id, span, counters, and draining of refused bodies."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from emotivetalk.errors import EmotiveTalkError
 DRAIN_S = 2.0
 DRAIN_BYTES = 64_000_000
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-LOOKS = {"GET", "HEAD", "OPTIONS"}  # clients poll: what only looks is traced where its client traces it
+READING = {"GET", "HEAD", "OPTIONS"}  # polled by clients, so traced only if the client traces them
 
 log = logging.getLogger(__name__)
 
 
 class Edge:
-    """ASGI middleware."""
+    """The ASGI middleware."""
 
     def __init__(self, app: ASGIApp, meters: Meters) -> None:
         self._app = app
         self._meters = meters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the exchange on, and note how it went."""
+        """Run the exchange and record it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -43,15 +43,15 @@ class Edge:
         except EmotiveTalkError as error:
             if exchange.status is None:
                 raise
-            # The head is out: leaving the body unfinished is the only way left to say that it is not all.
-            log.info("answer broken off: %s", error, extra={"request_id": exchange.request_id})
+            # The head is sent, so the only way left to signal the error is an unfinished body.
+            log.info("response cut off: %s", error, extra={"request_id": exchange.request_id})
         finally:
             self._meters.http_open.add(-1)
             exchange.count()
 
     async def _traced(self, exchange: _Exchange, scope: Scope) -> None:
         parent = Headers(scope=scope).get(tracing.HEADER)
-        if parent is None and scope["method"] in LOOKS:
+        if parent is None and scope["method"] in READING:
             await self._app(scope, exchange.receive, exchange.send)
             return
         attributes = {"http.request.method": exchange.method, "request_id": exchange.request_id}
@@ -68,7 +68,7 @@ class Edge:
 
 
 class _Exchange:
-    """One request and its answer, as they pass by."""
+    """One request and its response."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, meters: Meters) -> None:
         headers = Headers(scope=scope)
@@ -92,7 +92,7 @@ class _Exchange:
             headers = MutableHeaders(raw=message.setdefault("headers", []))
             headers["x-request-id"] = self.request_id
             if message["status"] >= 400 and not self._body_ended:
-                # A client that is still sending sees a reset line instead of the answer if we close on it at once.
+                # A client that is still sending would see a reset connection instead of the response.
                 await self._drain()
                 if not self._body_ended:
                     headers["connection"] = "close"
@@ -106,7 +106,7 @@ class _Exchange:
 
     @property
     def route(self) -> str:
-        """The path's pattern; never the path itself, of which there is no end."""
+        """The pattern of the path; paths themselves would be unbounded in metrics."""
         return getattr(self._scope.get("route"), "path", "unmatched")
 
     async def _drain(self) -> None:

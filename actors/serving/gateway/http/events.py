@@ -12,17 +12,17 @@ from emotivetalk.actors.serving.jobs.store import Job
 
 
 def event_id(job: Job) -> str:
-    """Names a state of a job: the same state, the same id, on every gateway."""
+    """Return the id of a job's state, which is the same on every gateway."""
     return f"{job.attempt}-{job.frames_done}-{job.status.value}"
 
 
 async def job_events(
     service: VideoService, caller: Caller, job_id: str, last_id: str | None
 ) -> AsyncGenerator[str, None]:
-    """Events "progress" and, as the last one, "completed", "failed", "cancelled" or "deleted"; comments while it is quiet.
+    """Yield events "progress" and finally "completed", "failed", "cancelled" or "deleted", with comments in between.
 
     Args:
-        last_id: what the client has seen last (Last-Event-ID); that state is not told again.
+        last_id: id of the last event that the client received (Last-Event-ID), which is not repeated.
     """
     states = service.watch(caller, job_id)
     pending: asyncio.Future[Job] | None = None
@@ -31,7 +31,7 @@ async def job_events(
             pending = pending or asyncio.ensure_future(anext(states))
             done, _ = await asyncio.wait({pending}, timeout=service.settings.heartbeat_s)
             if not done:
-                yield ": still here\n\n"
+                yield ": heartbeat\n\n"
                 continue
             try:
                 job = pending.result()

@@ -1,4 +1,4 @@
-"""The HLS playlist of a video: it grows while the video is made."""
+"""The HLS playlist of a video, which grows while the video is being made."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from emotivetalk.timebase import FRAME_RATE_HZ
 
 
 def playlist_text(segments: list[Segment], is_complete: bool, target_s: float) -> str:
-    """An HLS media playlist (RFC 8216) over CMAF fragments.
+    """Return an HLS media playlist (RFC 8216) of CMAF fragments.
 
     Args:
-        target_s: no segment is longer; players want to know it before the first one and it may not change.
+        target_s: upper bound on a segment's length, which players need before the first segment and which may not change.
     """
     longest_s = max(segment.num_frames for segment in segments) / FRAME_RATE_HZ
     lines = [

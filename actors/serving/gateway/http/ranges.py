@@ -1,4 +1,4 @@
-"""Parts of a file over HTTP: Range, If-Range and If-None-Match (RFC 9110, sections 13 and 14)."""
+"""Ranges of a file over HTTP: Range, If-Range and If-None-Match (RFC 9110, sections 13 and 14)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGN
 
 @dataclass(frozen=True)
 class Part:
-    """Bytes `start` to `stop` (exclusive) of a file, and the status and headers that go with them."""
+    """The bytes `start` to `stop` (exclusive) of a file, with the response's status and headers."""
 
     start: int
     stop: int
@@ -22,20 +22,22 @@ class Part:
 
 
 class RangeError(InputError):
-    """The range lies outside the file."""
+    """The requested range lies outside the file."""
 
     def __init__(self, size: int) -> None:
         super().__init__(
-            "range_unsatisfiable", f"the range lies outside the {size} bytes of the video", "Ask for less."
+            "range_unsatisfiable",
+            f"the range lies outside the {size} bytes of the video",
+            "Request a range inside the file.",
         )
         self.headers = {"content-range": f"bytes */{size}"}
 
 
 def part_of(headers: Mapping[str, str], size: int, etag: str) -> Part:
-    """Which part of a file is asked for. Several ranges at once, and units other than bytes, get the whole file.
+    """Return the requested part of a file. Multiple ranges, and units other than bytes, give the whole file.
 
     Raises:
-        RangeError: the range begins behind the end.
+        RangeError: the range begins after the end of the file.
     """
     common = {"accept-ranges": "bytes", "etag": etag}
     known = {tag.strip().removeprefix("W/") for tag in headers.get("if-none-match", "").split(",")}
@@ -48,7 +50,7 @@ def part_of(headers: Mapping[str, str], size: int, etag: str) -> Part:
     if match[1]:
         start, stop = int(match[1]), min(int(match[2]) + 1, size) if match[2] else size
         if match[2] and int(match[2]) < int(match[1]):
-            return whole  # not a valid range: as if it were not there
+            return whole  # an invalid range is ignored
     else:
         start, stop = max(0, size - int(match[2])), size
     if start >= size:

@@ -1,4 +1,4 @@
-"""The body of `POST /v1/videos`: a form with files or JSON, read piece by piece into a folder, with a limit on bytes."""
+"""The body of `POST /v1/videos`: a form with files, or JSON, streamed into a folder with a limit on bytes."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ MAX_BRACKETS = 3
 
 
 async def read_submission(request: Request, folder: Path, caller: Caller, settings: GatewaySettings) -> Submission:
-    """Read the body, whichever of the two kinds it is.
+    """Read a form or a JSON body.
 
     Args:
-        folder: where its files go; the caller removes it.
+        folder: folder for its files, which the caller removes.
 
     Raises:
-        InputError: too large, too slow, malformed, or not what `CreateVideo` says.
-        starlette.requests.ClientDisconnect: the client went away in the middle.
+        InputError: the body is too large, too slow, malformed, or does not match `CreateVideo`.
+        starlette.requests.ClientDisconnect: the client disconnected.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     max_bytes = caller.limits.max_upload_bytes
@@ -78,7 +78,9 @@ async def read_submission(request: Request, folder: Path, caller: Caller, settin
                 )
     except TimeoutError as error:
         raise InputError(
-            "upload_timeout", f"the request did not arrive within {settings.upload_timeout_s:g} s", "Send it faster."
+            "upload_timeout",
+            f"the request did not arrive within {settings.upload_timeout_s:g} s",
+            "Send smaller files, or use a faster connection.",
         ) from error
     try:
         body = CreateVideo.model_validate(fields)
@@ -95,7 +97,7 @@ async def _read_json(request: Request, max_bytes: int) -> dict[str, Any]:
             raise _too_large(max_bytes)
     try:
         fields = await in_thread(None, json.loads, bytes(data))
-    except (ValueError, RecursionError) as error:  # bad UTF-8 is a ValueError too
+    except (ValueError, RecursionError) as error:  # includes UnicodeDecodeError
         raise InputError("body_malformed", f"the body is not JSON ({error})", "Send one JSON object.") from error
     if not isinstance(fields, dict):
         raise InputError("body_malformed", "the body is not a JSON object", "Send one JSON object.")
@@ -106,7 +108,7 @@ async def _read_form(
     request: Request, boundary: bytes, folder: Path, max_bytes: int, settings: GatewaySettings
 ) -> tuple[dict[str, Any], dict[str, Upload]]:
     if not boundary:
-        raise InputError("body_malformed", "the form has no boundary", "Let an HTTP library write the form.")
+        raise InputError("body_malformed", "the form has no boundary", "Write the form with an HTTP library.")
     form: FormReader | None = None
     num_bytes = 0
     try:
@@ -119,14 +121,16 @@ async def _read_form(
                 await in_thread(None, form.feed, chunk)
         return form.finish()
     except FormParserError as error:
-        raise InputError("body_malformed", f"the form is malformed ({error})", "Send it whole.") from error
+        raise InputError(
+            "body_malformed", f"the form is malformed ({error})", "Write the form with an HTTP library."
+        ) from error
     finally:
         if form is not None:
             form.close()
 
 
 class FormReader:
-    """A multipart form as it arrives: files go to disk, text stays in memory up to a limit."""
+    """An incremental reader of a multipart form. Files go to disk; text stays in memory, up to a limit."""
 
     def __init__(self, boundary: bytes, folder: Path, max_text_bytes: int) -> None:
         self._folder = folder
@@ -155,18 +159,18 @@ class FormReader:
         self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]  # a TypedDict of them
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Process the next bytes."""
         self._parser.write(data)
 
     def finish(self) -> tuple[dict[str, Any], dict[str, Upload]]:
-        """The fields and the files, by name; bracketed names (`emotion[kind]`) are put together to objects."""
+        """Return fields and files by name; bracketed names (`emotion[kind]`) become objects."""
         self._parser.finalize()
         if not self._ended:
-            raise InputError("body_malformed", "the form ends in the middle", "Send it whole.")
+            raise InputError("body_malformed", "the form is incomplete", "Send the whole form.")
         return nested(self._texts), self._uploads
 
     def close(self) -> None:
-        """Close the file that was being written, if any."""
+        """Close the open file, if any."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -174,7 +178,7 @@ class FormReader:
     def _begin_part(self) -> None:
         self._num_parts += 1
         if self._num_parts > MAX_PARTS:
-            raise InputError("body_malformed", f"the form has more than {MAX_PARTS} parts", "Send fewer.")
+            raise InputError("body_malformed", f"the form has more than {MAX_PARTS} parts", "Send fewer parts.")
         self._header = {}
         self._text = bytearray()
         self._upload = None
@@ -192,14 +196,14 @@ class FormReader:
     def _end_headers(self) -> None:
         disposition, options = parse_options_header(self._header.get(b"content-disposition", b""))
         if disposition != b"form-data" or not options.get(b"name"):
-            raise InputError("body_malformed", "a part of the form has no name", "Let an HTTP library write the form.")
+            raise InputError("body_malformed", "a part of the form has no name", "Write the form with an HTTP library.")
         self._name = _decoded(options[b"name"])
         if b"filename" not in options:
             return
         if self._name not in FILES:
-            raise InvalidRequestError(self._name[:100], f"it is a file; files are {', '.join(FILES)}")
+            raise InvalidRequestError(self._name[:100], f"it may not be a file; files are {', '.join(FILES)}")
         if self._name in self._uploads:
-            raise InvalidRequestError(self._name, "it is there twice", "Send one file.")
+            raise InvalidRequestError(self._name, "it is given twice", "Send one file.")
         client_name = _decoded(options[b"filename"]).replace("\\", "/").rsplit("/", 1)[-1][-MAX_NAME_LENGTH:]
         self._upload = Upload(client_name or self._name, self._folder / f"upload-{self._name}")
         self._file = self._upload.path.open("xb")
@@ -229,32 +233,32 @@ class FormReader:
 
 
 def nested(texts: list[tuple[str, str]]) -> dict[str, Any]:
-    """Form fields as JSON would have them: `emotion[kind]=label` is {"emotion": {"kind": "label"}}.
+    """Return form fields as JSON would have them: `emotion[kind]=label` is {"emotion": {"kind": "label"}}.
 
     Raises:
-        InvalidRequestError: a field is there twice, or its brackets cannot be understood.
+        InvalidRequestError: a field is given twice, or its brackets are malformed.
     """
     fields: dict[str, Any] = {}
     for name, text in texts:
         match = BRACKETS.fullmatch(name)
         keys = re.findall(r"\[([^\[\]]*)\]", match[2]) if match else []
         if match is None or len(keys) > MAX_BRACKETS or "" in keys:
-            raise InvalidRequestError(name[:100], "the brackets in its name cannot be read", "Send the object as JSON.")
+            raise InvalidRequestError(name[:100], "the brackets in its name are malformed", "Send the object as JSON.")
         target = fields
         path = [match[1], *keys]
         for key in path[:-1]:
             target = target.setdefault(key, {})
             if not isinstance(target, dict):
-                raise InvalidRequestError(name[:100], "it is both a text and an object", "Send one of them.")
+                raise InvalidRequestError(name[:100], "it is given as a text and as an object", "Send one of them.")
         if path[-1] in target:
-            raise InvalidRequestError(name[:100], "it is there twice", "Send it once.")
-        # A form cannot say "nothing" but by an empty text.
+            raise InvalidRequestError(name[:100], "it is given twice", "Send it once.")
+        # In a form, an empty text stands for null.
         target[path[-1]] = text if text or path == ["prompt"] else None
     return fields
 
 
 def _submission_of(body: CreateVideo, uploads: dict[str, Upload], folder: Path) -> Submission:
-    """Bring names that mean the same together, and data URLs into files."""
+    """Make the submission: resolve aliases, and write data URLs to files."""
 
     def source(*names: str) -> Source | None:
         given: dict[str, Source | MediaReference] = {name: uploads[name] for name in names if name in uploads}
@@ -262,7 +266,7 @@ def _submission_of(body: CreateVideo, uploads: dict[str, Upload], folder: Path) 
             reference = getattr(body, name)
             if reference is not None:
                 if name in given:
-                    raise InvalidRequestError(name, "it is there as a file and as a URL", "Send one of them.")
+                    raise InvalidRequestError(name, "it is given as a file and as a URL", "Send one of them.")
                 given[name] = reference
         if len(given) > 1:
             raise InvalidRequestError(names[0], f"it is given as {' and as '.join(given)}", "Send one of them.")
@@ -293,7 +297,7 @@ def _submission_of(body: CreateVideo, uploads: dict[str, Upload], folder: Path) 
 
 def _emotion_of(body: CreateVideo, has_image: bool, has_video: bool) -> Emotion | None:
     has_prompt = body.prompt is not None and bool(body.prompt.strip())
-    by_file = isinstance(body.emotion, ImageEmotion | VideoEmotion)  # says of its file only what it is
+    by_file = isinstance(body.emotion, ImageEmotion | VideoEmotion)  # it needs a file beside it
     ways = {
         "prompt": has_prompt,
         "emotion": body.emotion is not None and not by_file,
@@ -310,7 +314,7 @@ def _emotion_of(body: CreateVideo, has_image: bool, has_video: bool) -> Emotion 
 
 
 def _located(url: str, name: str, folder: Path) -> Source:
-    """The URL, or the file that a data URL carries."""
+    """Return the URL, or the upload of a data URL's content."""
     if url[:5].lower() != "data:":
         return url
     head, comma, data = url.partition(",")
