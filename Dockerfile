@@ -1,4 +1,4 @@
-# Every command on CPUs; without arguments, the service. Build: docker build -t emotivetalk .
+# Every command on CPUs; without arguments, the service. Build: docker build --build-arg PIP_EXTRA_INDEX_URL=... -t emotivetalk .
 #
 #   docker run --rm --network host --shm-size 2g -v emotivetalk:/data emotivetalk
 #   docker run --rm -v "$PWD:/work" --user "$(id -u)" emotivetalk generate --portrait me.png --audio hello.wav -o hello.mp4
@@ -7,12 +7,13 @@
 # configuration with host 0.0.0.0 and gateway.tokens_file, and name it: `... emotivetalk serve /srv/serve.yaml`.
 FROM python:3.11-slim AS build
 ARG EXTRAS=text,serve
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# The index of PyTorch's CPU wheels; without it, the image has gigabytes of CUDA.
+ARG PIP_EXTRA_INDEX_URL=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/emotivetalk
 COPY . /src
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/emotivetalk/bin/pip install --extra-index-url "$TORCH_INDEX" -c /src/constraints.txt "/src[$EXTRAS]"
+    /opt/emotivetalk/bin/pip install -c /src/constraints.txt "/src[$EXTRAS]"
 
 FROM python:3.11-slim
 RUN useradd --create-home --uid 10001 emotivetalk \

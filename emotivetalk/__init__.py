@@ -3,13 +3,14 @@
 Names are imported when they are first used, so that `import emotivetalk` is fast and needs no package that a program
 does not use::
 
-    from emotivetalk import EmotionLabel, EmotiveTalkPipeline
+    from emotivetalk import EmotionLabel, load_pipeline
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from emotivetalk.api import load_pipeline, load_portrait, load_waveform
     from emotivetalk.client import Client
     from emotivetalk.errors import EmotiveTalkError, InputError
     from emotivetalk.models.emotion import (
@@ -40,9 +41,15 @@ __all__ = [
     "EmotiveTalkPipeline",
     "InputError",
     "__version__",
+    "load_pipeline",
+    "load_portrait",
+    "load_waveform",
 ]
 
 _HOMES = {
+    "load_pipeline": "emotivetalk.api",
+    "load_portrait": "emotivetalk.api",
+    "load_waveform": "emotivetalk.api",
     "Client": "emotivetalk.client",
     "EMOTIONS": "emotivetalk.request",
     "EmotiveTalkPipeline": "emotivetalk.models.pipeline",
@@ -59,7 +66,7 @@ def __getattr__(name: str) -> object:
     try:
         return getattr(import_module(home), name)
     except ModuleNotFoundError as error:
-        if error.name != "emotivetalk.models":
+        if error.name not in ("emotivetalk.models", "emotivetalk.api"):
             raise
         raise ImportError(f"emotivetalk-client has no {name}; pip install emotivetalk", name=name) from error
 
