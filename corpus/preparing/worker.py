@@ -23,7 +23,7 @@ from emotivetalk.corpus.preparing.results import FileRow, Source, write_part
 from emotivetalk.corpus.preparing.settings import Settings
 from emotivetalk.corpus.preparing.sources import local_copy
 from emotivetalk.errors import EmotiveTalkError, InputError
-from emotivetalk.media.cascades import look_with_one_thread
+from emotivetalk.media.face_detection import use_one_thread
 
 PR_SET_PDEATHSIG = 1
 SAY_EVERY_S = 1.0
@@ -59,7 +59,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (order["memory_bytes"],) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     settings = Settings(**order["settings"])
-    look_with_one_thread()
+    use_one_thread()
     meter = None
     if order["sync_checkpoint"] is not None:
         import torch

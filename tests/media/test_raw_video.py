@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emotivetalk.errors import InputError
-from emotivetalk.media.cascades import FaceBox
 from emotivetalk.media.containers import is_cut_off
+from emotivetalk.media.face_detection import FaceBox
+from emotivetalk.media.faces import DEFAULT_FRAMING
 from emotivetalk.media.image_codec import decode_picture, encode_pictures
 from emotivetalk.media.raw_video import PictureReader, index_at_25, probe, read_beside
 from emotivetalk.media.shots import cut_scenes, signature
 from emotivetalk.media.speech_activity import speech_activity
-from emotivetalk.media.tracking import VIDEO_FRAMING, Track, steady_crop
+from emotivetalk.media.tracking import Track, steady_crop
 
 RATES = [Fraction(12), Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(50), Fraction(60000, 1001)]
 
@@ -86,13 +87,13 @@ def test_a_trembling_detector_moves_nothing() -> None:
     boxes = [face(100 + generator.normal(), 80 + generator.normal(), 60 + 3 * generator.normal()) for _ in frames]
     crop = steady_crop(Track(frames, boxes), range(64))
     assert len(set(crop.left)) == len(set(crop.top)) == 1
-    assert crop.side == pytest.approx(60 / VIDEO_FRAMING.width, rel=0.1)
+    assert crop.side == pytest.approx(60 / DEFAULT_FRAMING.width, rel=0.1)
 
 
 def test_a_walking_face_is_followed_smoothly() -> None:
     frames = list(range(0, 64, 6))
     crop = steady_crop(Track(frames, [face(100 + 2.0 * frame, 80) for frame in frames]), range(64))
-    centers = np.array(crop.left) + VIDEO_FRAMING.center_x * crop.side
+    centers = np.array(crop.left) + DEFAULT_FRAMING.center_x * crop.side
     assert np.abs(centers[:58] - (130 + 2.0 * np.arange(58))).max() < 0.08 * crop.side
     assert np.abs(np.diff(centers, 2)).max() <= 1 and len(set(crop.top)) == 1
 

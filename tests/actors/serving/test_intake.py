@@ -21,7 +21,7 @@ from emotivetalk.actors.serving.intake.worker import Report, Task, prepare_files
 from emotivetalk.errors import EmotiveTalkError, InputError, OutputError
 from emotivetalk.media import expressions, faces
 from emotivetalk.media.audio import load_speech
-from emotivetalk.media.cascades import FaceBox
+from emotivetalk.media.face_detection import FaceBox
 from emotivetalk.media.faces import crop_portrait
 from emotivetalk.media.fragments import ClipAudio
 from emotivetalk.media.image import load_image
