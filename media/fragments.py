@@ -42,7 +42,7 @@ def init_segment(width: int, height: int, fps: int = 25, tags: Mapping[str, str]
         tags: the container's metadata; see media/provenance.py.
 
     Raises:
-        ValueError: H.264 takes no frames of this size.
+        InputError: H.264 has no frames of this shape.
     """
     # The muxer learns the codecs' headers and the priming from packets: so we give it a black frame, and cut it off.
     file = io.BytesIO()

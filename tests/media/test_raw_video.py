@@ -120,3 +120,37 @@ def test_stored_pictures_are_nearly_the_pictures() -> None:
     assert np.abs(decode_picture(data).astype(int) - picture).mean() < 3
     with pytest.raises(InputError, match="no picture"):
         decode_picture(b"nothing")
+
+
+@pytest.mark.parametrize("num", [30, 61])
+def test_files_with_b_frames_are_read_to_the_end(write_video, numbered_frames, tmp_path: Path, num: int) -> None:
+    path = write_video(tmp_path / "b.mp4", numbered_frames(50)[np.arange(num) % 50], preset="medium", bf="3")
+    footage = probe(path)
+    assert footage.has_b_frames
+    readings = []
+    for _ in range(3):
+        reader = PictureReader(footage)
+        assert len(reader) == num
+        readings.append(np.stack(list(reader.read(range(num)))))
+    assert [round((int(picture[5, 5, 0]) - 40) / 4) for picture in readings[0]] == [i % 50 for i in range(num)]
+    assert all(np.array_equal(readings[0], other) for other in readings[1:])
+    again = list(reader.read([3, 20]))  # backwards
+    np.testing.assert_array_equal(again, readings[0][[3, 20]])
+
+
+def test_what_decord_refuses_is_read_by_pyav(
+    write_video, numbered_frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import decord
+
+    def refuse(*args: object, **options: object) -> None:
+        raise decord.DECORDError("[12:00:00] video_reader.cc: unable to handle EOF")
+
+    footage = probe(write_video(tmp_path / "v.mp4", numbered_frames(20)))
+    expected = np.stack(list(PictureReader(footage).read(range(20))))
+    monkeypatch.setattr(decord, "VideoReader", refuse)
+    found = np.stack(list(PictureReader(footage).read(range(20))))
+    assert np.abs(found.astype(int) - expected).max() <= 2
+    footage.path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="unable to handle EOF"):
+        PictureReader(footage)
