@@ -1,4 +1,4 @@
-# One command per task; each does all the set-up that it needs, in a fresh clone too. `make` alone lists them.
+# One command per task. Each sets up what it needs, also in a fresh clone. `make` alone lists them.
 SHELL := /bin/bash
 BIN := .venv/bin
 EMOTIVETALK := $(BIN)/emotivetalk
@@ -18,7 +18,7 @@ SLICE := build/corpus/slice
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-demo: setup-demo  ## one portrait speaks twice, angry and happy: build/demo/*.mp4
+demo: setup-demo  ## generate two videos of one portrait, angry and happy: build/demo/*.mp4
 	@mkdir -p build/demo
 	@for emotion in angry happy; do \
 	    echo "$(EMOTIVETALK) generate --portrait examples/portrait.png --audio examples/hello.wav --emotion $$emotion" \
@@ -28,7 +28,7 @@ demo: setup-demo  ## one portrait speaks twice, angry and happy: build/demo/*.mp
 	done
 	@echo "The videos:"; ls -1 $(CURDIR)/build/demo/angry.mp4 $(CURDIR)/build/demo/happy.mp4
 
-serve: setup-serve  ## serve videos over HTTP and gRPC on this machine, until Ctrl-C
+serve: setup-serve  ## serve videos over HTTP and gRPC on this machine until Ctrl-C
 	$(EMOTIVETALK) serve
 
 JOBS ?= 2
@@ -37,42 +37,44 @@ TRAINING := $(patsubst %,tests/actors/training/test_%.py,survival driver starter
 NODES := tests/actors/training/test_nodes.py
 PREPARING := tests/actors/preparing
 CHAOS := tests/actors/chaos
+PACKAGING := tests/packaging
 
-test: setup-dev  ## run the tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(patsubst %,--ignore=%,$(SERVING) $(TRAINING) $(NODES) $(PREPARING) $(CHAOS)) $(ARGS)
+test: setup-dev  ## run the tests that need no Ray cluster
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(patsubst %,--ignore=%,$(SERVING) $(TRAINING) $(NODES) $(PREPARING) $(CHAOS) $(PACKAGING)) $(ARGS)
 
-test-cluster: setup-dev  ## run the tests on a real Ray cluster: whole videos, training, raw videos, killed processes
+test-cluster: setup-dev  ## run the tests on a real Ray cluster (videos, training, raw videos, killed processes), and those of the wheel
 	$(BIN)/python -m pytest $(SERVING) $(ARGS)
 	$(BIN)/python -m pytest $(TRAINING) $(ARGS)
 	$(BIN)/python -m pytest $(NODES) $(ARGS)
 	$(BIN)/python -m pytest $(PREPARING) $(ARGS)
+	$(BIN)/python -m pytest $(PACKAGING) $(ARGS)
 
-test-chaos: setup-dev  ## the longest: kills under load at random, EMOTIVETALK_KILLS of them
+test-chaos: setup-dev  ## kill processes under load at random, EMOTIVETALK_KILLS times (the longest test)
 	$(BIN)/python -m pytest $(CHAOS) $(ARGS)
 
-evaluate-slice: setup-dev  ## measure a small slice of the shipped checkpoint; fail if a row fell (KEEP=1: keep the rows)
+evaluate-slice: setup-dev  ## measure a slice of the shipped checkpoint; fail if a row fell (KEEP=1: store the rows as the reference)
 	@test -d $(SLICE) || $(EMOTIVETALK) synthesize -o $(SLICE) --identities 1 --clips 1 --held-out 12
 	$(EMOTIVETALK) evaluate --slice --corpus $(SLICE) -o build/evaluation_slice \
 	    $(if $(KEEP),--keep,--against) evaluation/reference.json
 
-lint: setup-dev  ## check style, types and who imports whom
+lint: setup-dev  ## check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	scripts/link_sources.sh
+	$(BIN)/pyright
 	cd .venv/files && ../bin/lint-imports --config ../../pyproject.toml
 
-format: setup-dev  ## rewrite the sources to the style
+format: setup-dev  ## format the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup-dev  ## measure how fast the shipped checkpoint generates here
+bench: setup-dev  ## measure the speed of the shipped checkpoint on this machine
 	$(BIN)/python -m benchmarks.generate
 
-bench-serving: setup-dev  ## measure what serving costs over one process, and how it scales
+bench-serving: setup-dev  ## measure the overhead of serving over one process, and its scaling
 	$(BIN)/python -m benchmarks.serving
 
-starter: setup-dev  ## train the shipped checkpoint again, into build/checkpoints/starter (hours); goes on where it was; WORKERS=2: on Ray
+starter: setup-dev  ## train the starter into build/checkpoints/starter (hours); continues a stopped run; WORKERS=2: on Ray
 	@test -d build/corpus/starter || $(EMOTIVETALK) synthesize -o build/corpus/starter \
 	    --identities 720 --clips 4 --held-out 32
 	@test -d build/corpus/speech || $(EMOTIVETALK) synthesize -o build/corpus/speech \
@@ -87,7 +89,7 @@ starter: setup-dev  ## train the shipped checkpoint again, into build/checkpoint
 	done
 	$(EMOTIVETALK) export build/checkpoints/starter -o build/checkpoints/starter_export
 
-clean:  ## remove the environment, caches and the demo; corpora and training runs in build/ stay
+clean:  ## remove the environment, caches and the demo; keep corpora and training runs in build/
 	rm -rf .venv build/demo build/bench dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
 
 setup-demo:

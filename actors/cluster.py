@@ -1,4 +1,4 @@
-"""Joining a Ray cluster, or starting one on this machine for as long as it is needed."""
+"""Join a Ray cluster, or start one on this machine for as long as it is needed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CONNECT_S = 5.0
 
 @contextmanager
 def joined_cluster(address: str | None) -> Iterator[None]:
-    """Joins the cluster at the address, or starts one here and ends it afterwards; one that is joined already stays.
+    """Join the cluster at the address, or start one here, and leave it afterwards. An open connection is reused and kept.
 
     Raises:
-        InputError: nothing answers at the address.
+        InputError: no cluster answers at the address.
     """
     if ray.is_initialized():
         yield
@@ -43,7 +43,7 @@ def joined_cluster(address: str | None) -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself tries for minutes before it gives up."""
+    """Raise InputError if nothing listens at the address. Ray itself would retry for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         raise _unreachable(address, "it is not host:port")

@@ -1,38 +1,35 @@
-"""What can go wrong in serving, on top of `emotivetalk.errors`. HTTP and gRPC translate by `code`, in one table of the gateway."""
+"""Errors of the service, on top of `emotivetalk.errors`. `gateway/errors.py` maps codes to HTTP and gRPC statuses."""
 
 from __future__ import annotations
 
-from typing import Any
+from emotivetalk.errors import EmotiveTalkError, InputError, JobNotFoundError, OverloadError, VideoNotReadyError
 
-from emotivetalk.errors import EmotiveTalkError, InputError
+__all__ = [
+    "ArtifactNotFoundError",
+    "ArtifactStoreError",
+    "FencedError",
+    "IdempotencyConflictError",
+    "JobNotFoundError",
+    "JobStateError",
+    "JobStoreError",
+    "OverloadError",
+    "QueueFullError",
+    "RateLimitedError",
+    "ServingError",
+    "TooManyJobsError",
+    "UnauthorizedError",
+    "VideoCancelledError",
+    "VideoFailedError",
+    "VideoNotReadyError",
+]
 
 
 class ServingError(EmotiveTalkError):
-    """An error of the service. Unlike a plain exception with its own arguments it survives pickling between processes."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _revive, (type(self), self.code, self.message, self.remedy, self.__dict__)
-
-
-def _revive(kind: type[ServingError], code: str, message: str, remedy: str, fields: dict[str, Any]) -> ServingError:
-    error = kind.__new__(kind, code, message, remedy)
-    EmotiveTalkError.__init__(error, code, message, remedy)
-    error.__dict__.update(fields)
-    return error
-
-
-class JobNotFoundError(ServingError, InputError):
-    """There is no such job, or it is somebody else's (who asks cannot tell which)."""
-
-    def __init__(self, job_id: str) -> None:
-        super().__init__(
-            "job_not_found", f"there is no video {job_id}", "Check the id; videos are removed when they expire."
-        )
-        self.job_id = job_id
+    """An error of the service itself."""
 
 
 class JobStateError(ServingError, InputError):
-    """What was asked for does not go with the job's status."""
+    """The job's status does not allow the operation."""
 
     def __init__(self, job_id: str, status: str, message: str, remedy: str) -> None:
         super().__init__("job_state", message, remedy)
@@ -41,7 +38,7 @@ class JobStateError(ServingError, InputError):
 
 
 class FencedError(ServingError):
-    """Somebody else has the job now, or it is cancelled, done or deleted: stop working on it and publish nothing."""
+    """The claim is void: another worker holds the job, or it ended or was deleted. Stop, and publish nothing."""
 
     def __init__(self, job_id: str, reason: str) -> None:
         super().__init__("job_fenced", f"the claim on {job_id} is void: {reason}", "Stop working on it.")
@@ -49,7 +46,7 @@ class FencedError(ServingError):
 
 
 class IdempotencyConflictError(ServingError, InputError):
-    """The same Idempotency-Key came with another request."""
+    """The Idempotency-Key was used before with another request."""
 
     def __init__(self, key: str, job_id: str) -> None:
         super().__init__(
@@ -61,29 +58,17 @@ class IdempotencyConflictError(ServingError, InputError):
         self.job_id = job_id
 
 
-class OverloadError(ServingError):
-    """The service answers that it has enough to do.
-
-    Attributes:
-        retry_after_s: when to ask again, seconds.
-    """
-
-    def __init__(self, code: str, message: str, retry_after_s: float) -> None:
-        super().__init__(code, message, f"Try again in {retry_after_s:.3g} s.")
-        self.retry_after_s = retry_after_s
-
-
 class QueueFullError(OverloadError):
-    """As many jobs wait as the service lets wait."""
+    """The queue holds as many jobs as it may."""
 
     def __init__(self, max_queued: int, retry_after_s: float) -> None:
         super().__init__(
-            "queue_full", f"{max_queued} videos wait already, which is the limit limits.max_queued", retry_after_s
+            "queue_full", f"{max_queued} videos are queued, which is the limit limits.max_queued", retry_after_s
         )
 
 
 class TooManyJobsError(OverloadError):
-    """The caller has as many unfinished jobs as one caller may have."""
+    """The caller has as many unfinished jobs as it may."""
 
     def __init__(self, max_per_owner: int, retry_after_s: float) -> None:
         super().__init__(
@@ -94,7 +79,7 @@ class TooManyJobsError(OverloadError):
 
 
 class RateLimitedError(OverloadError):
-    """The caller asks more often than it may."""
+    """The caller exceeds its request rate."""
 
     def __init__(self, requests_per_minute: int, retry_after_s: float) -> None:
         super().__init__(
@@ -105,27 +90,14 @@ class RateLimitedError(OverloadError):
 
 
 class UnauthorizedError(ServingError, InputError):
-    """No token, or one that is not known."""
+    """The bearer token is missing or unknown."""
 
     def __init__(self, message: str = "a valid bearer token is needed") -> None:
         super().__init__("unauthorized", message, "Send the header `Authorization: Bearer <token>`.")
 
 
-class VideoNotReadyError(ServingError, InputError):
-    """The finished video was asked for before it was finished."""
-
-    def __init__(self, job_id: str, status: str, progress: int) -> None:
-        super().__init__(
-            "video_not_ready",
-            f"video {job_id} is {status} ({progress} %)",
-            "Ask again when its status is completed, or read its stream.",
-        )
-        self.job_id = job_id
-        self.status = status
-
-
 class VideoFailedError(ServingError):
-    """The video was asked for, but its job failed.
+    """The requested video's job failed.
 
     Attributes:
         cause: the job's `error.code`.
@@ -138,7 +110,7 @@ class VideoFailedError(ServingError):
 
 
 class VideoCancelledError(ServingError, InputError):
-    """The video was asked for, but its job was cancelled."""
+    """The requested video's job was cancelled."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__("video_cancelled", f"video {job_id} was cancelled", "Send the request again.")
@@ -146,15 +118,15 @@ class VideoCancelledError(ServingError, InputError):
 
 
 class JobStoreError(ServingError):
-    """The database of jobs cannot be used: `job_store_unavailable`, `job_store_version`, `job_store_missing`."""
+    """The database of jobs is unusable: `job_store_unavailable`, `job_store_version`, `job_store_missing`."""
 
 
 class ArtifactStoreError(ServingError):
-    """The store of files cannot be used: `artifacts_unavailable`, `artifacts_no_space`."""
+    """The artifact store is unusable: `artifacts_unavailable`, `artifacts_no_space`."""
 
 
 class ArtifactNotFoundError(ArtifactStoreError):
-    """A file that should be in the store is not."""
+    """A file is missing from the artifact store."""
 
     def __init__(self, path: str) -> None:
         super().__init__("artifact_not_found", f"{path} is not in the artifact store", "It may have been removed.")

@@ -1,7 +1,8 @@
-"""How fast the shipped checkpoint turns a portrait and speech into video on this machine: `make bench`.
+"""Benchmark of generation with the shipped checkpoint on this machine: `make bench`.
 
-Three tables: the command from a cold start; the loaded pipeline and where its time goes; and clips of doubling length,
-each in a process of its own, whose time may at most double and whose memory must stay flat. Compare rows of one run.
+It prints three tables: the command from a cold start; the loaded pipeline, in total and by part; and clips of doubling
+length, each in a new process. Time should at most double from row to row, and memory should stay constant. Compare only
+rows of one run.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 PORTRAIT, SPEECH, OUTPUT = Path("examples/portrait.png"), Path("examples/hello.wav"), Path("build/bench")
 LENGTHS_S = (5, 10, 20, 40)
-LOADED_S, PASSES = 10, 5
+LOADED_S, NUM_PASSES = 10, 5
 
 
 def main() -> None:
@@ -43,14 +44,14 @@ def _cold_start() -> None:
     command += ["--emotion", "happy", "-o", str(OUTPUT / "cold.mp4"), "--overwrite"]
     start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
-    took = time.perf_counter() - start
+    duration_s = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     print("| video | wall | peak memory |\n|---|---|---|")
-    print(f"| {_seconds(SPEECH):.1f} s | {took:.1f} s | {peak:.2f} GB |\n")
+    print(f"| {_seconds(SPEECH):.1f} s | {duration_s:.1f} s | {peak:.2f} GB |\n")
 
 
 def _loaded() -> None:
-    """Frames per second once loaded: of each part alone, and of the pipeline and encoder together over several passes."""
+    """Print frames per second of each part, and of pipeline and encoder together over several passes."""
     import torch
 
     from emotivetalk.media.audio import load_speech
@@ -69,63 +70,62 @@ def _loaded() -> None:
     waveform = torch.from_numpy(np.resize(speech.waveform, LOADED_S * SAMPLE_RATE_HZ))
     num_frames = LOADED_S * 25
 
-    def together(num_steps: int) -> float:
+    def end_to_end_rate(num_steps: int) -> float:
         start = time.perf_counter()
         with VideoWriter(OUTPUT / "loaded.mp4", side, side, waveform=waveform.numpy(), metadata={}) as writer:
             for pictures in pipeline(portrait, waveform, EmotionLabel("happy"), num_steps=num_steps):
                 writer.write(pictures.numpy())
         return num_frames / (time.perf_counter() - start)
 
-    def alone(num_steps: int) -> list[float]:
+    def part_rates(num_steps: int) -> list[float]:
         start = time.perf_counter()
         motion = pipeline.generate_motion(portrait, waveform, EmotionLabel("happy"))
-        motion_at = time.perf_counter()
+        motion_end = time.perf_counter()
         for _ in pipeline.render_latents(motion, num_steps=num_steps):
             pass
-        rendered = time.perf_counter()
-        return [num_frames / (motion_at - start), num_frames / (rendered - motion_at)]
+        render_end = time.perf_counter()
+        return [num_frames / (motion_end - start), num_frames / (render_end - motion_end)]
 
-    together(2)
-    print(f"## Once loaded: frames per second, {LOADED_S} s of video, {PASSES} passes\n")
+    end_to_end_rate(2)
+    print(f"## Once loaded: frames per second, {LOADED_S} s of video, {NUM_PASSES} passes\n")
     print("| steps | V-AID alone | ETHD alone | end to end, encoding included: median (lowest to highest) |")
     print("|---|---|---|---|")
     for num_steps in (2, 3, 4):
-        parts, passes = alone(num_steps), sorted(together(num_steps) for _ in range(PASSES))
-        cells = [f"{part:.0f}" for part in parts]
+        parts, passes = part_rates(num_steps), sorted(end_to_end_rate(num_steps) for _ in range(NUM_PASSES))
+        cells = [f"{rate:.0f}" for rate in parts]
         cells.append(f"{np.median(passes):.1f} ({passes[0]:.1f} to {passes[-1]:.1f})")
         print(f"| {num_steps} | {' | '.join(cells)} |")
     print()
 
 
 def _doubling() -> None:
-    print("## Twice as long: time once loaded, and peak memory, each in a new process\n")
-    print("| video | generating | times the row above | peak memory |\n|---|---|---|---|")
+    print("## Doubling length: time once loaded, and peak memory, each in a new process\n")
+    print("| video | generating | ratio to the row above | peak memory |\n|---|---|---|---|")
     before = None
     for length_s in LENGTHS_S:
         code = f"from benchmarks.generate import one_length; one_length({length_s})"
         done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-        took, peak = (float(word) for word in done.stdout.split()[-2:])
-        ratio = "" if before is None else f"{took / before:.2f}"
-        print(f"| {length_s} s | {took:.1f} s | {ratio} | {peak:.2f} GB |")
-        before = took
+        duration_s, peak = (float(word) for word in done.stdout.split()[-2:])
+        ratio = "" if before is None else f"{duration_s / before:.2f}"
+        print(f"| {length_s} s | {duration_s:.1f} s | {ratio} | {peak:.2f} GB |")
+        before = duration_s
     print()
 
 
 def one_length(length_s: int) -> None:
-    """Print the seconds that a clip of this length takes once loaded, and the process's peak memory in GB."""
+    """Print the seconds for a clip of this length without loading, and the process's peak memory in GB."""
     import soundfile
 
-    from emotivetalk.emotion_options import EmotionOptions
-    from emotivetalk.generation import Request, generate_video
+    from emotivetalk.generation import Inputs, generate_video
     from emotivetalk.media.checkpoints import find_checkpoint
+    from emotivetalk.request import parse_label
 
     samples, rate = soundfile.read(SPEECH, dtype="float32")
     path = OUTPUT / f"speech_{length_s}.wav"
     soundfile.write(path, np.resize(samples, length_s * rate), rate)
-    took = generate_video(
-        Request(PORTRAIT, path, OUTPUT / f"long_{length_s}.mp4", find_checkpoint(None), EmotionOptions(label="happy"))
-    )
-    print(took.total_s - took.load_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+    inputs = Inputs(PORTRAIT, path, parse_label("happy"))
+    result = generate_video(inputs, OUTPUT / f"long_{length_s}.mp4", find_checkpoint(None))
+    print(result.total_s - result.load_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
 
 
 def _seconds(path: Path) -> float:

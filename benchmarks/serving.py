@@ -1,9 +1,9 @@
-"""What serving costs over rendering in one process, and how it scales: `make bench-serving`.
+"""Benchmark of serving: overhead over a single process, and scaling with replicas: `make bench-serving`.
 
-Three parts. The served render of a clip against the single-process pipeline with the same number of threads, in one
-run. The time to the first fragment, and the memory of every process, for clips of growing length. And a simulation of
-many replicas through the real director and handles: ETHD is replaced by a wait of 60 ms for each chunk and step, so
-that a machine of two cores shows what calls, references and the dataflow cost. Compare rows of one run.
+It has three parts: serving a clip compared with the single-process pipeline at the same number of threads; the time to
+the first fragment and the memory of each process for clips of growing length; and a simulation of many replicas through
+the real director and handles. The simulation replaces ETHD by a wait of 60 ms per chunk and step, so it measures the cost
+of calls, references and dataflow even on two cores. Compare only rows of one run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from emotivetalk.actors.serving.replicas.messages import (
     BlockData,
     ChunkData,
     FinishCall,
-    Finished,
+    FinishedSegment,
     MotionCall,
     Receipt,
     RenderCall,
@@ -40,7 +40,7 @@ LATENT = (16, 16, 16)
 
 
 class WaitingETHD:
-    """Takes the time of a chunk and step, one call at a time, and gives arrays of the right size."""
+    """ETHD that waits for the time of a chunk and step, one call at a time, and returns zeros of the right shape."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -53,7 +53,7 @@ class WaitingETHD:
 
 
 class WaitingVAID:
-    """Gives blocks of zeros at once."""
+    """V-AID that returns blocks of zeros immediately."""
 
     def __init__(self, checkpoint: str) -> None:
         from emotivetalk.actors.serving.rendering.plans import CheckpointPlans
@@ -69,33 +69,35 @@ class WaitingVAID:
 
 
 class WaitingDecoder:
-    """Says that a segment is stored."""
+    """Decoder that reports each segment as stored."""
 
-    async def finish(self, call: FinishCall, *data: ChunkData) -> Finished:
+    async def finish(self, call: FinishCall, *data: ChunkData) -> FinishedSegment:
         frames = call.result.frames
-        return Finished(call.index, frames.start, len(frames), f"{call.job_id}/{call.index}", 1, "0" * 64, None, {})
+        return FinishedSegment(
+            call.index, frames.start, len(frames), f"{call.job_id}/{call.index}", 1, "0" * 64, None, {}
+        )
 
     async def assemble(self, job_id: str, fragments: list[str]) -> str:
         return f"{job_id}/video"
 
 
 def simulate(replicas: tuple[int, ...], length_s: float) -> None:
-    """Efficiency by the number of replicas, and the cost of a call that the model for 32 uses."""
+    """Measure the efficiency by number of replicas, and estimate it for 32 replicas from the cost per call."""
     import ray
     from ray import serve
 
     from emotivetalk.actors.serving.app import DirectorReplica, job_store
     from emotivetalk.actors.serving.rendering.plans import CheckpointPlans
-    from emotivetalk.actors.serving.requests import VideoRequest
     from emotivetalk.media.checkpoints import find_checkpoint
+    from emotivetalk.request import VideoRequest
 
     checkpoint = str(find_checkpoint(None).resolve())
     num_frames = int(length_s * 25)
     plan, _, _ = CheckpointPlans(Path(checkpoint))(num_frames, None)
     work_s = plan.num_calls * CHUNK_S
-    print(f"## {length_s / 60:g} minutes by replicas that wait {CHUNK_S * 1000:g} ms for each chunk and step\n")
+    print(f"## {length_s / 60:g} minutes with replicas that wait {CHUNK_S * 1000:g} ms per chunk and step\n")
     print("| ETHD replicas | wall | ideal | efficiency | chunks a second |\n|---|---|---|---|---|")
-    costs: list[float] = []  # of the director's process, for a chunk and step
+    costs: list[float] = []  # CPU seconds of the director per chunk and step
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": 18765})
@@ -108,25 +110,34 @@ def simulate(replicas: tuple[int, ...], length_s: float) -> None:
             )
             config.data_folder.mkdir(parents=True, exist_ok=True)
 
-            def deployed(name: str, replica: type, num_replicas: int = 1) -> Any:
+            def deployment(name: str, replica: type, num_replicas: int = 1) -> Any:
                 options = {"num_replicas": num_replicas, "ray_actor_options": {"num_cpus": 0.05}}
                 return serve.deployment(replica, name=name).options(max_ongoing_requests=16, **options)
 
-            director = deployed("director", DirectorReplica).options(user_config={})
+            director = deployment("director", DirectorReplica).options(user_config={})
             app = director.bind(
                 config,
                 checkpoint,
-                deployed("VAID", WaitingVAID).bind(checkpoint),
-                deployed("ETHD", WaitingETHD, number).bind(),
-                deployed("decoder", WaitingDecoder).bind(),
+                deployment("VAID", WaitingVAID).bind(checkpoint),
+                deployment("ETHD", WaitingETHD, number).bind(),
+                deployment("decoder", WaitingDecoder).bind(),
             )
             serve.run(app, name="simulated", route_prefix=None)
             store, request = job_store(config), VideoRequest(num_samples=num_frames * 640)
             for attempt, frames in (("warm", 250), ("timed", num_frames)):
-                asked = request.model_copy(update={"num_samples": frames * 640}).model_dump(mode="json")
-                from emotivetalk.actors.serving.jobs.records import new_job_id
+                request_data = request.model_copy(update={"num_samples": frames * 640}).model_dump(mode="json")
+                from emotivetalk.actors.serving.jobs.records import NewJob, new_job_id
 
-                job, _ = store.create(new_job_id(), "", asked, attempt + "0" * 32, frames, 256, 256)
+                new = NewJob(
+                    job_id=new_job_id(),
+                    owner="",
+                    request=request_data,
+                    fingerprint=attempt + "0" * 32,
+                    num_frames=frames,
+                    width=256,
+                    height=256,
+                )
+                job, _ = store.create(new)
                 start, spent = time.perf_counter(), _director_cpu_s()
                 while not store.get(job.job_id).status.is_terminal:
                     time.sleep(0.02)
@@ -142,12 +153,12 @@ def simulate(replicas: tuple[int, ...], length_s: float) -> None:
     finally:
         serve.shutdown()
         ray.shutdown()
-    most = 1 / costs[-1]
+    max_rate = 1 / costs[-1]
     print(
-        f"\nWith {replicas[-1]} replicas a chunk and step took {costs[-1] * 1000:.1f} ms of the director's process, at the grain "
-        f"that it chose: one director drives at most {most:.0f} of them a second, which is {most * CHUNK_S:.0f} replicas. The model "
-        f"for 32 of them, each {32 / CHUNK_S / 32:.0f} a second: {min(1.0, most * CHUNK_S / 32):.0%} by one director, "
-        f"{min(1.0, 2 * most * CHUNK_S / 32):.0%} by two with a video each, before what the ends of a video cost.\n"
+        f"\nWith {replicas[-1]} replicas, a chunk and step took {costs[-1] * 1000:.1f} ms of the director's CPU time. One director "
+        f"handles at most {max_rate:.0f} per second, enough for {max_rate * CHUNK_S:.0f} replicas. Estimated efficiency with 32 "
+        f"replicas at {1 / CHUNK_S:.0f} per second each: {min(1.0, max_rate * CHUNK_S / 32):.0%} with one director, "
+        f"{min(1.0, 2 * max_rate * CHUNK_S / 32):.0%} with two directors and a video each, without the ends of a video.\n"
     )
 
 
@@ -157,11 +168,11 @@ def _director_cpu_s() -> float:
     for process in psutil.process_iter(["cmdline", "cpu_times"]):
         if (process.info["cmdline"] or [""])[0].startswith("ray::ServeReplica:simulated:director"):
             return process.info["cpu_times"].user + process.info["cpu_times"].system
-    raise RuntimeError("the director has no process")
+    raise RuntimeError("the process of the director was not found")
 
 
 def compare(length_s: int, threads: int, growing: Sequence[float]) -> None:
-    """The served render against the pipeline's, after warm-up, both with so many threads; then clips of growing length."""
+    """Compare serving with the pipeline after warm-up at this number of threads; then serve clips of growing length."""
     import httpx
     import soundfile
     import torch
@@ -189,13 +200,13 @@ def compare(length_s: int, threads: int, growing: Sequence[float]) -> None:
     crop = crop_portrait(picture, choose_face(picture, None, "portrait"), pipeline.image_size).image
     portrait = torch.from_numpy(crop).permute(2, 0, 1) / 127.5 - 1
 
-    def alone(path: Path) -> float:
+    def single_process_s(path: Path) -> float:
         from emotivetalk.media.mux import VideoWriter
 
         speech = load_speech(path)
         start = time.perf_counter()
         side = pipeline.image_size
-        with VideoWriter(OUTPUT / "alone.mp4", side, side, waveform=speech.waveform) as writer:
+        with VideoWriter(OUTPUT / "single_process.mp4", side, side, waveform=speech.waveform) as writer:
             for frames in pipeline(portrait, torch.from_numpy(speech.waveform), EmotionLabel("happy")):
                 writer.write(frames.numpy())
         return time.perf_counter() - start
@@ -216,16 +227,16 @@ def compare(length_s: int, threads: int, growing: Sequence[float]) -> None:
     plan = dataclasses.replace(plan, port=18766, config=config, options=options)
     with Service(plan) as _, httpx.Client(base_url="http://127.0.0.1:18766", timeout=600) as http:
 
-        def served(path: Path) -> tuple[float, float]:
-            """(from the job's creation to its end, to its first segment), seconds."""
-            with PORTRAIT.open("rb") as face, path.open("rb") as speech:
-                made = http.post(
-                    "/v1/videos", files={"portrait": face, "audio": speech}, data={"emotion": "happy"}
+        def served_s(path: Path) -> tuple[float, float]:
+            """Return the seconds from the job's creation to its end and to its first segment."""
+            with PORTRAIT.open("rb") as portrait_file, path.open("rb") as speech:
+                created = http.post(
+                    "/v1/videos", files={"portrait": portrait_file, "audio": speech}, data={"emotion": "happy"}
                 ).json()
             from emotivetalk.actors.serving.app import job_store
 
             store, first = job_store(config), None
-            while not (job := store.get(made["id"])).status.is_terminal:
+            while not (job := store.get(created["id"])).status.is_terminal:
                 if first is None and job.next_segment:
                     first = time.time() - job.created_at
                 time.sleep(0.02)
@@ -233,21 +244,21 @@ def compare(length_s: int, threads: int, growing: Sequence[float]) -> None:
             return job.completed_at - job.created_at, first or job.completed_at - job.created_at
 
         warm = clip(5)
-        alone(warm)
-        served(warm)
+        single_process_s(warm)
+        served_s(warm)
         path = clip(length_s)
-        pairs = [(alone(path), served(path)[0]) for _ in range(3)]
-        ratio = statistics.median(there / here for here, there in pairs)
-        print(f"## {length_s} s served by one ETHD replica, against one process; {threads} thread(s) each\n")
+        pairs = [(single_process_s(path), served_s(path)[0]) for _ in range(3)]
+        ratio = statistics.median(served / single for single, served in pairs)
+        print(f"## {length_s} s served by one ETHD replica, compared with one process; {threads} thread(s) each\n")
         print("| one process | served | ratio |\n|---|---|---|")
-        for here, there in pairs:
-            print(f"| {here:.1f} s | {there:.1f} s | {there / here:.2f} |")
+        for single, served in pairs:
+            print(f"| {single:.1f} s | {served:.1f} s | {served / single:.2f} |")
         print(f"\nmedian ratio: {ratio:.2f}\n")
         print("## Time to the first fragment, and memory\n")
         print("| video | first fragment | whole | memory of each process |\n|---|---|---|---|")
         for seconds in growing:
-            whole, first = served(clip(seconds))
-            print(f"| {seconds:g} s | {first:.1f} s | {whole:.1f} s | {_memory()} |", flush=True)
+            total, first = served_s(clip(seconds))
+            print(f"| {seconds:g} s | {first:.1f} s | {total:.1f} s | {_memory()} |", flush=True)
     print()
 
 
@@ -265,7 +276,7 @@ def _memory() -> str:
 
 
 def main() -> None:
-    """Run what is asked for."""
+    """Run the requested parts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--replicas", type=int, nargs="*", default=[1, 2, 4, 8])
     parser.add_argument("--minutes", type=float, default=10.0)

@@ -1,8 +1,8 @@
-"""What training on workers costs and gains on this machine: `python -m benchmarks.training`.
+"""Benchmark of training on workers on this machine: `python -m benchmarks.training`.
 
-The same steps of the starter's ETHD, on a few synthetic clips, in the plain loop, on one worker and on two, in turns, round after
-round: samples per second of each run's median step, and the median over the rounds of its ratio to the plain loop of
-the same round. Rounds of one run can be compared; a busy machine shows in their spread. The first steps are not counted.
+Each round trains the same steps of the starter's ETHD on a few synthetic clips in the plain loop, on one worker and on
+two. The table shows samples per second of the median step, and the median ratio to the plain loop of the same round. Only
+rounds of one run are comparable; their spread shows the load of the machine. The first steps do not count.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 
 OUTPUT = Path("build/bench/training")
 CONFIG = Path("train_configs/ethd_starter.yaml")
-WARM_UP = 3
+NUM_WARM_UP_STEPS = 3
 SETTINGS = (
-    "optimizer.name=adamw",  # the one that every ZeRO stage has
+    "optimizer.name=adamw",  # available in every ZeRO stage
     "optimizer.warmup_steps=1",
     "checkpoint_every=null",
     "validate_every=null",
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # by default workers step back for others, the plain loop doesn't
+    os.environ.setdefault("RAY_worker_niceness", "0")  # the plain loop has niceness 0 too
     import ray
     import torch
 
@@ -60,7 +60,7 @@ def main() -> None:
     print(f"{CONFIG}, {', '.join(settings)}\n")
     shutil.rmtree(OUTPUT, ignore_errors=True)
     synthesize(OUTPUT / "corpus", 8, 2, num_held_out=1)
-    # Workers and loaders together have a CPU each, as far as Ray counts; they share the cores that there are.
+    # Ray reserves a CPU for each worker and loader; they share the actual cores.
     ray.init(num_cpus=max(4, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False)
     rates: dict[str, list[float]] = {name: [] for name, *_ in RUNS}
     waits: dict[str, list[float]] = {name: [] for name, *_ in RUNS}
@@ -71,19 +71,19 @@ def main() -> None:
             waits[name].append(waited)
             print(f"round {number + 1}, {name}: {rate:.2f} samples/s", flush=True)
     print(
-        "\n| run | samples/s | data wait, s | against the plain loop | efficiency of each worker |\n|---|---|---|---|---|"
+        "\n| run | samples/s | data wait, s | ratio to the plain loop | efficiency of each worker |\n|---|---|---|---|---|"
     )
     for name, workers, *_ in RUNS:
         ratios = [rate / plain for rate, plain in zip(rates[name], rates["plain loop"], strict=True)]
-        middle = statistics.median(ratios)
+        median_ratio = statistics.median(ratios)
         print(
             f"| {name} | {statistics.median(rates[name]):.2f} | {statistics.median(waits[name]):.3f} | "
-            f"**{middle:.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) | {100 * middle / max(workers, 1):.0f} % |"
+            f"**{median_ratio:.2f}** ({min(ratios):.2f} to {max(ratios):.2f}) | {100 * median_ratio / max(workers, 1):.0f} % |"
         )
 
 
 def _run(settings: list[str], workers: int, loaders: int, zero: int) -> tuple[float, float]:
-    """Samples per second and the wait for data of the median step."""
+    """Return samples per second and the seconds of waiting for data, both of the median step."""
     import torch
     from rich.console import Console
 
@@ -100,7 +100,7 @@ def _run(settings: list[str], workers: int, loaders: int, zero: int) -> tuple[fl
     else:
         torch.set_num_threads(1)
         train(config, console=console)
-    steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()][WARM_UP:]
+    steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()][NUM_WARM_UP_STEPS:]
     seconds = statistics.median(step["seconds"] for step in steps)
     return config.batch_size / seconds, statistics.median(step["wait_seconds"] for step in steps)
 

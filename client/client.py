@@ -1,8 +1,8 @@
-"""The client: order videos, follow them, fetch them."""
+"""The client: order videos, follow their progress, fetch them."""
 
 from __future__ import annotations
 
-import json
+import inspect
 import os
 import time
 import uuid
@@ -18,41 +18,59 @@ from emotivetalk.client.videos import (
     Transport,
     Video,
     VideoPage,
-    label_values,
     unreachable,
 )
-from emotivetalk.errors import EmotiveTalkError, InputError
-from emotivetalk.media.files import atomic_write, check_readable, check_writable, writing
-from emotivetalk.media.limits import Limits, say_duration
+from emotivetalk.errors import EmotiveTalkError
+from emotivetalk.files import atomic_write, check_readable, check_writable, writing
+from emotivetalk.limits import Limits, say_duration
+from emotivetalk.request import (
+    EmotionArgument,
+    VideoSettings,
+    checked,
+    choose_emotion,
+    emotion_parameters,
+    settings_parameters,
+    show_parameters,
+    split_arguments,
+)
 
 DEFAULT_ADDRESSES = {"http": "http://127.0.0.1:8000", "grpc": "127.0.0.1:9000"}
 TOKEN_ENV = "EMOTIVETALK_TOKEN"
-PATIENCE_S = 60.0  # how long `wait` bears that the service does not answer: about a restart
-_TRIES = 3
+PATIENCE_S = 60.0  # `wait` tolerates a service that does not answer for so long, about a restart
+_ATTEMPTS = 3
 _TRANSIENT = ("service_unreachable", "service_timeout")
-_KEYS = ({"time_s", "emotion"}, {"time_s", "emotion", "intensity"}, {"time_s", "text"})
 
 File: TypeAlias = str | os.PathLike[str]  # a string that begins with http:// or https:// is fetched by the service
 Result = TypeVar("Result")
 
 
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _emotion_annotation(name: str, argument: EmotionArgument) -> Any:
+    if name == "emotion_track":
+        return File | Sequence[Mapping[str, Any]] | None
+    return bool if argument.type is bool else File | None if argument.type is Path else str | None
+
+
 class Client:
-    """A connection to the service. The same results over both protocols::
+    """A connection to the service, with the same results over both protocols::
 
         with Client("http://127.0.0.1:8000", token="...") as client:
             video = client.create("portrait.png", "hello.wav", emotion="happy:0.8")
             client.wait(video.id)
             client.download(video.id, "out.mp4")
 
-    Every method raises EmotiveTalkError: with the service's own code, or with "service_unreachable" or
-    "service_timeout"; InputError where the caller's request is at fault; OverloadError, which says `retry_after_s`,
-    where the service has enough to do.
+    Every method raises EmotiveTalkError, with the service's own code, or with "service_unreachable" or
+    "service_timeout": InputError if the request is at fault, OverloadError with `retry_after_s` if the service is
+    overloaded.
 
     Args:
-        address: "http://host:port" or "https://..." for HTTP; "host:port", or "https://host:port" for TLS, for gRPC.
-        token: the environment's EMOTIVETALK_TOKEN if None.
-        timeout_s: for the answer to one call; uploads and streams have longer ones.
-        certificates: PEM file of the authorities to trust; the system's if None.
+        address: for HTTP "http://host:port" or "https://..."; for gRPC "host:port", or "https://host:port" for TLS.
+        token: bearer token; None reads the environment variable EMOTIVETALK_TOKEN.
+        timeout_s: limit on the answer to one call; uploads and streams have longer ones.
+        certificates: PEM file of the authorities to trust; None trusts the system's.
     """
 
     def __init__(
@@ -68,7 +86,7 @@ class Client:
             raise ValueError(f"protocol is {protocol!r}; it is http or grpc")
         address = address or DEFAULT_ADDRESSES[protocol]
         token = token or os.environ.get(TOKEN_ENV) or None
-        # Imported here: either works where the other's packages are not installed.
+        # Imported late: each works without the other's packages.
         if protocol == "http":
             from emotivetalk.client.over_http import HttpTransport as Chosen
         else:
@@ -88,78 +106,50 @@ class Client:
 
     # ---------------------------------------------------------------------------------------------------------- jobs
 
-    def create(
-        self,
-        portrait: File,
-        audio: File,
-        *,
-        emotion: str | None = None,
-        emotion_text: str | None = None,
-        emotion_image: File | None = None,
-        emotion_video: File | None = None,
-        emotion_track: File | Sequence[Mapping[str, Any]] | None = None,
-        emotion_from_speech: bool = False,
-        seed: int = 0,
-        num_steps: int | None = None,
-        emotion_strength: float = 1.0,
-        face: int | None = None,
-        webhook_url: str | None = None,
-        idempotency_key: str | None = None,
-    ) -> Video:
-        """Order a video; the service has stored it when this returns.
+    @show_parameters(
+        [
+            _parameter("webhook_url", str | None),
+            _parameter("idempotency_key", str | None),
+            *emotion_parameters(_emotion_annotation),
+            *settings_parameters(),
+        ]
+    )
+    def create(self, portrait: File, audio: File, **arguments: Any) -> Video:
+        """Order a video. The service has stored the job when this returns.
+
+        Emotion and settings are keyword arguments; `help(Client.create)` lists them with their defaults. At most one
+        emotion argument may be given; without one the portrait keeps its own expression.
 
         Args:
-            portrait: a picture; a file, or a URL that the service fetches.
+            portrait: a picture of a face: a file, or a URL that the service fetches.
             audio: the speech, likewise.
-            emotion: a name such as "happy", or with an intensity of 0 to 1, "happy:0.8". At most one of the emotion
-                arguments; without one the portrait keeps its own expression.
-            emotion_text: a description in English.
-            emotion_image: a picture with the expression.
-            emotion_video: a video with the expressions.
-            emotion_track: keys along time, `[{"time_s": 0, "emotion": "happy"}, {"time_s": 2, "text": "Calm down"}]`, or
-                a JSON file with them.
-            emotion_from_speech: as the speech sounds.
-            seed: same seed and inputs, same video.
-            num_steps: 1 to 50; the checkpoint's own if None.
-            emotion_strength: 0 to 4.
-            face: which one of the portrait, from 1 at the left; needed if there are several.
-            webhook_url: is told when the video has ended.
-            idempotency_key: the same key and request give the same video for a day; a fresh one if None, so that a
-                request whose answer got lost is sent again safely.
+            webhook_url: receives a POST when the video has ended.
+            idempotency_key: the same key and request give the same video for a day. Without one, the client makes a
+                fresh key, so that it can repeat a request whose answer was lost.
+
+        Raises:
+            InputError: an argument is invalid or a file cannot be read.
         """
-        image, video = _source(emotion_image, "image"), _source(emotion_video, "video")
-        given = {
-            "emotion": None if emotion is None else label_values(emotion),
-            "emotion_text": None if emotion_text is None else {"kind": "text", "text": emotion_text},
-            "emotion_image": None if image is None else {"kind": "image"},
-            "emotion_video": None if video is None else {"kind": "video"},
-            "emotion_track": None if emotion_track is None else {"kind": "track", "keys": _track(emotion_track)},
-            "emotion_from_speech": {"kind": "speech"} if emotion_from_speech else None,
-        }
-        names = [name for name, value in given.items() if value is not None]
-        if len(names) > 1:
-            raise InputError(
-                "emotion_conflict", f"{' and '.join(names)} cannot be given together", "Choose one of them."
-            )
-        picture, speech = _source(portrait, "image"), _source(audio, "audio")
-        assert picture is not None and speech is not None
+        webhook_url, key = arguments.pop("webhook_url", None), arguments.pop("idempotency_key", None)
+        emotion_arguments, values = split_arguments(arguments)
+        emotion = choose_emotion(emotion_arguments)
+        emotion_file = None
+        if emotion is not None and emotion.kind in ("image", "video"):
+            emotion_file = _source(emotion_arguments[f"emotion_{emotion.kind}"], emotion.kind)
         order = Order(
-            portrait=picture,
-            audio=speech,
-            emotion=given[names[0]] if names else None,
-            shown=image if image is not None else video,
-            seed=seed,
-            num_steps=num_steps,
-            emotion_strength=emotion_strength,
-            face=face,
+            portrait=_source(portrait, "image"),
+            audio=_source(audio, "audio"),
+            emotion=emotion,
+            emotion_file=emotion_file,
+            settings=checked(VideoSettings, **values),
             webhook_url=webhook_url,
-            idempotency_key=idempotency_key or str(uuid.uuid4()),
+            idempotency_key=key or str(uuid.uuid4()),
         )
-        return _again(lambda: self._transport.create(order))
+        return _repeated(lambda: self._transport.create(order))
 
     def get(self, video_id: str) -> Video:
-        """How a video stands."""
-        return _again(lambda: self._transport.get(video_id))
+        """Return a video's current state."""
+        return _repeated(lambda: self._transport.get(video_id))
 
     def list(
         self,
@@ -169,12 +159,13 @@ class Client:
         order: Literal["asc", "desc"] = "desc",
         status: str | None = None,
     ) -> VideoPage:
-        """Some of your videos, by time of creation.
+        """Return a page of your videos, by time of creation.
 
         Args:
             limit: 1 to 100.
-            after: the id of the last one of the page before.
-            status: only those with it.
+            after: id of the last video of the previous page.
+            order: "desc" has the newest first.
+            status: return only videos with this status.
         """
         if order not in ("asc", "desc") or status not in (
             None,
@@ -185,23 +176,23 @@ class Client:
             "cancelled",
         ):
             raise ValueError(f"there is no order {order!r} or status {status!r}")
-        return _again(lambda: self._transport.list(limit, after, order, status))
+        return _repeated(lambda: self._transport.list(limit, after, order, status))
 
     def cancel(self, video_id: str) -> Video:
         """Cancel a video; one that has ended stays as it is."""
-        return _again(lambda: self._transport.cancel(video_id))
+        return _repeated(lambda: self._transport.cancel(video_id))
 
     def delete(self, video_id: str) -> None:
         """Cancel a video and remove it with its files."""
         self._transport.delete(video_id)
 
-    # ---------------------------------------------------------------------------------------------------- following it
+    # ------------------------------------------------------------------------------------------------------ progress
 
     def watch(self, video_id: str) -> Iterator[Video]:
-        """How a video stands, now and whenever it changes; ends after a final status.
+        """Yield a video's state, now and at each change, until the status is final.
 
         Raises:
-            EmotiveTalkError: code "service_unreachable" if the connection breaks before that.
+            EmotiveTalkError: code "service_unreachable": the connection broke before that.
         """
         video = None
         for video in self._transport.watch(video_id):
@@ -210,33 +201,33 @@ class Client:
             raise unreachable(self._address, "it ended the connection")
 
     def wait(self, video_id: str, *, timeout_s: float | None = None, progress: bool = True) -> Video:
-        """Wait until a video has ended, in whichever way. A restart of the service is sat out.
+        """Wait until a video has completed, failed or been cancelled. Tolerates a restart of the service.
 
         Args:
-            timeout_s: None waits as long as it takes.
-            progress: show a bar on stderr, if that is a terminal.
+            timeout_s: None waits without a limit.
+            progress: show a bar on stderr if that is a terminal and `rich` is installed.
 
         Raises:
-            EmotiveTalkError: code "wait_timeout", the video goes on; or the service did not answer for a minute.
+            EmotiveTalkError: code "wait_timeout": the video is still being made; or the service did not answer for a
+                minute.
         """
-        begun = heard = time.monotonic()
+        start = last_answer = time.monotonic()
         with _Bar(progress) as bar:
             while True:
                 try:
-                    # Looked at often enough for the timeout; a stream of changes would be silent while the job waits.
                     for video in self._changes(video_id, timeout_s):
-                        heard = time.monotonic()
+                        last_answer = time.monotonic()
                         bar.show(video)
                         if video.is_final:
                             return video
-                        if timeout_s is not None and heard - begun > timeout_s:
+                        if timeout_s is not None and last_answer - start > timeout_s:
                             raise EmotiveTalkError(
                                 "wait_timeout",
                                 f"video {video_id} has not ended after {say_duration(timeout_s)}",
                                 "It goes on; wait for it again.",
                             )
                 except EmotiveTalkError as error:
-                    if error.code not in _TRANSIENT or time.monotonic() - heard > PATIENCE_S:
+                    if error.code not in _TRANSIENT or time.monotonic() - last_answer > PATIENCE_S:
                         raise
                     time.sleep(1.0)
 
@@ -244,26 +235,26 @@ class Client:
         if timeout_s is None:
             yield from self.watch(video_id)
             return
-        while True:
+        while True:  # a stream of changes is silent while the job is queued, so the timeout could not be kept
             yield self.get(video_id)
             time.sleep(min(0.5, timeout_s / 10))
 
-    # ---------------------------------------------------------------------------------------------------- fetching it
+    # -------------------------------------------------------------------------------------------------------- content
 
     def stream(self, video_id: str) -> Iterator[bytes]:
-        """The video (fragmented MP4) while it is being made, piece by piece.
+        """Yield the video (fragmented MP4) piece by piece while it is being made.
 
         Raises:
-            EmotiveTalkError: codes "video_failed", "video_cancelled": the rest will not come.
+            EmotiveTalkError: codes "video_failed" and "video_cancelled": the rest will not come.
         """
         return self._transport.stream(video_id)
 
     def download(self, video_id: str, path: str | os.PathLike[str]) -> Path:
-        """Write a finished video to a file, whole or not at all. A file that is there is replaced.
+        """Write a finished video to a file atomically, replacing an existing one.
 
         Raises:
             InputError: code "video_not_ready"; or the file cannot be written.
-            OutputError: the disk filled up.
+            OutputError: the disk is full.
         """
         target = Path(path)
         check_writable(target)
@@ -277,113 +268,92 @@ class Client:
 
     # ------------------------------------------------------------------------------------------------------------ live
 
+    @show_parameters(
+        [_parameter("emotion", str | None), _parameter("emotion_text", str | None), *settings_parameters()]
+    )
     def live(
-        self,
-        portrait: str | os.PathLike[str],
-        audio: Iterable[bytes | EmotionChange],
-        *,
-        emotion: str | None = None,
-        emotion_text: str | None = None,
-        seed: int = 0,
-        num_steps: int | None = None,
-        emotion_strength: float = 1.0,
-        face: int | None = None,
+        self, portrait: str | os.PathLike[str], audio: Iterable[bytes | EmotionChange], **arguments: Any
     ) -> Iterator[bytes]:
-        """A video of speech that is still being spoken; over gRPC only. Nothing of it is kept by the service.
+        """Render speech while it is being spoken, over gRPC only. The service stores nothing.
 
-        Gives the head of the file (fragmented MP4), and then each fragment as soon as it is rendered; together they are
+        Yields the head of the file (fragmented MP4), then each fragment as soon as it is rendered; together they are
         the file. To stop early, close the iterator.
 
         Args:
-            portrait: a picture's file.
-            audio: the speech as it comes, 16 kHz mono in signed 16-bit little-endian samples, in pieces of any length,
-                with an `EmotionChange` wherever the emotion changes. It is read in a thread of its own, no faster than
-                the service takes it.
-            emotion, emotion_text: at the begin; at most one of them.
-            seed, num_steps, emotion_strength, face: as in `create`.
+            portrait: a picture file.
+            audio: the speech as 16 kHz mono signed 16-bit little-endian samples, in pieces of any length, with an
+                `EmotionChange` wherever the emotion changes. A thread of its own reads it, no faster than the service
+                takes it.
+            emotion, emotion_text: the emotion at the start; at most one of them.
 
         Raises:
-            InputError: code "live_needs_grpc" over HTTP; and what is wrong with an input.
-            OverloadError: all places are taken.
+            InputError: code "live_needs_grpc" over HTTP; or an input is invalid.
+            OverloadError: the service has no free place.
         """
+        at_start = EmotionChange(arguments.pop("emotion", None), arguments.pop("emotion_text", None)).chosen()
+        _, values = split_arguments(arguments)
         picture = Path(portrait)
         check_readable(picture, "image", Limits().image_bytes)
-        values = {"seed": seed, "num_steps": num_steps, "emotion_strength": emotion_strength, "face": face}
-        settings = {name: value for name, value in values.items() if value is not None}
-        at_first = EmotionChange(emotion, emotion_text).values()
-        return self._transport.live(LiveOrder(picture, audio, at_first, settings))
+        return self._transport.live(LiveOrder(picture, audio, at_start, checked(VideoSettings, **values)))
 
 
 class _Bar:
-    """A progress bar over frames; silent where stderr is no terminal."""
+    """A progress bar of frames; silent if stderr is no terminal or `rich` is not installed."""
 
     def __init__(self, wanted: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        hidden = not (wanted and console.is_terminal)
-        self._progress = Progress(*columns, console=console, disable=hidden, transient=True)
-        self._task = self._progress.add_task("queued", total=None)
+        self._progress = _progress() if wanted else None
+        if self._progress is not None:
+            self._task = self._progress.add_task("queued", total=None)
 
     def __enter__(self) -> _Bar:
-        self._progress.start()
+        if self._progress is not None:
+            self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._progress is not None:
+            self._progress.stop()
 
     def show(self, video: Video) -> None:
-        """Say how the video stands."""
-        words = video.status.replace("_", " ")
-        self._progress.update(self._task, description=words, completed=video.frames_done, total=video.num_frames)
+        """Show the video's state."""
+        if self._progress is not None:
+            status = video.status.replace("_", " ")
+            self._progress.update(self._task, description=status, completed=video.frames_done, total=video.num_frames)
 
 
-def _again(call: Callable[[], Result]) -> Result:
-    """Make a call that can be made twice, once more if the service could not be reached (it restarts, perhaps)."""
-    for number in range(1, _TRIES + 1):
+def _progress() -> Any:
+    """Return rich's progress bar; None if stderr is no terminal or rich is not installed."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    except ModuleNotFoundError:  # the client installed alone does without
+        return None
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True) if console.is_terminal else None
+
+
+def _repeated(call: Callable[[], Result]) -> Result:
+    """Make an idempotent call; repeat it if the service could not be reached, for example because it restarts."""
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
             return call()
         except EmotiveTalkError as error:
-            if error.code != "service_unreachable" or number == _TRIES:
+            if error.code != "service_unreachable" or attempt == _ATTEMPTS:
                 raise
-            time.sleep(0.5 * number)
-    raise AssertionError("the loop ends by itself")
+            time.sleep(0.5 * attempt)
+    raise AssertionError("the last attempt returns or raises")
 
 
-def _source(given: File | None, kind: str) -> Source | None:
-    """A URL, or a file that can be read.
+def _source(file: File, kind: str) -> Source:
+    """Return a URL, or a path that was checked.
 
     Raises:
-        InputError: it cannot, in the words of `emotivetalk generate`.
+        InputError: the file cannot be read.
     """
-    if given is None:
-        return None
-    if isinstance(given, str) and given.lower().startswith(("http://", "https://")):
-        return given
-    path = Path(given)
+    if isinstance(file, str) and file.lower().startswith(("http://", "https://")):
+        return file
+    path = Path(file)
     limits = Limits()
     check_readable(path, kind, limits.image_bytes if kind == "image" else limits.media_bytes)
     return path
-
-
-def _track(given: File | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    keys: Any = given
-    if isinstance(given, str | os.PathLike):
-        path = Path(given)
-        check_readable(path, "track", 1_000_000)
-        try:
-            keys = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:  # bad UTF-8 is one too
-            raise InputError("emotion_invalid", f"{path} is not JSON ({error})", "Write a list of keys.") from error
-    if not isinstance(keys, Sequence):
-        raise InputError("emotion_invalid", "the emotion track is not a list of keys", "Write a list of keys.")
-    for number, key in enumerate(keys, start=1):
-        if not isinstance(key, Mapping) or set(key) not in _KEYS:
-            raise InputError(
-                "emotion_invalid",
-                f"emotion track, key {number}: the fields are not right",
-                "Give time_s with emotion (and intensity), or with text.",
-            )
-    return [dict(key) for key in keys]

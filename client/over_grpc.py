@@ -12,7 +12,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from emotivetalk.actors.errors import VideoNotReadyError
 from emotivetalk.client.videos import (
     CHUNK_BYTES,
     UPLOAD_TIMEOUT_S,
@@ -23,18 +22,19 @@ from emotivetalk.client.videos import (
     Video,
     VideoError,
     VideoPage,
-    said_by_service,
+    service_error,
     timed_out,
     unreachable,
 )
-from emotivetalk.errors import EmotiveTalkError, InputError
+from emotivetalk.errors import EmotiveTalkError, InputError, VideoNotReadyError
+from emotivetalk.request import Emotion, LabelEmotion, SpeechEmotion, TextEmotion, TrackEmotion, TrackKey, VideoSettings
 from emotivetalk.wire import videos_pb2 as pb
 from emotivetalk.wire import videos_pb2_grpc as pb_grpc
 
 LIVE_BYTES = 6_400  # 0.2 s of speech in a message
 
 _OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.keepalive_time_ms", 30_000),  # a service that is gone without a word is noticed
+    ("grpc.keepalive_time_ms", 30_000),  # notices a service that vanished
     ("grpc.keepalive_timeout_ms", 20_000),
 ]
 _STATUS: dict[int, str] = {
@@ -46,7 +46,7 @@ _STATUS: dict[int, str] = {
 }
 _NUMBERS = {name: number for number, name in _STATUS.items()}
 _ORDERS = {"desc": pb.LIST_ORDER_NEWEST_FIRST, "asc": pb.LIST_ORDER_OLDEST_FIRST}
-_CALLERS_MISTAKE = {
+_INPUT_CODES = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.ALREADY_EXISTS,
@@ -75,7 +75,7 @@ class GrpcTransport:
     def create(self, order: Order) -> Video:
         broken: list[OSError] = []
         messages = _messages(order, _header(order), broken)
-        with self._saying():
+        with self._translating_errors():
             try:
                 response = self._stub.CreateVideo(messages, metadata=self._metadata, timeout=UPLOAD_TIMEOUT_S)
             except grpc.RpcError:
@@ -139,26 +139,26 @@ class GrpcTransport:
         self._channel.close()
 
     def _call(self, method: Any, request: Any) -> Any:
-        with self._saying():
+        with self._translating_errors():
             return method(request, metadata=self._metadata, timeout=self._timeout_s)
 
     def _read(self, method: Any, request: Any) -> Iterator[Any]:
         call = method(request, metadata=self._metadata)
         try:
-            with self._saying():
+            with self._translating_errors():
                 yield from call
         finally:
-            call.cancel()  # who stops reading tells the service so
+            call.cancel()  # tells the service when the reader stops early
 
     @contextmanager
-    def _saying(self) -> Iterator[None]:
+    def _translating_errors(self) -> Iterator[None]:
         try:
             yield
         except grpc.RpcError as error:
             raise self._error(error) from error
 
     def _error(self, error: Any) -> EmotiveTalkError:
-        """What the service said, or that it said nothing."""
+        """Return the service's error, or one that says that there was no answer."""
         details = {}
         status = rpc_status.from_call(error)
         for packed in () if status is None else status.details:
@@ -169,11 +169,11 @@ class GrpcTransport:
         if info is None:
             late = error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
             return timed_out(self._address) if late else unreachable(self._address, error.details())
-        return said_by_service(
+        return service_error(
             info.reason,
             error.details(),
             remedy=info.metadata.get("remedy"),
-            is_input=error.code() in _CALLERS_MISTAKE,
+            is_input=error.code() in _INPUT_CODES,
             retry_after_s=retry.retry_delay.seconds
             if retry is not None and error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
             else None,
@@ -185,8 +185,8 @@ def _header(order: Order) -> pb.CreateVideoHeader:
         return pb.CreateVideoHeader(
             portrait=_source(order.portrait),
             audio=_source(order.audio),
-            emotion=_emotion(order),
-            settings=pb.RenderSettings(**order.settings()),
+            emotion=None if order.emotion is None else _emotion(order.emotion, order.emotion_file),
+            settings=_settings(order.settings),
             idempotency_key=order.idempotency_key,
             webhook_url=order.webhook_url or "",
         )
@@ -195,16 +195,16 @@ def _header(order: Order) -> pb.CreateVideoHeader:
 
 
 def _messages(order: Order, header: pb.CreateVideoHeader, broken: list[OSError]) -> Iterator[pb.CreateVideoRequest]:
-    """The header, then the files.
+    """Yield the header, then the files.
 
     Args:
-        broken: takes what went wrong while a file was read; gRPC would only say that something did.
+        broken: receives an error of reading a file; gRPC would report only that something failed.
     """
     yield pb.CreateVideoRequest(header=header)
     files = {
         pb.FILE_ROLE_PORTRAIT: order.portrait,
         pb.FILE_ROLE_AUDIO: order.audio,
-        pb.FILE_ROLE_EMOTION: order.shown,
+        pb.FILE_ROLE_EMOTION: order.emotion_file,
     }
     try:
         for role, source in files.items():
@@ -222,8 +222,8 @@ def _live_header(order: LiveOrder) -> pb.LiveHeader:
         return pb.LiveHeader(
             portrait=order.portrait.read_bytes(),
             portrait_name=order.portrait.name,
-            emotion=_light_emotion(order.emotion),
-            settings=pb.RenderSettings(**order.settings),
+            emotion=_emotion(order.emotion),
+            settings=_settings(order.settings),
         )
     except (TypeError, ValueError) as error:  # a number that does not fit the field
         raise InputError("request_invalid", f"a setting cannot be sent ({error})", "Give one in its range.") from error
@@ -232,17 +232,17 @@ def _live_header(order: LiveOrder) -> pb.LiveHeader:
 def _live_messages(
     order: LiveOrder, header: pb.LiveHeader, broken: list[Exception]
 ) -> Iterator[pb.GenerateLiveRequest]:
-    """The header, what is spoken, and the end; samples that are cut in two are put together.
+    """Yield the header, the audio with its changes of emotion, and the end; split samples are joined.
 
     Args:
-        broken: takes what the audio raised; gRPC would only say that something did.
+        broken: receives an error of the audio's iterator; gRPC would report only that something failed.
     """
     yield pb.GenerateLiveRequest(header=header)
     rest = b""
     try:
         for piece in order.audio:
             if isinstance(piece, EmotionChange):
-                yield pb.GenerateLiveRequest(emotion=_light_emotion(piece.values()))
+                yield pb.GenerateLiveRequest(emotion=_emotion(piece.chosen()))
                 continue
             data = rest + piece
             whole = len(data) - len(data) % 2
@@ -262,47 +262,44 @@ def _source(source: Source) -> pb.FileSource:
     return pb.FileSource(upload=pb.FileUpload(name=source.name, num_bytes=source.stat().st_size))
 
 
-def _emotion(order: Order) -> pb.Emotion | None:
-    emotion = order.emotion
-    if emotion is None:
-        return None
-    if order.shown is not None:
-        file = _source(order.shown)
-        if emotion["kind"] == "image":
-            return pb.Emotion(image=pb.ImageEmotion(file=file))
-        return pb.Emotion(video=pb.VideoEmotion(file=file))
-    match emotion["kind"]:
-        case "speech":
+def _settings(settings: VideoSettings) -> pb.RenderSettings:
+    return pb.RenderSettings(**settings.model_dump(exclude_none=True))
+
+
+def _emotion(emotion: Emotion | None, file: Source | None = None) -> pb.Emotion:
+    match emotion:
+        case LabelEmotion():
+            return pb.Emotion(label=_label(emotion))
+        case TextEmotion():
+            return pb.Emotion(text=pb.TextEmotion(text=emotion.text))
+        case SpeechEmotion():
             return pb.Emotion(speech=pb.SpeechEmotion())
-        case "track":
-            return pb.Emotion(track=pb.TrackEmotion(keys=map(_key, emotion["keys"])))
-        case _:
-            return _light_emotion(emotion)
+        case TrackEmotion():
+            return pb.Emotion(track=pb.TrackEmotion(keys=map(_key, emotion.keys)))
+        case None:
+            return pb.Emotion(portrait=pb.PortraitEmotion())
+    assert file is not None
+    if emotion.kind == "image":
+        return pb.Emotion(image=pb.ImageEmotion(file=_source(file)))
+    return pb.Emotion(video=pb.VideoEmotion(file=_source(file)))
 
 
-def _light_emotion(emotion: dict[str, Any] | None) -> pb.Emotion:
-    """By name, by text, or the portrait's own."""
-    if emotion is None:
-        return pb.Emotion(portrait=pb.PortraitEmotion())
-    if emotion["kind"] == "text":
-        return pb.Emotion(text=pb.TextEmotion(text=emotion["text"]))
-    return pb.Emotion(label=_label(emotion))
+def _label(emotion: LabelEmotion) -> pb.LabelEmotion:
+    return pb.LabelEmotion(emotion=emotion.emotion, intensity=emotion.intensity)
 
 
-def _label(emotion: dict[str, Any]) -> pb.LabelEmotion:
-    return pb.LabelEmotion(emotion=emotion["emotion"], intensity=emotion.get("intensity"))
-
-
-def _key(key: dict[str, Any]) -> pb.TrackKey:
-    if "text" in key:
-        return pb.TrackKey(time_s=key["time_s"], text=pb.TextEmotion(text=key["text"]))
-    return pb.TrackKey(time_s=key["time_s"], label=_label(key))
+def _key(key: TrackKey) -> pb.TrackKey:
+    source = key.source()
+    if isinstance(source, TextEmotion):
+        return pb.TrackKey(time_s=key.time_s, text=pb.TextEmotion(text=source.text))
+    label = pb.LabelEmotion(emotion=source.emotion, intensity=key.intensity)
+    return pb.TrackKey(time_s=key.time_s, label=label)
 
 
 def _video(found: pb.Video) -> Video:
     return Video(
         id=found.id,
-        status=_STATUS.get(found.status, "in_progress"),  # one that a newer service knows is not final for us
+        status=_STATUS.get(found.status, "in_progress"),  # a status of a newer service is not final here
         progress=found.progress,
         model=found.model,
         created_at=found.created_at.seconds,

@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 
-from emotivetalk.actors.errors import JobNotFoundError
 from emotivetalk.client.videos import (
     CHUNK_BYTES,
     UPLOAD_TIMEOUT_S,
@@ -20,11 +19,11 @@ from emotivetalk.client.videos import (
     Video,
     VideoError,
     VideoPage,
-    said_by_service,
+    service_error,
     timed_out,
     unreachable,
 )
-from emotivetalk.errors import EmotiveTalkError, InputError
+from emotivetalk.errors import EmotiveTalkError, InputError, JobNotFoundError
 
 VIDEOS = "/v1/videos"
 
@@ -39,19 +38,20 @@ class HttpTransport:
             base_url=self._address,
             headers={} if token is None else {"authorization": f"Bearer {token}"},
             timeout=timeout_s,
-            verify=True if certificates is None else _trust(certificates),
-            follow_redirects=False,  # a token goes to nobody else
+            verify=True if certificates is None else _trusting(certificates),
+            follow_redirects=False,  # the token must not reach another host
         )
 
     def create(self, order: Order) -> Video:
-        fields: dict[str, str] = {name: str(value) for name, value in order.settings().items()}
+        settings = order.settings.model_dump(exclude_none=True)
+        fields: dict[str, str] = {name: str(value) for name, value in settings.items()}
         if order.webhook_url is not None:
             fields["webhook_url"] = order.webhook_url
         sources: dict[str, Source] = {"portrait": order.portrait, "audio": order.audio}
-        if order.emotion is not None and order.shown is not None:
-            sources[f"emotion_{order.emotion['kind']}"] = order.shown
+        if order.emotion is not None and order.emotion_file is not None:
+            sources[f"emotion_{order.emotion.kind}"] = order.emotion_file
         elif order.emotion is not None:
-            fields["emotion"] = json.dumps(order.emotion)
+            fields["emotion"] = order.emotion.model_dump_json(exclude_none=True)
         with ExitStack() as stack:
             files: list[tuple[str, Any]] = []
             for name, source in sources.items():
@@ -59,7 +59,7 @@ class HttpTransport:
                     files.append((name, (source.name, stack.enter_context(source.open("rb")))))
                 else:
                     fields[name] = source
-            # A form even without files, so that the fields are the same texts in any case.
+            # Without files, the portrait's URL goes as a part, so that httpx sends a form in any case.
             files = files or [("portrait", (None, fields.pop("portrait")))]
             return _video(
                 self._json(
@@ -73,7 +73,7 @@ class HttpTransport:
             )
 
     def get(self, video_id: str) -> Video:
-        return _video(self._json("GET", f"{VIDEOS}/{_safe(video_id)}"))
+        return _video(self._json("GET", f"{VIDEOS}/{_checked_id(video_id)}"))
 
     def list(self, limit: int, after: str | None, order: str, status: str | None) -> VideoPage:
         given = {"limit": limit, "after": after, "order": order, "status": status}
@@ -81,7 +81,7 @@ class HttpTransport:
         return VideoPage(tuple(map(_video, page["data"])), page["has_more"])
 
     def watch(self, video_id: str) -> Iterator[Video]:
-        with self._reading(f"{VIDEOS}/{_safe(video_id)}/events", None) as response:
+        with self._reading(f"{VIDEOS}/{_checked_id(video_id)}/events", None) as response:
             event = ""
             for line in response.iter_lines():
                 name, _, value = line.partition(": ")
@@ -94,57 +94,57 @@ class HttpTransport:
 
     def stream(self, video_id: str) -> Iterator[bytes]:
         try:
-            with self._reading(f"{VIDEOS}/{_safe(video_id)}/stream", None) as response:
+            with self._reading(f"{VIDEOS}/{_checked_id(video_id)}/stream", None) as response:
                 yield from response.iter_bytes(CHUNK_BYTES)
         except EmotiveTalkError as error:
             if error.code == "service_unreachable":
-                # A failed video's stream can only break off; the address of the finished file says why.
-                with self._reading(f"{VIDEOS}/{_safe(video_id)}/content", self._timeout_s):
+                # The stream of a failed video breaks off; the finished file's address gives the reason.
+                with self._reading(f"{VIDEOS}/{_checked_id(video_id)}/content", self._timeout_s):
                     raise error
             raise
 
     def content(self, video_id: str) -> Iterator[bytes]:
-        with self._reading(f"{VIDEOS}/{_safe(video_id)}/content", self._timeout_s) as response:
+        with self._reading(f"{VIDEOS}/{_checked_id(video_id)}/content", self._timeout_s) as response:
             yield from response.iter_bytes(CHUNK_BYTES)
 
     def live(self, order: LiveOrder) -> Iterator[bytes]:
         raise InputError(
             "live_needs_grpc",
-            "live video goes both ways at once, which HTTP cannot",
+            "live video needs a stream in both directions, which HTTP does not have",
             'Connect with Client("127.0.0.1:9000", protocol="grpc").',
         )
 
     def cancel(self, video_id: str) -> Video:
-        return _video(self._json("POST", f"{VIDEOS}/{_safe(video_id)}/cancel"))
+        return _video(self._json("POST", f"{VIDEOS}/{_checked_id(video_id)}/cancel"))
 
     def delete(self, video_id: str) -> None:
-        self._json("DELETE", f"{VIDEOS}/{_safe(video_id)}")
+        self._json("DELETE", f"{VIDEOS}/{_checked_id(video_id)}")
 
     def close(self) -> None:
         self._client.close()
 
     def _json(self, method: str, path: str, **options: Any) -> Any:
-        with self._saying():
+        with self._translating_errors():
             response = self._client.request(method, path, **options)
             _check(response)
             return response.json()
 
     @contextmanager
     def _reading(self, path: str, timeout_s: float | None) -> Iterator[httpx.Response]:
-        """An answer that is read as it comes.
+        """Read an answer as it arrives.
 
         Args:
-            timeout_s: between two pieces. None where it may take as long as the queue is.
+            timeout_s: limit on the time between two pieces; None for answers that wait in the queue.
         """
         timeout = httpx.Timeout(self._timeout_s, read=timeout_s)
-        with self._saying(), self._client.stream("GET", path, timeout=timeout) as response:
+        with self._translating_errors(), self._client.stream("GET", path, timeout=timeout) as response:
             if response.status_code >= 300:
                 response.read()
             _check(response)
             yield response
 
     @contextmanager
-    def _saying(self) -> Iterator[None]:
+    def _translating_errors(self) -> Iterator[None]:
         try:
             yield
         except httpx.TimeoutException as error:
@@ -152,19 +152,20 @@ class HttpTransport:
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise unreachable(self._address, error or type(error).__name__) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise unreachable(self._address, "what answers there is not EmotiveTalk") from error
+            raise unreachable(self._address, "the answer is not EmotiveTalk's") from error
 
 
 def _check(response: httpx.Response) -> None:
-    """Raise what the service said, if it said no."""
+    """Raise the error that the service answered with, if it did."""
     status = response.status_code
     if status < 300:
         return
     error = response.json()["error"]
     retry_after = response.headers.get("retry-after")
-    raise said_by_service(
+    raise service_error(
         error["code"],
         error["message"],
+        remedy=error.get("remedy"),
         is_input=400 <= status < 500 and status != 408,
         retry_after_s=float(retry_after) if status == 429 and retry_after else None,
     )
@@ -182,14 +183,14 @@ def _video(found: dict[str, Any]) -> Video:
     )
 
 
-def _safe(video_id: str) -> str:
-    """The id, unless it would lead to another path."""
+def _checked_id(video_id: str) -> str:
+    """Return the id; raise JobNotFoundError if it would change the URL's path."""
     if not video_id.isascii() or not video_id.replace("_", "").isalnum():
         raise JobNotFoundError(video_id)
     return video_id
 
 
-def _trust(certificates: Path) -> Any:
+def _trusting(certificates: Path) -> Any:
     import ssl
 
     return ssl.create_default_context(cafile=str(certificates))

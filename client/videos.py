@@ -1,14 +1,14 @@
-"""What the client hands out and sends, the same over both protocols; and the errors it raises."""
+"""The client's values and errors, the same over both protocols."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
-from emotivetalk.actors.errors import OverloadError
-from emotivetalk.errors import EmotiveTalkError, InputError
+from emotivetalk.errors import EmotiveTalkError, InputError, OverloadError
+from emotivetalk.request import Emotion, LabelEmotion, TextEmotion, VideoSettings, choose_emotion
 from emotivetalk.timebase import FRAME_RATE_HZ
 
 UPLOAD_TIMEOUT_S = 900.0  # the service checks the inputs before it answers
@@ -20,7 +20,7 @@ Source: TypeAlias = Path | str  # a string is a URL that the service fetches
 
 @dataclass(frozen=True)
 class VideoError:
-    """Why a video failed: a stable code, and what to tell people."""
+    """The reason why a video failed: a stable code, and a message for people."""
 
     code: str
     message: str
@@ -28,18 +28,18 @@ class VideoError:
 
 @dataclass(frozen=True)
 class Video:
-    """A video's job, as it was when it was asked for.
+    """A snapshot of a video's job.
 
     Attributes:
         id: "video_" and 32 hexadecimal digits.
         status: "queued", "in_progress", "completed", "failed" or "cancelled".
         progress: percent; 100 only when completed.
         model: name of the checkpoint.
-        created_at, started_at, completed_at, expires_at: whole seconds since the epoch, UTC; None: not yet.
+        created_at, started_at, completed_at, expires_at: whole seconds since the epoch, UTC; None before the event.
         width, height: pixels.
-        num_frames: of the whole video, 25 a second.
-        frames_done: that can be streamed.
-        error: None unless it failed.
+        num_frames: length of the whole video at 25 frames a second.
+        frames_done: frames that can be streamed already.
+        error: None unless the video failed.
     """
 
     id: str
@@ -59,18 +59,18 @@ class Video:
 
     @property
     def duration_s(self) -> float:
-        """How long the video is."""
+        """Length of the video, seconds."""
         return self.num_frames / FRAME_RATE_HZ
 
     @property
     def is_final(self) -> bool:
-        """Whether the status will stay as it is."""
+        """True if the status will not change any more."""
         return self.status in FINAL
 
 
 @dataclass(frozen=True)
 class VideoPage:
-    """Some videos, and whether more come after the last."""
+    """A page of videos, and a flag that is True if more follow."""
 
     videos: tuple[Video, ...]
     has_more: bool
@@ -78,69 +78,52 @@ class VideoPage:
 
 @dataclass(frozen=True)
 class Order:
-    """A video to make. `emotion` is JSON as in the HTTP interface; by image or video it has its file in `shown`."""
+    """A video to make. An emotion by image or video has its file in `emotion_file`."""
 
     portrait: Source
     audio: Source
-    emotion: dict[str, Any] | None
-    shown: Source | None
-    seed: int
-    num_steps: int | None
-    emotion_strength: float
-    face: int | None
+    emotion: Emotion | None
+    emotion_file: Source | None
+    settings: VideoSettings
     webhook_url: str | None
     idempotency_key: str
-
-    def settings(self) -> dict[str, Any]:
-        """The numbers that were given."""
-        values = {
-            "seed": self.seed,
-            "num_steps": self.num_steps,
-            "emotion_strength": self.emotion_strength,
-            "face": self.face,
-        }
-        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class EmotionChange:
-    """Among the audio of a live video: what is spoken from here on has this emotion.
+    """A change of emotion among the audio of a live video; it holds for the audio that follows.
 
     Attributes:
-        emotion: a name, or with an intensity, "happy:0.8".
-        text: a description in English. With neither: the portrait's own expression.
+        emotion: a name, optionally with an intensity: "happy:0.8".
+        text: a description in English. With neither, the emotion is the portrait's own expression.
     """
 
     emotion: str | None = None
     text: str | None = None
 
-    def values(self) -> dict[str, Any] | None:
-        """As JSON in the HTTP interface.
+    def chosen(self) -> LabelEmotion | TextEmotion | None:
+        """Return the emotion.
 
         Raises:
-            InputError: both, or an intensity that is not a number.
+            InputError: both were given, or the one given is invalid.
         """
-        if self.emotion is not None and self.text is not None:
-            raise InputError(
-                "emotion_conflict", "an emotion by name and one by text cannot be given together", "Choose one."
-            )
-        if self.emotion is not None:
-            return label_values(self.emotion)
-        return None if self.text is None else {"kind": "text", "text": self.text}
+        emotion = choose_emotion({"emotion": self.emotion, "emotion_text": self.text})
+        assert isinstance(emotion, LabelEmotion | TextEmotion | None)
+        return emotion
 
 
 @dataclass(frozen=True)
 class LiveOrder:
-    """A live video. `audio` has 16-bit samples and changes of emotion, in their order; `settings` as in `Order`."""
+    """A live video. `audio` yields 16-bit samples and changes of emotion, in order."""
 
     portrait: Path
     audio: Iterable[bytes | EmotionChange]
-    emotion: dict[str, Any] | None
-    settings: dict[str, Any]
+    emotion: LabelEmotion | TextEmotion | None
+    settings: VideoSettings
 
 
 class Transport(Protocol):
-    """What a protocol has to be able to do. All methods raise EmotiveTalkError, with the service's code where it said one."""
+    """The operations of a protocol. All raise EmotiveTalkError, with the service's code if it answered with one."""
 
     def create(self, order: Order) -> Video: ...
 
@@ -163,48 +146,27 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
-def label_values(text: str) -> dict[str, Any]:
-    """An emotion by name, "happy" or "happy:0.8", as JSON in the HTTP interface.
-
-    Raises:
-        InputError: the intensity is not a number.
-    """
-    name, colon, intensity = (part.strip() for part in text.partition(":"))
-    if not colon:
-        return {"kind": "label", "emotion": name}
-    try:
-        return {"kind": "label", "emotion": name, "intensity": float(intensity)}
-    except ValueError as error:
-        raise InputError(
-            "emotion_invalid", f"the intensity in {text!r} is not a number", "Write it as in happy:0.8."
-        ) from error
-
-
-def said_by_service(
-    code: str, whole: str, *, remedy: str | None = None, is_input: bool, retry_after_s: float | None = None
+def service_error(
+    code: str, text: str, *, remedy: str | None, is_input: bool, retry_after_s: float | None = None
 ) -> EmotiveTalkError:
-    """The error that the service told.
+    """Rebuild the error that the service answered with.
 
     Args:
-        whole: message and remedy, as people read them.
-        remedy: its last part, where it is known.
-        is_input: the caller's mistake.
-        retry_after_s: the service has enough to do, and says when to ask again.
+        text: message and remedy, as people read them.
+        remedy: the last part of `text`; None if the service tells none.
+        is_input: the caller's request is at fault.
+        retry_after_s: the service is overloaded; seconds to wait.
     """
-    if remedy and whole.endswith(remedy):
-        message = whole.removesuffix(remedy).rstrip().removesuffix(".")
-    else:
-        message, _, remedy = whole.partition(". ")
+    message = text.removesuffix(remedy or "").rstrip().removesuffix(".")
+    remedy = remedy or "Try again, or ask the operator."
     if retry_after_s is not None:
-        error = OverloadError(code, message.rstrip("."), retry_after_s)
-        error.remedy = remedy or error.remedy
-        return error
+        return OverloadError(code, message, retry_after_s, remedy)
     kind = InputError if is_input and code != "video_failed" else EmotiveTalkError
-    return kind(code, message.rstrip("."), remedy or "Try again.")
+    return kind(code, message, remedy)
 
 
 def unreachable(address: str, why: object) -> EmotiveTalkError:
-    """There is no service, or the connection to it broke."""
+    """Return the error for a service that cannot be reached, or whose connection broke."""
     return EmotiveTalkError(
         "service_unreachable",
         f"the service at {address} cannot be reached ({why})",
@@ -213,7 +175,7 @@ def unreachable(address: str, why: object) -> EmotiveTalkError:
 
 
 def timed_out(address: str) -> EmotiveTalkError:
-    """The service did not answer in time."""
+    """Return the error for an answer that did not come in time."""
     return EmotiveTalkError(
         "service_timeout", f"the service at {address} did not answer in time", "Try again, or allow it more time."
     )

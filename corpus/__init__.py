@@ -1,1 +1,1 @@
-"""Training data: the record schema, the synthetic corpus of speaking avatars, and reading shards."""
+"""Training data: the record schema, the synthetic corpus of speaking avatars, and prepared real video."""

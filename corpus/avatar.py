@@ -1,4 +1,4 @@
-"""Who an avatar is: shapes and colors that stay the same in every frame (ours)."""
+"""Identities of avatars: shapes and colors that are the same in every frame (ours)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Final
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from emotivetalk.errors import InvalidValueError
 
 SKIN: Final = {
     "porcelain": (255, 224, 205),
@@ -69,7 +71,7 @@ Color = Float[Tensor, "batch 3"]
 
 @dataclass(frozen=True)
 class Identity:
-    """A batch of people. Lengths are in units of half the picture at scale 1.22; colors are RGB in 0..1."""
+    """A batch of people. Lengths are in face units, see `renderer.FACE_TO_PICTURE`; colors are RGB in 0..1."""
 
     face_width: Scalar
     face_height: Scalar
@@ -106,17 +108,17 @@ class Identity:
         return len(self.face_width)
 
     def __getitem__(self, index: slice | list[int] | Tensor) -> Identity:
-        """A batch of some of these people; `identity[[3] * 8]` repeats one."""
+        """Select people; `identity[[3] * 8]` repeats one."""
         return Identity(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @staticmethod
     def concatenate(people: list[Identity]) -> Identity:
-        """One batch of several."""
+        """Concatenate batches of people."""
         return Identity(**{f.name: torch.cat([getattr(p, f.name) for p in people]) for f in fields(Identity)})
 
     @staticmethod
     def sample(num: int, seed: int) -> Identity:
-        """`num` people drawn from `seed`, always the same ones."""
+        """Draw `num` people; the same seed gives the same people."""
         generator = torch.Generator().manual_seed(seed)
 
         def between(low: float, high: float) -> Scalar:
@@ -128,9 +130,9 @@ class Identity:
         def color(palette: dict[str, tuple[int, int, int]], spread: float) -> Color:
             table = torch.tensor(list(palette.values()), dtype=torch.float32) / 255
             chosen = table[torch.randint(len(table), (num,), generator=generator)]
-            brighter = spread * (torch.rand(num, 1, generator=generator) - 0.5)
-            tinted = 0.4 * spread * (torch.rand(num, 3, generator=generator) - 0.5)
-            return (chosen + brighter + tinted).clamp(0, 1)
+            brightness = spread * (torch.rand(num, 1, generator=generator) - 0.5)
+            tint = 0.4 * spread * (torch.rand(num, 3, generator=generator) - 0.5)
+            return (chosen + brightness + tint).clamp(0, 1)
 
         hair_length = chance(0.5) * between(0.6, 1.0)
         return Identity(
@@ -181,16 +183,18 @@ class Identity:
         beard: bool | None = None,
         freckles: bool | None = None,
     ) -> Identity:
-        """One person drawn from `seed`, with the traits that are given put in place of what was drawn.
+        """Draw one person from `seed`, and replace the given traits.
 
         Raises:
-            ValueError: a trait's name is not in its palette; the message lists those that are.
+            InvalidValueError: a trait's value is unknown; the remedy lists the known ones.
         """
         person = Identity.sample(1, seed)
 
         def named(trait: str, palette: dict[str, tuple[int, int, int]], name: str) -> Color:
             if name not in palette:
-                raise ValueError(f"{trait} {name!r} is unknown; choose one of {', '.join(palette)}")
+                raise InvalidValueError(
+                    "avatar_invalid", f"{trait} {name!r} is unknown", f"Choose {', '.join(palette)}."
+                )
             return torch.tensor([palette[name]], dtype=torch.float32) / 255
 
         changes: dict[str, Tensor] = {}
@@ -206,7 +210,9 @@ class Identity:
                 changes[trait] = named(trait, palette, name)
         if hair_style is not None:
             if hair_style not in HAIR_STYLES:
-                raise ValueError(f"hair style {hair_style!r} is unknown; choose one of {', '.join(HAIR_STYLES)}")
+                raise InvalidValueError(
+                    "avatar_invalid", f"hair style {hair_style!r} is unknown", f"Choose {', '.join(HAIR_STYLES)}."
+                )
             changes["hair_style"] = torch.tensor([float(HAIR_STYLES.index(hair_style))])
         if long_hair is not None:
             changes["hair_length"] = torch.tensor([0.8 if long_hair else 0.0])

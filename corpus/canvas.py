@@ -1,4 +1,4 @@
-"""A batch of pictures that signed distances are painted on (ours)."""
+"""Painting signed distances on a batch of pictures (ours)."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ from jaxtyping import Float
 from torch import Tensor
 
 Field = Float[Tensor, "batch height width"]
-"""One number for every pixel of every picture of a batch: a coordinate, a distance, a coverage."""
+"""One number per pixel, such as a coordinate, a distance or a coverage."""
 
 
 def smoothstep(low: float | Tensor, high: float | Tensor, x: Tensor) -> Tensor:
-    """Cubic ramp from 0 at `low` to 1 at `high` (either may be the larger)."""
+    """Compute a cubic ramp from 0 at `low` to 1 at `high`; either may be the larger."""
     t = ((x - low) / (high - low)).clamp(0, 1)
     return t * t * (3 - 2 * t)
 
 
 def bell(x: Tensor, y: Tensor, width: float | Tensor, height: float | Tensor) -> Tensor:
-    """Gaussian bump of height 1 at the origin, `width` and `height` where it falls to 1/e."""
+    """Compute a Gaussian with peak 1 at the origin that falls to 1/e at `width` and `height`."""
     return torch.exp(-((x / width) ** 2 + (y / height) ** 2))
 
 
 def ellipse(x: Tensor, y: Tensor, width: float | Tensor, height: float | Tensor) -> Tensor:
-    """Signed distance (approximate, negative inside) to an ellipse of these half-axes."""
+    """Compute the approximate signed distance to an ellipse with these half-axes; negative inside."""
     smaller = torch.minimum(torch.as_tensor(width), torch.as_tensor(height))
     return (torch.sqrt((x / width) ** 2 + (y / height) ** 2 + 1e-9) - 1) * smaller
 
 
 def superellipse(x: Tensor, y: Tensor, width: float | Tensor, height: float | Tensor, power: float) -> Tensor:
-    """The radius of a superellipse: 1 on its edge, less inside; square it up by raising `power` above 2."""
+    """Compute the normalized radius: 1 on the superellipse, less inside. A larger `power` makes it more square."""
     return ((x / width).abs() ** power + (y / height).abs() ** power + 1e-9) ** (1 / power)
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """Pictures being painted, with the coordinates of their pixels in the plane of the face.
+    """Pictures, with the coordinates of their pixels in the plane of the face.
 
-    `region` gives a smaller canvas over the same pictures, so a feature costs only the pixels near it.
+    `region` returns a smaller canvas on the same memory, so that a feature is computed only where it is.
     """
 
     image: Float[Tensor, "batch 3 height width"]
     x: Field
     y: Field
     pixel: float
-    """Width of one pixel in face units."""
+    """Width of a pixel in face units."""
 
     def cover(self, distance: Tensor, softness: float = 1.0) -> Tensor:
-        """How much of each pixel lies inside a signed distance (0..1), with an edge `softness` pixels wide."""
+        """Compute how much of each pixel is inside (0..1) a signed distance, with an edge `softness` pixels wide."""
         return (0.5 - distance / (self.pixel * softness)).clamp(0, 1)
 
     def paint(self, color: Float[Tensor, "batch 3 h w"], coverage: Field) -> None:
-        """Lay a color over the picture."""
+        """Blend a color into the picture by its coverage."""
         self.image.lerp_(color.to(self.image.dtype), coverage.unsqueeze(1))
 
     def shade(self, factor: Field) -> None:
-        """Multiply the picture: below 1 darkens."""
+        """Multiply the picture; factors below 1 darken it."""
         self.image.mul_(factor.unsqueeze(1))
 
     def light(self, amount: Field) -> None:
@@ -64,11 +64,11 @@ class Canvas:
         self.image.add_(amount.unsqueeze(1))
 
     def shifted(self, dx: Tensor, dy: Tensor) -> Canvas:
-        """The same pictures with coordinates moved, for features that slide over the head as it turns."""
+        """Return a canvas with shifted coordinates, for features that move as the head turns."""
         return Canvas(self.image, self.x - dx, self.y - dy, self.pixel)
 
     def region(self, left: float, right: float, top: float, bottom: float) -> Canvas:
-        """The part of the pictures where any of them has face coordinates within these bounds."""
+        """Return the part in which any picture has face coordinates within these bounds."""
         step = 4
         x, y = self.x[:, ::step, ::step], self.y[:, ::step, ::step]
         inside = ((x > left) & (x < right) & (y > top) & (y < bottom)).any(0)

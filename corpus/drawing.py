@@ -1,4 +1,4 @@
-"""Frames of recorded performances: of avatars, drawn when they are asked for; of real video, as they were stored."""
+"""Frames of clips: avatars and photographs are rendered on demand, real video is decoded from the record."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotivetalk.corpus.avatar import Identity
+from emotivetalk.corpus.photo_people import person_of
 from emotivetalk.corpus.records import Clip
-from emotivetalk.corpus.renderer import Frames, render
+from emotivetalk.corpus.renderer import Frames
 from emotivetalk.errors import InputError
 from emotivetalk.media.image_codec import decode_picture
 
 _FRAMES_AT_ONCE = 8
 
-# Top, bottom, left, right of the parts of a framed face, of its side. Measured on avatars: where the mean mask of the
-# renderer is above 0.3, and the mouth half as high again, for real jaws drop further.
+# Top, bottom, left and right of the parts of a cropped face, relative to its side. Measured on avatars where the mean
+# mask exceeds 0.3; the mouth is 1.5 times as high, because real jaws open further.
 FACE_PLACE = (0.11, 0.87, 0.20, 0.80)
 MOUTH_PLACE = (0.63, 0.80, 0.36, 0.64)
 EYE_PLACE = (0.36, 0.54, 0.23, 0.77)
@@ -31,17 +31,18 @@ def draw_clip(
     identity_seed: int | None = None,
     lip: Float[Tensor, "frames 6"] | None = None,
 ) -> Frames:
-    """The frames of a clip. Real video's masks are ellipses at the places that its framing gives face, mouth and eyes.
+    """Return frames of a clip with their masks. The masks of real video are ellipses at fixed places of the crop.
 
     Args:
-        clip: one with an identity, or with pictures.
-        frames: which; all of them by default.
+        clip: clip with an identity, or with pictures.
+        frames: indices of the frames; all by default.
         size: side in pixels.
-        identity_seed: somebody else who does the same (for pairs).
-        lip: what the lips do instead, one row per frame asked for.
+        identity_seed: draw another person with the same motion.
+        lip: lip parameters that replace the clip's, one row per frame.
 
     Raises:
-        InputError: somebody else or other lips are asked of real video; a stored picture is damaged.
+        InputError: another person or other lips were requested of real video, a stored picture is damaged, or the
+            photographs that the corpus names are missing.
         ValueError: the clip has neither an identity nor pictures.
     """
     index = list(range(clip.num_frames)) if frames is None else list(frames)
@@ -49,21 +50,23 @@ def draw_clip(
         if identity_seed is not None or lip is not None:
             raise InputError(
                 "clip_not_synthetic",
-                f"clip {clip.clip_id} is of real video, and nobody else can be drawn doing what it shows",
+                f"clip {clip.clip_id} is real video, which cannot be drawn with another person or other lips",
                 "Use a corpus from `emotivetalk synthesize`.",
             )
         return _stored(clip.frames, index, size)
     seed = clip.identity_seed if identity_seed is None else identity_seed
     if seed is None:
-        raise ValueError(f"clip {clip.clip_id} is of real video without pictures and cannot be drawn")
-    person = Identity.sample(1, seed)
+        raise ValueError(
+            f"clip {clip.clip_id} is real video without pictures. Give a clip with an identity or pictures."
+        )
+    person = person_of(seed, clip.photographs)
     tracks = [torch.from_numpy(track[index]) for track in (clip.lip, clip.expression, clip.pose)]
     if lip is not None:
         tracks[0] = lip
     parts = []
     for start in range(0, len(index), _FRAMES_AT_ONCE):
         lips, expressions, poses = (track[start : start + _FRAMES_AT_ONCE] for track in tracks)
-        parts.append(render(person[[0] * len(lips)], lips, expressions, poses, size))
+        parts.append(person.frames(lips, expressions, poses, size))
     return Frames(
         torch.cat([part.images for part in parts]),
         torch.cat([part.face_mask for part in parts]),
@@ -80,7 +83,7 @@ def _stored(pictures: Sequence[bytes], index: Sequence[int], size: int) -> Frame
 
 
 def _ellipse(place: tuple[float, float, float, float], size: int) -> Float[Tensor, "1 size size"]:
-    """1 inside the ellipse that fills a place, 0 outside, with an edge some pixels soft."""
+    """Return the mask of the ellipse inscribed in a place, with a soft edge."""
     top, bottom, left, right = place
     at = (torch.arange(size) + 0.5) / size
     x, y = (2 * at - left - right) / (right - left), (2 * at - top - bottom) / (bottom - top)

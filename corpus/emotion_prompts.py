@@ -1,8 +1,8 @@
-"""Texts that ask for an emotion: the training data of the mapping's text head, and what it is tested on (ours).
+"""Prompts for an emotion: training data of the emotion mapping's text head (ours).
 
-Training prompts are generated from a vocabulary and sentence frames. The held-out prompts (`held_out_prompts.py`) were written separately, in
-other sentences, and share no emotion word with the training vocabulary: they measure what the sentence encoder
-generalises, not what the head has memorised.
+Training prompts are generated from a vocabulary and sentence frames. The held-out prompts (`held_out_prompts.py`) were
+written separately, use other sentences, and share no emotion word with the training vocabulary. They measure the
+generalization of the sentence encoder, not the memory of the head.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ STRONG_MODIFIERS = ("very", "extremely", "really", "incredibly", "absolutely", "
 WEAK_AMOUNTS = ("a hint of", "a little", "slight", "some mild", "a tinge of")
 STRONG_AMOUNTS = ("great", "the greatest", "extreme", "intense", "so much")
 
-# How people ask for a word: short frames, or a request and a clause, or a subject and a statement, and then a tail.
+# A sentence is a short frame, a request with a clause, or a subject with a statement; the last two may have a tail.
 WORD_FRAMES = (
     "Be {}.", "Sound {}.", "Look {}.", "Speak as if you were {}.", "You are {}.", "I feel {}.", "A {} face.", "{}!",
     "Say that sentence as if you were {}.", "Speak in a {} voice.", "a {} expression", "Say this in a {} tone.",
@@ -52,7 +52,7 @@ NOUN_CLAUSES = (
     "put {} into your voice", "say it with {} in your eyes", "let us hear {}", "read this with {} on your face",
 )  # fmt: skip
 ADVERB_FRAMES = ("{}", "Speak {}.", "Say that sentence {}.", "She speaks {}.", "He replied {}.")
-PLAIN_ADVERB_FRAMES = ("{}", "Speak {}.")  # every adverb is in these, as it is
+PLAIN_ADVERB_FRAMES = ("{}", "Speak {}.")  # used for every adverb
 ADVERB_CLAUSES = (
     "speak {}",
     "say that sentence {}",
@@ -96,9 +96,9 @@ TAILS = (
 REWORDED_FRAMES = (
     "Could you deliver this line in the manner of a {} man?", "I would like the avatar to appear {} throughout.",
     "Her mood this morning: {}", "Play the part of a {} neighbour.", "From now on be {}, if you can manage it",
-    "MotionSource the next bit in such a way that everybody thinks you are really {}",
+    "Perform the next bit in such a way that everybody thinks you are really {}",
 )  # fmt: skip
-SCENE_FRAMES = (
+SITUATION_FRAMES = (
     "Imagine: {}", "Speak as if this had just happened. {}", "Situation: {}", "{} Say it like that.", "{} How do you sound?",
     "Think of this: {}", "{} Now talk.", "This is the scene. {}",
 )  # fmt: skip
@@ -114,7 +114,7 @@ NEGATED_WORD_FRAMES = (
 NEGATED_NOUN_FRAMES = (
     "Without any {}.", "No {}, please.", "Show no {}.", "Speak with no trace of {}.", "Leave out the {}.", "There is no {}.",
 )  # fmt: skip
-FRAMES_PER_WORD, FRAMES_PER_ADVERB, FRAMES_PER_ACTION, FRAMES_PER_SCENE = 7, 4, 2, 2
+FRAMES_PER_WORD, FRAMES_PER_ADVERB, FRAMES_PER_ACTION, FRAMES_PER_SITUATION = 7, 4, 2, 2
 
 _NONE_THINGS = _words(
     "train, table, bottle, river, computer, window, lamp, bicycle, carpet, mountain, engine, spoon, bridge, printer, "
@@ -243,7 +243,7 @@ _NONE_SENTENCES = lines("""
 
 
 def training_prompts(seed: int = 0) -> tuple[EmotionPrompt, ...]:
-    """All training prompts, the same for the same seed; no text twice, none that is among the held-out ones."""
+    """Generate all training prompts. Texts are unique, and none is a held-out prompt."""
     rng = np.random.default_rng(seed)
     held_out = {_plain(prompt.text) for prompt in (*HELD_OUT, *DEMO_PROMPTS, *MEANINGLESS)}
     held_out |= {_plain(prompt.text) for pair in INTENSITY_PAIRS for prompt in pair}
@@ -255,17 +255,17 @@ def training_prompts(seed: int = 0) -> tuple[EmotionPrompt, ...]:
 
 
 def reworded_prompts() -> tuple[EmotionPrompt, ...]:
-    """Common emotion words, known, in sentences that training has not seen: 12 of each emotion."""
+    """Return 12 prompts per emotion with words of the training vocabulary in sentences that are not in training."""
     prompts = []
     for emotion, words in VOCABULARY.items():
-        known = [word for word in words.plain if " " not in word][: 2 * len(REWORDED_FRAMES)]
-        pairs = zip(REWORDED_FRAMES * 2, known, strict=True)
+        common = [word for word in words.plain if " " not in word][: 2 * len(REWORDED_FRAMES)]
+        pairs = zip(REWORDED_FRAMES * 2, common, strict=True)
         prompts += [_prompt(frame, word, emotion, PLAIN, "word") for frame, word in pairs]
     return tuple(prompts)
 
 
 def emotion_words() -> frozenset[str]:
-    """The single words of the training vocabulary that name an emotion or its expression."""
+    """Return the single words of the training vocabulary that name an emotion or its expression."""
     return frozenset(
         phrase
         for words in VOCABULARY.values()
@@ -282,16 +282,16 @@ def _generate(rng: np.random.Generator) -> Iterator[EmotionPrompt]:
             for _ in range(FRAMES_PER_ACTION):
                 frame = _frame(ACTION_FRAMES, ACTION_CLAUSES, (), rng)
                 yield _prompt(frame, action, emotion, DESCRIBED, "action")
-        for scene in words.scenes:
-            for frame in ("{}", *rng.choice(SCENE_FRAMES, FRAMES_PER_SCENE, replace=False)):
-                yield _prompt(frame, scene, emotion, DESCRIBED, "scene")
+        for situation in words.situations:
+            for frame in ("{}", *rng.choice(SITUATION_FRAMES, FRAMES_PER_SITUATION, replace=False)):
+                yield _prompt(frame, situation, emotion, DESCRIBED, "situation")
         if emotion != "neutral":
             yield from _negations(words, rng)
     yield from _meaningless(rng)
 
 
 def _frame(frames: Sequence[str], clauses: Sequence[str], statements: Sequence[str], rng: np.random.Generator) -> str:
-    """A sentence with a gap: one of `frames`, a request with a clause, or a subject with a statement."""
+    """Draw a sentence with a gap: one of `frames`, a request with a clause, or a subject with a statement."""
     choice = rng.random()
     if choice < 0.35:
         return str(rng.choice(frames))
@@ -329,7 +329,7 @@ def _modified(
     strong: Sequence[str],
     rng: np.random.Generator,
 ) -> tuple[str, float]:
-    """The phrase as it is, weaker, or stronger, a third each; neutral has no strength."""
+    """Return the phrase unchanged, weaker or stronger, with equal probability; neutral stays unchanged."""
     choice = int(rng.integers(3))
     if choice == 0 or emotion == "neutral":
         return phrase, intensity

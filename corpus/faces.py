@@ -1,4 +1,4 @@
-"""Faces at random: single frames for networks that need no speech (ours)."""
+"""Random faces: parameters of single frames for networks that need no speech (ours)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Faces:
 
 
 def sample_faces(num: int, generator: np.random.Generator) -> Faces:
-    """Faces as speaking clips hold them, without their order in time: every emotion, intensity, viseme and blink.
+    """Draw faces as they occur in speaking clips, with all emotions, intensities, lip shapes and blinks.
 
     Args:
-        num: how many.
+        num: number of faces.
         generator: the only source of randomness.
     """
     return Faces(

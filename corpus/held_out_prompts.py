@@ -1,18 +1,18 @@
-"""Texts that ask for an emotion, for measuring: in other sentences, and other emotion words, than training knows (ours)."""
+"""Held-out prompts for evaluation: sentences and emotion words that are not in training (ours)."""
 
-from emotivetalk.corpus.prompt import PLAIN, EmotionPrompt, lines, weakened
+from emotivetalk.corpus.prompt import DESCRIBED, PLAIN, EmotionPrompt, lines, weakened
 
 DEMO_PROMPTS = (
     EmotionPrompt("Speak seriously", "neutral", PLAIN, "word"),
     EmotionPrompt("Be cheerful and say that sentence", "happy", PLAIN, "word"),
 )
-"""The paper's own two text sources, held out like the rest."""
+"""The two prompts of the paper, held out as well."""
 
 
-def _held_out(emotion: str, words: str, scenes: str) -> tuple[EmotionPrompt, ...]:
+def _held_out(emotion: str, words: str, situations: str) -> tuple[EmotionPrompt, ...]:
     return (
         *(EmotionPrompt(text, emotion, PLAIN, "word") for text in lines(words)),
-        *(EmotionPrompt(text, emotion, 0.8, "scene") for text in lines(scenes)),
+        *(EmotionPrompt(text, emotion, DESCRIBED, "situation") for text in lines(situations)),
     )
 
 
@@ -245,4 +245,4 @@ INTENSITY_PAIRS: tuple[tuple[EmotionPrompt, EmotionPrompt], ...] = tuple(
         ("surprised", "Be just a touch dumbfounded", "Be tremendously dumbfounded"),
     )
 )
-"""The same emotion twice, weaker first, in modifiers that training has not seen."""
+"""Pairs of prompts for the same emotion, the weaker first, with modifiers that are not in training."""

@@ -1,7 +1,7 @@
-"""From emotion and speech to a face and a head: expression and pose tracks at 25 frames a second.
+"""Expression and pose tracks from emotion and speech, at 25 frames a second.
 
-Ours: the ground truth of everything but the lips. Tracks are smooth noise, events (blinks, saccades, nods) and speech
-energy round the emotion's target, in the units of `corpus/parameters.py`. Every function is pure given its generator.
+Ours: the ground truth of everything but the lips. A track is the emotion's target with smooth noise, events (blinks,
+saccades, nods) and speech energy, in the units of `corpus/parameters.py`. Every function is pure given its generator.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from emotivetalk.timebase import FRAME_RATE_HZ
 
 
 @dataclass(frozen=True)
-class EmotionChange:
-    """From `frame` on, this emotion at this intensity in 0..1; the face gets there over `build_s`, centred on it."""
+class EmotionTransition:
+    """A transition at `frame` to an emotion at an intensity in 0..1; it takes `build_s` seconds, centered on `frame`."""
 
     frame: int
     emotion: int
@@ -26,8 +26,8 @@ class EmotionChange:
     build_s: float = 0.6
 
 
-def emotion_weights(changes: Sequence[EmotionChange], num_frames: int) -> Float[np.ndarray, "frames 8"]:
-    """Intensity of each emotion on each frame. The first change gives the state at the start; a row's sum is at most 1."""
+def emotion_weights(changes: Sequence[EmotionTransition], num_frames: int) -> Float[np.ndarray, "frames 8"]:
+    """Compute the intensity of each emotion in each frame. The first entry is the state at the start; rows sum to <= 1."""
     time = np.arange(num_frames) + 0.5
     weights = np.zeros((num_frames, len(EMOTIONS)), np.float32)
     for number, change in enumerate(changes):
@@ -38,8 +38,8 @@ def emotion_weights(changes: Sequence[EmotionChange], num_frames: int) -> Float[
     return weights.astype(np.float32)
 
 
-def emotion_per_frame(changes: Sequence[EmotionChange], num_frames: int) -> Int[np.ndarray, "frames"]:
-    """Index of the emotion on each frame; it switches at the middle of the build."""
+def emotion_per_frame(changes: Sequence[EmotionTransition], num_frames: int) -> Int[np.ndarray, "frames"]:
+    """Return the index of the emotion in each frame; it switches in the middle of a transition."""
     emotions = np.zeros(num_frames, np.int64)
     for change in changes:
         emotions[change.frame :] = change.emotion
@@ -47,19 +47,19 @@ def emotion_per_frame(changes: Sequence[EmotionChange], num_frames: int) -> Int[
 
 
 def speech_energy(waveform: Float[np.ndarray, "samples"], num_frames: int) -> Float[np.ndarray, "frames"]:
-    """Root mean square of the samples of each frame."""
+    """Compute the root mean square of each frame's samples."""
     return np.sqrt(np.square(waveform.reshape(num_frames, -1)).mean(1) + 1e-10)
 
 
 def z_score(track: Float[np.ndarray, "frames"]) -> Float[np.ndarray, "frames"]:
-    """The track less its mean, over its standard deviation; zero where it is constant."""
+    """Subtract the mean and divide by the standard deviation; a constant track gives zeros."""
     return (track - track.mean()) / (track.std() + 1e-4)
 
 
 def smooth_noise(
     num_frames: int, sigma_s: float, rng: np.random.Generator, channels: int = 1
 ) -> Float[np.ndarray, "frames channels"]:
-    """Gaussian noise with unit variance, smoothed by a Gaussian of `sigma_s`; stationary, edges included."""
+    """Draw unit-variance noise smoothed by a Gaussian of `sigma_s` seconds; it is stationary up to the edges."""
     sigma = sigma_s * FRAME_RATE_HZ
     margin = int(4 * sigma) + 1
     noise = rng.normal(size=(num_frames + 2 * margin, channels))
@@ -73,9 +73,9 @@ _BLINK_RATE_BY_EMOTION = np.array([1, 0.8, 0.9, 1.1, 1.3, 1, 0.9, 0.9])
 
 
 def blinks(num_frames: int, rng: np.random.Generator, rate_per_s: float = BLINKS_PER_S) -> Float[np.ndarray, "frames"]:
-    """Lids in 0 (open) .. 1 (closed): blinks of 3 to 5 frames with half-closed flanks, `rate_per_s` on average."""
+    """Draw a lid track, 0 (open) to 1 (closed), with blinks of 3 to 5 frames at an average of `rate_per_s`."""
     lids = np.zeros(num_frames, np.float32)
-    start_s = -10.0  # long before the clip, so that the clip's first moment is like any other
+    start_s = -10.0  # start before the clip, so that its first frames have as many blinks as the others
     while start_s * FRAME_RATE_HZ < num_frames:
         shape = np.array(_BLINKS[rng.integers(len(_BLINKS))], np.float32)
         frames = round(start_s * FRAME_RATE_HZ) + np.arange(len(shape))
@@ -86,7 +86,7 @@ def blinks(num_frames: int, rng: np.random.Generator, rate_per_s: float = BLINKS
 
 
 def gaze(num_frames: int, rng: np.random.Generator) -> Float[np.ndarray, "frames 2"]:
-    """Gaze round the camera: fixations of 0.25 to 2 s, jumps of at most two frames between them, a trace of drift."""
+    """Draw a gaze track around the camera: fixations of 0.25 to 2 s, saccades of at most two frames, a little drift."""
     points = np.zeros((num_frames, 2))
     frame, point = -int(rng.integers(0, 25)), np.zeros(2)
     while frame < num_frames:
@@ -101,21 +101,21 @@ def gaze(num_frames: int, rng: np.random.Generator) -> Float[np.ndarray, "frames
 _BROW_IN, _BROW_OUT, _EYE_WIDE, _BLINK = (EXPRESSION.index(n) for n in ("brow_in", "brow_out", "eye_wide", "blink"))
 _ASYM, _GAZE_X, _GAZE_Y = (EXPRESSION.index(n) for n in ("asym", "gaze_x", "gaze_y"))
 _NEVER_NEGATIVE = [EXPRESSION.index(n) for n in ("furrow", "squint", "sneer")]
-# How far brows and lids rise on a stressed syllable, by emotion: lowered or worried brows move less.
+# Rise of brows and lids on a stressed syllable by emotion; lowered or worried brows move less.
 _LIFT_BY_EMOTION = np.array([1, 0.6, 0.9, 0.6, 0.8, 1.1, 0.7, 1])
 _LIFT = {_BROW_IN: 0.06, _BROW_OUT: 0.06, _EYE_WIDE: 0.03}
 _WANDER = np.full(len(EXPRESSION), 0.05)
-_WANDER[[_BROW_IN, _BROW_OUT]] = 0.11  # brows also move for reasons of their own
+_WANDER[[_BROW_IN, _BROW_OUT]] = 0.11  # brows also move independently of speech
 _WANDER[[_BLINK, _ASYM, _GAZE_X, _GAZE_Y]] = 0
 
 
 def expression_track(
     weights: Float[np.ndarray, "frames 8"], energy: Float[np.ndarray, "frames"], rng: np.random.Generator
 ) -> Float[np.ndarray, "frames 12"]:
-    """Expression parameters (order of EXPRESSION): the emotions' targets, alive, with brows that follow the stress.
+    """Draw expression parameters (order of EXPRESSION) around the emotions' targets.
 
-    The envelope of the targets wanders by some 10 % within 0.5 .. 1.5 and swells with the speech; brows rise on stressed
-    syllables (correlation with `energy` about 0.4).
+    The targets are scaled by an envelope in 0.5 .. 1.5 that varies by about 10 % and follows the loudness. Brows rise on
+    stressed syllables (correlation with `energy` about 0.4).
     """
     num_frames = len(weights)
     swell = z_score(gaussian_filter1d(energy, 3))
@@ -135,11 +135,11 @@ def expression_track(
     return track.astype(np.float32)
 
 
-# The head, at rest and per standard deviation of its sway (order of POSE: tx, ty, rot, scale, yaw, pitch).
+# Pose at rest, and standard deviations of the sway (order of POSE: tx, ty, rot, scale, yaw, pitch).
 _REST = np.eye(len(POSE))[POSE.index("scale")]
 _SLOW_SWAY = np.array([0.016, 0.012, 0.030, 0.011, 0.20, 0.15])
 _QUICK_SWAY = np.array([0.006, 0.006, 0.012, 0.003, 0.07, 0.06])
-_NOD = np.array([0.0, 0.006, 0.0, 0.002, 0.0, 0.10])  # along a nod: down and towards the camera
+_NOD = np.array([0.0, 0.006, 0.0, 0.002, 0.0, 0.10])  # displacement by a nod: down and towards the camera
 _SWAY_BY_EMOTION = np.array([0.9, 1.2, 0.8, 0.9, 0.9, 1.2, 0.7, 1.1])
 _NOD_BY_EMOTION = np.array([1, 1.5, 0.7, 0.8, 0.6, 1.3, 0.5, 1.1])
 _LIMITS = np.array([0.06, 0.06, 0.11, 0.04, 0.75, 0.75])
@@ -148,23 +148,25 @@ _LIMITS = np.array([0.06, 0.06, 0.11, 0.04, 0.75, 0.75])
 def pose_track(
     weights: Float[np.ndarray, "frames 8"], energy: Float[np.ndarray, "frames"], rng: np.random.Generator
 ) -> Float[np.ndarray, "frames 6"]:
-    """Pose parameters (order of POSE): slow sway, quicker sway while speaking, nods on stressed syllables.
+    """Draw pose parameters (order of POSE): slow sway, faster sway during speech, and nods on stressed syllables.
 
-    Standard deviations: tx, ty about 0.02; rot 0.035 rad; scale 0.012 round 1; yaw 0.25, pitch 0.2. In pauses the idle
-    sway goes on.
+    Standard deviations: about 0.02 for tx and ty, 0.035 rad for rot, 0.012 around 1 for scale, 0.25 for yaw, 0.2 for
+    pitch. The slow sway continues in pauses.
     """
     num_frames = len(weights)
     speaking = np.clip(gaussian_filter1d(energy, 6) / (energy.max() + 1e-4) * 4, 0.3, 1)
-    nods = gaussian_filter1d(_nods(energy, rng), 2.0) * 2.0 * np.sqrt(2 * np.pi)  # peak of one nod: its strength
+    nods = (
+        gaussian_filter1d(_nods(energy, rng), 2.0) * 2.0 * np.sqrt(2 * np.pi)
+    )  # the peak of a nod equals its strength
     sway = _SLOW_SWAY * smooth_noise(num_frames, 0.6, rng, len(POSE))
     sway += _QUICK_SWAY * smooth_noise(num_frames, 0.2, rng, len(POSE)) * speaking[:, None]
-    moved = sway * _by_emotion(_SWAY_BY_EMOTION, weights)[:, None]
-    moved += _NOD * (nods * _by_emotion(_NOD_BY_EMOTION, weights))[:, None]
-    return (_REST + np.clip(moved, -_LIMITS, _LIMITS)).astype(np.float32)
+    offset = sway * _by_emotion(_SWAY_BY_EMOTION, weights)[:, None]
+    offset += _NOD * (nods * _by_emotion(_NOD_BY_EMOTION, weights))[:, None]
+    return (_REST + np.clip(offset, -_LIMITS, _LIMITS)).astype(np.float32)
 
 
 def _nods(energy: Float[np.ndarray, "frames"], rng: np.random.Generator) -> Float[np.ndarray, "frames"]:
-    """Impulses on half of the stressed syllables: the clear peaks of the energy, of a random strength."""
+    """Draw impulses of random strength on half of the stressed syllables, which are the clear peaks of the energy."""
     smooth = gaussian_filter1d(energy, 1.5)
     peaks = (smooth[1:-1] > smooth[:-2]) & (smooth[1:-1] >= smooth[2:]) & (z_score(smooth)[1:-1] > 0.4)
     impulses = np.zeros(len(energy))
@@ -173,5 +175,5 @@ def _nods(energy: Float[np.ndarray, "frames"], rng: np.random.Generator) -> Floa
 
 
 def _by_emotion(values: Float[np.ndarray, "8"], weights: Float[np.ndarray, "frames 8"]) -> Float[np.ndarray, "frames"]:
-    """A property of the emotions on each frame: neutral's value, moved towards each emotion's by its weight."""
+    """Interpolate a value per emotion in each frame, from neutral's towards each emotion's by its weight."""
     return values[0] + weights @ (values - values[0])

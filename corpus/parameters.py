@@ -1,7 +1,7 @@
-"""The names of the numbers that move an avatar's face: the ground truth of every frame of the synthetic corpus (ours).
+"""Names of the avatar's parameters: the ground truth of every frame of the synthetic corpus (ours).
 
-A frame of an avatar is a pure function of who it is (`emotivetalk.corpus.avatar.Identity`) and of three short vectors, all floats
-without a unit, about 0 at rest and about 1 at full strength. Poses are in the units written beside them.
+A frame is a pure function of the person (`emotivetalk.corpus.avatar.Identity`) and of three short vectors. Lip and
+expression parameters have no unit; they are about 0 at rest and 1 at full strength. POSE lists the units of poses.
 """
 
 from typing import Final
@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 LIP: Final = ("jaw", "wide", "pucker", "press", "tuck", "tongue")
-"""What speech does to the mouth: opening, corners apart, rounding, lips pressed, lip under teeth, tongue raised."""
+"""Effects of speech on the mouth: opening, corners apart, rounding, lips pressed, lip under teeth, tongue raised."""
 
 EXPRESSION: Final = (
     "brow_in",
@@ -25,19 +25,19 @@ EXPRESSION: Final = (
     "gaze_x",
     "gaze_y",
 )
-"""What emotion does to the rest of the face; `smile` < 0 turns the corners down, `blush` < 0 is pallor."""
+"""Effects of emotion on the face; `smile` < 0 turns the corners of the mouth down, `blush` < 0 is pallor."""
 
 WANDERING: Final = tuple(name for name in EXPRESSION if name not in ("blink", "asym", "blush"))
-"""The expression parameters whose motion is measured; blinks are counted instead."""
+"""Expression parameters whose motion is evaluated; blinks are counted instead."""
 
 POSE: Final = ("tx", "ty", "rot", "scale", "yaw", "pitch")
-"""Where the head is: shift (half pictures), roll (radians), scale (1 = as framed), yaw and pitch (about -1..1)."""
+"""Pose of the head: shift (half pictures), roll (radians), scale (1 at rest), yaw and pitch (about -1..1)."""
 
 POSE_AT_REST: Final = np.array([0, 0, 0, 1, 0, 0], np.float32)
 
-# Columns as in EXPRESSION, rows as in emotivetalk.models.emotion.EMOTIONS: the face of each emotion at full intensity.
-# Fear and surprise share their raised brows and wide eyes, so the rest is kept apart: fear knits the brows, drops the
-# corners and pales; surprise arches the outer brows and flushes a little.
+# Expression of each emotion at full intensity: columns of EXPRESSION, rows of emotivetalk.models.emotion.EMOTIONS.
+# Fear and surprise share raised brows and wide eyes, so the other columns differ clearly: fear furrows the brows, lowers
+# the corners of the mouth and pales; surprise arches the outer brows and blushes slightly.
 EMOTION_TARGETS: Final = np.array(
     [
         [0.00, 0.00, 0.00, 0.00, 0.00, 0, 0.08, 0.0, 0.00, 0.00, 0.00, 0.00],

@@ -1,22 +1,23 @@
-"""A text that asks for an emotion, and how strongly."""
+"""A prompt for an emotion and its intensity."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
-PromptKind: TypeAlias = Literal["word", "action", "scene", "negation", "none"]
-KINDS: tuple[PromptKind, ...] = ("word", "action", "scene", "negation", "none")
+PromptKind: TypeAlias = Literal["word", "action", "situation", "negation", "none"]
+PROMPT_KINDS: tuple[PromptKind, ...] = get_args(PromptKind)
 
 MILD, PLAIN, STRONG = 0.35, 0.65, 1.0
-DESCRIBED = 0.8  # what a deed or a situation suggests
+DESCRIBED = 0.8  # actions and situations
 
 
 @dataclass(frozen=True)
 class EmotionPrompt:
-    """A text and what it asks for.
+    """A text and the emotion that it requests.
 
-    emotion: one of emotivetalk.models.emotion.EMOTIONS, or None for a text that asks for no emotion.
-    intensity: 0..1; without meaning where the emotion is None or "neutral".
-    kind: how the text says it: by an emotion word, by what somebody does, by a situation, by a negation, or not at all.
+    Attributes:
+        emotion: one of `emotivetalk.models.emotion.EMOTIONS`, or None if the text requests no emotion.
+        intensity: 0..1; it has no meaning if the emotion is None or "neutral".
+        kind: how the text expresses the emotion: an emotion word, an action, a situation, a negation, or not at all.
     """
 
     text: str
@@ -26,15 +27,15 @@ class EmotionPrompt:
 
 
 def lines(text: str) -> tuple[str, ...]:
-    """The lines of a text, without what indents them."""
+    """Split a text into lines without their indentation."""
     return tuple(line.strip() for line in text.strip().splitlines())
 
 
 def weakened(intensity: float) -> float:
-    """What "a little" leaves of an intensity."""
+    """Return the intensity after "a little"."""
     return max(0.15, 0.5 * intensity)
 
 
 def strengthened(intensity: float) -> float:
-    """What "very" makes of an intensity."""
+    """Return the intensity after "very"."""
     return 1 - 0.3 * (1 - intensity)

@@ -1,12 +1,12 @@
-"""The record of a clip, shared by the synthetic corpus and real video, and the Parquet shards that hold records.
+"""Records of clips, for the synthetic corpus and for real video, and the Parquet shards that hold them.
 
-A corpus is a folder of shards `<split>-<number>.parquet`. A shard's schema carries `SCHEMA_VERSION`; reading a
-version that is not among `READABLE_VERSIONS` fails by name. Waveforms are stored as 16-bit samples, tracks as float32,
-everything at 25 frames a second. A clip of real video has its pictures in it and no tracks; version 1 knew none such.
+A corpus is a folder of shards `<split>-<number>.parquet`. A shard's schema carries `SCHEMA_VERSION`; reading a version
+that is not in `READABLE_VERSIONS` raises an error. Waveforms are 16-bit samples, tracks are float32 at 25 frames a
+second. A clip of real video holds its pictures and no tracks; version 1 has no such clips.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -25,9 +25,12 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 SCHEMA_VERSION = "2"
 READABLE_VERSIONS = ("1", "2")
+PHOTOGRAPHS_LISTING = "photographs.json"
+"""The file beside the shards that says by their hashes which photographs people are drawn from, and where those are."""
+
 _VERSION_KEY = b"emotivetalk.corpus.version"
-_CLIPS_PER_ROW_GROUP = 8  # what one random access reads
-_CACHE_BYTES = 400_000_000  # pictures make a clip of real video some ten times as large as a synthetic one
+_CLIPS_PER_ROW_GROUP = 8  # unit of a random access
+_CACHE_BYTES = 400_000_000  # with its pictures, a clip of real video is about ten times as large as a synthetic one
 _FULL_SCALE = 32767
 
 
@@ -63,13 +66,16 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Clip:
-    """A speaking face: speech, and per frame what the lips, the face and the head do (`corpus/parameters.py`).
+    """Clip of a speaking face: speech, and lip, expression and pose parameters per frame (`corpus/parameters.py`).
 
-    Frame i shows the moment (i + 1/2) / 25 s, and is heard in samples 640 i .. 640 (i + 1).
-    `emotion` is the one of most frames; `emotion_per_frame` differs from it where the emotion changes inside the clip.
-    Of real video the tracks are unknown, and empty; its pictures are in `frames`, square, one JPEG a frame, framed as
-    `emotivetalk.media.faces.DEFAULT_FRAMING` says. `label_source` is "synthetic", the naming scheme or the CSV that the labels are
-    from, or "assumed". `emotivetalk.corpus.drawing.draw_clip` gives pictures of either kind.
+    Frame i shows the time (i + 1/2) / 25 s and belongs to samples 640 i .. 640 (i + 1). Real video has no parameters: its
+    tracks are empty, and `frames` holds one square JPEG per frame, cropped by `emotivetalk.media.faces.DEFAULT_FRAMING`.
+    `emotivetalk.corpus.drawing.draw_clip` returns pictures of both kinds.
+
+    Attributes:
+        emotion: emotion of most frames; `emotion_per_frame` has changes within the clip.
+        label_source: "synthetic", a naming scheme, "csv", or "assumed".
+        photographs: listing of the photographs that people are drawn from; found beside the shard, not stored in the clip.
     """
 
     clip_id: str
@@ -89,6 +95,7 @@ class Clip:
     seed: int
     frames: tuple[bytes, ...] | None = None
     label_source: str = "synthetic"
+    photographs: Path | None = None
 
     def __post_init__(self) -> None:
         tracks = {"lip": self.lip, "expression": self.expression, "pose": self.pose}
@@ -109,7 +116,7 @@ class Clip:
 
     @property
     def has_truth(self) -> bool:
-        """Whether it is known what lips, face and head do."""
+        """True if the parameters of lips, face and head are known."""
         return len(self.lip) > 0
 
     @property
@@ -118,19 +125,22 @@ class Clip:
 
 
 def to_int16(waveform: Float[np.ndarray, "samples"]) -> Int[np.ndarray, "samples"]:
-    """Samples in [-1, 1] as they are stored; what lies outside is clipped."""
+    """Convert samples to their stored form; values outside [-1, 1] are clipped."""
     return np.round(np.clip(waveform, -1, 1) * _FULL_SCALE).astype(np.int16)
 
 
 def to_float(samples: Int[np.ndarray, "samples"]) -> Float[np.ndarray, "samples"]:
-    """Stored samples as float32 in [-1, 1]. The inverse of `to_int16` on its results."""
+    """Convert stored samples to float32 in [-1, 1]; exact for results of `to_int16`."""
     return samples.astype(np.float32) / np.float32(_FULL_SCALE)
 
 
 def write_shards(clips: Iterable[Clip], folder: Path, clips_per_shard: int = 256) -> tuple[Path, ...]:
-    """Write clips of any splits as shards, in their order; returns the paths written.
+    """Write clips of any splits as shards, in their order, and return the shards' paths.
 
-    A shard appears under its name only when it is whole. Raises InputError when `folder` already holds a corpus.
+    A shard gets its name when it is complete.
+
+    Raises:
+        InputError: `folder` already holds a corpus.
     """
     if clips_per_shard < 1:
         raise ValueError(f"clips_per_shard is {clips_per_shard}; it must be at least 1")
@@ -141,39 +151,39 @@ def write_shards(clips: Iterable[Clip], folder: Path, clips_per_shard: int = 256
             message=f"{folder} already holds a corpus",
             remedy="Name another folder, or delete this one first",
         )
-    waiting: dict[Split, list[Clip]] = {}
+    pending: dict[Split, list[Clip]] = {}
     paths: list[Path] = []
 
     def flush(split: Split) -> None:
         number = sum(path.name.startswith(f"{split}-") for path in paths)
         path = folder / f"{split}-{number:05d}.parquet"
         partial = path.with_suffix(".partial")
-        write_clips(waiting.pop(split), partial)
+        write_clips(pending.pop(split), partial)
         paths.append(partial.rename(path))
 
     for clip in clips:
-        waiting.setdefault(clip.split, []).append(clip)
-        if len(waiting[clip.split]) == clips_per_shard:
+        pending.setdefault(clip.split, []).append(clip)
+        if len(pending[clip.split]) == clips_per_shard:
             flush(clip.split)
-    for split in tuple(waiting):
+    for split in tuple(pending):
         flush(split)
     return tuple(paths)
 
 
 def write_clips(clips: Sequence[Clip], path: Path, notes: Mapping[bytes, bytes] | None = None) -> None:
-    """Write clips as one Parquet file, not atomically; `notes` go into its schema's metadata."""
+    """Write clips as one Parquet file, not atomically; `notes` are added to the schema's metadata."""
     table = _table(clips)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **(notes or {})})
     pq.write_table(table, path, row_group_size=_CLIPS_PER_ROW_GROUP, compression="zstd")
 
 
 def read_notes(path: Path) -> Mapping[bytes, bytes]:
-    """The metadata of a file that `write_clips` wrote. Raises InputError as `read_corpus` does."""
+    """Read the metadata of a file that `write_clips` wrote. Raises InputError as `read_corpus` does."""
     return _open(path).schema_arrow.metadata or {}
 
 
 def read_clips(path: Path) -> Iterator[Clip]:
-    """The clips of one file, a row group at a time. Raises InputError as `read_corpus` does."""
+    """Read the clips of one file, a row group at a time. Raises InputError as `read_corpus` does."""
     file = _open(path)
     for row_group in range(file.num_row_groups):
         yield from _clips(_read(file, path, row_group=row_group))
@@ -196,10 +206,10 @@ def _track_array(tracks: Sequence[Float[np.ndarray, "_ dim"]], size: int) -> pa.
 
 
 class Corpus(Sequence[Clip]):
-    """The clips of one split, read when they are asked for; the latest read stay in memory. Can be pickled.
+    """Clips of one split, read on access with a cache of the last row groups. Can be pickled.
 
-    `by_identity`, `by_speaker` and `by_emotion` take an identity's seed, a speaker's name or an emotion's index to
-    positions in this corpus. Only a synthetic clip has an identity's seed.
+    `by_identity`, `by_speaker` and `by_emotion` map an identity's seed, a speaker's name or an emotion's index to
+    positions in the corpus. Only synthetic clips have an identity seed.
     """
 
     def __init__(self, shards: Sequence[Path], num_cached_groups: int = 256) -> None:
@@ -227,7 +237,7 @@ class Corpus(Sequence[Clip]):
 
     def __getitem__(self, index: int) -> Clip:
         if not -self._length <= index < self._length:
-            raise IndexError(f"clip {index} of a corpus of {self._length}")
+            raise IndexError(f"clip {index} does not exist; the corpus has {self._length} clips")
         index %= self._length
         group = int(np.searchsorted(self._firsts, index, side="right")) - 1
         return self._group(group)[index - int(self._firsts[group])]
@@ -240,7 +250,11 @@ class Corpus(Sequence[Clip]):
         def read(group: int) -> tuple[Clip, ...]:
             shard, row_group, _ = self._groups[group]
             path = self._shards[shard]
-            return tuple(_clips(_read(_open(path), path, row_group=row_group)))
+            listing = path.with_name(PHOTOGRAPHS_LISTING)
+            clips = _clips(_read(_open(path), path, row_group=row_group))
+            if not listing.is_file():
+                return tuple(clips)
+            return tuple(replace(clip, photographs=listing) for clip in clips)
 
         return lru_cache(self._num_cached_groups)(read)
 
@@ -249,9 +263,10 @@ class Corpus(Sequence[Clip]):
 
 
 def read_corpus(folder: Path, split: Split, num_cached_groups: int = 256) -> Corpus:
-    """Open one split of a corpus. Memory: at most `num_cached_groups` x 8 clips (0.2 MB each at 64 frames) or 0.4 GB.
+    """Open one split of a corpus. The cache holds `num_cached_groups` x 8 clips, up to 0.4 GB.
 
-    Raises InputError: not a corpus, no such split in it, a shard of another schema version, a corrupt shard.
+    Raises:
+        InputError: the folder holds no corpus or lacks the split; a shard has another schema version or is corrupt.
     """
     if not any(folder.glob("*.parquet")):
         raise InputError(
@@ -279,7 +294,7 @@ def _open(path: Path) -> pq.ParquetFile:
     if version is None:
         raise InputError(
             code="corpus_missing",
-            message=f"{path} is a Parquet file, but no shard of a corpus",
+            message=f"{path} is a Parquet file, but not a shard of a corpus",
             remedy="Name a folder that `emotivetalk synthesize` or `emotivetalk prepare` wrote",
         )
     if version.decode() not in READABLE_VERSIONS:
@@ -310,7 +325,7 @@ def _clips(table: pa.Table) -> Iterator[Clip]:
     table = table.combine_chunks()
     plain = ("clip_id", "split", "identity_seed", "speaker", "text", "engine", "voice", "emotion", "intensity", "seed")
     values = {name: table[name].to_pylist() for name in plain}
-    has_new = "frames" in table.column_names  # from version 2 on
+    has_new = "frames" in table.column_names  # since version 2
     for row in range(len(table)):
         yield Clip(
             **{name: values[name][row] for name in plain},

@@ -1,7 +1,7 @@
-"""Draws avatars: people, lips, expressions and poses in; pictures and their exact masks out (ours).
+"""Renderer of avatars: pictures and exact masks from identities, lips, expressions and poses (ours).
 
-Everything is a signed distance or a smooth bump in the plane of the face, evaluated in PyTorch for a batch of frames, so
-the same code draws on a CPU or a GPU. Painting goes from back to front; each feature touches only the pixels near it.
+Everything is a signed distance or a smooth bump in the plane of the face, evaluated in PyTorch for a batch of frames on a
+CPU or a GPU. Features are painted from back to front; each computes only the pixels of its region.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FACE_TO_PICTURE = 1.22
 """Half pictures per face unit at scale 1."""
 
 MOUTH_REGION = (-0.44, 0.44, 0.02, 0.86)
-"""Left, right, top, bottom of what the mouth paints on, in face units; wide enough that nothing is cut."""
+"""Left, right, top and bottom of the mouth's region in face units; large enough for every mouth."""
 
 INK = (0.13, 0.12, 0.13)
 GUM = (0.80, 0.30, 0.34)
@@ -34,7 +34,7 @@ SCLERA = (0.985, 0.98, 0.97)
 
 @dataclass(frozen=True)
 class Frames:
-    """Rendered frames and where their parts are, all in 0..1."""
+    """Rendered frames and the masks of their parts, all in 0..1."""
 
     images: Float[Tensor, "batch 3 size size"]
     face_mask: Float[Tensor, "batch 1 size size"]
@@ -44,7 +44,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class _Head:
-    """What several features need to know of a batch of heads; every number is `batch 1 1`, every color `batch 3 1 1`."""
+    """Parameters of a batch of heads; numbers have shape `batch 1 1`, colors `batch 3 1 1`."""
 
     who: SimpleNamespace
     lip: SimpleNamespace
@@ -64,9 +64,9 @@ def render(
     """Draw one frame for each row of the parameters (`emotivetalk.corpus.parameters` names the columns).
 
     Args:
-        identity: as many people as there are rows.
-        size: side of the square pictures, pixels.
-        supersample: draw this many times larger and average; edges are already smooth at 1.
+        identity: one person for each row.
+        size: side of the square pictures in pixels.
+        supersample: factor of an enlarged rendering that is averaged down; edges are already smooth at 1.
     """
     head = _Head(
         who=SimpleNamespace(
@@ -79,18 +79,18 @@ def render(
     )
     side = size * supersample
     axis = (torch.arange(side, device=lip.device, dtype=torch.float32) + 0.5) / side * 2 - 1
-    screen_x, screen_y = axis.view(1, 1, side), axis.view(1, side, 1)
+    picture_x, picture_y = axis.view(1, 1, side), axis.view(1, side, 1)
     scale = head.pose.scale * FACE_TO_PICTURE
     pixel = 2 / side / FACE_TO_PICTURE
 
-    image = _background(head, screen_x, screen_y)
+    image = _background(head, picture_x, picture_y)
     cos, sin = torch.cos(head.pose.rot), torch.sin(head.pose.rot)
-    x, y = (screen_x - head.pose.tx) / scale, (screen_y - head.pose.ty) / scale + 0.02 - 0.45
+    x, y = (picture_x - head.pose.tx) / scale, (picture_y - head.pose.ty) / scale + 0.02 - 0.45
     canvas = Canvas(image, cos * x + sin * y, cos * y - sin * x + 0.45, pixel)
     torso = Canvas(
         image,
-        ((screen_x - 0.55 * head.pose.tx) / scale).expand_as(canvas.x),
-        ((screen_y - 0.4 * head.pose.ty) / scale + 0.10).expand_as(canvas.y),
+        ((picture_x - 0.55 * head.pose.tx) / scale).expand_as(canvas.x),
+        ((picture_y - 0.4 * head.pose.ty) / scale + 0.10).expand_as(canvas.y),
         pixel,
     )
     _hair_behind(canvas, head)
@@ -186,7 +186,7 @@ def _ears(canvas: Canvas, head: _Head) -> None:
 
 
 def _skin(skull: Canvas, head: _Head) -> tuple[Field, Canvas]:
-    """The shape of the head, and a canvas of its own for what is painted on it."""
+    """Return the coverage of the head, and a separate canvas for the features on it."""
     who, x, y = head.who, skull.x, skull.y
     chin = who.face_height + who.chin + 0.085 * head.lip.jaw
     height = torch.where(y > 0, y / chin, y / (who.face_height * 1.02))
@@ -405,7 +405,7 @@ def _glasses(part: Canvas, head: _Head) -> None:
 
 
 def _hairline(part: Canvas, head: _Head) -> Field:
-    """The lower edge of the hair on the forehead, by style: swept, fringe, parted, crop."""
+    """Compute the lower edge of the hair on the forehead for the styles swept, fringe, parted and crop."""
     who, x = head.who, part.x
     middle = x.abs() / who.face_width
     styles = (

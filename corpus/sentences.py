@@ -1,10 +1,9 @@
-"""English sentences for the synthetic speakers: several hundred words that cover every English phoneme.
+"""English sentences for the synthetic speakers, from several hundred words that cover every English phoneme.
 
-Splits: a sentence is in the held-out half when the parity of its hash says so, and about one content word in eight is
-kept for held-out sentences alone (also by hash). So no held-out sentence is ever heard in training, and some of its
-words are not either. The `foreign` split takes held-out sentences.
+The hash of a sentence decides if it belongs to the training or the held-out half. About one content word in eight, also
+chosen by hash, occurs in held-out sentences only. The `foreign` split uses held-out sentences.
 
-Training sentences have invented words here and there, so that lips are learned from sounds in any order, not from words.
+Training sentences contain invented words, so that lips are learned from any sequence of sounds rather than from words.
 """
 
 import re
@@ -116,7 +115,7 @@ SHORT_TEMPLATES: tuple[str, ...] = (
 _SLOT = re.compile(r"\{(\w+)\}")
 _A_BEFORE_VOWEL = re.compile(r"\b([Aa]) (?=[aeio])")
 _RESERVED_EVERY = 8
-_OPEN_KINDS = ("question", "number")  # too few to hold any back
+_NEVER_RESERVED = ("question", "number")  # too few words to reserve some
 
 
 def _hash(text: str) -> int:
@@ -124,8 +123,8 @@ def _hash(text: str) -> int:
 
 
 def is_reserved(kind: str, word: str) -> bool:
-    """Whether a word is kept for held-out sentences."""
-    return kind not in _OPEN_KINDS and _hash(f"{kind}: {word}") % _RESERVED_EVERY == 0
+    """Return True if a word is reserved for held-out sentences."""
+    return kind not in _NEVER_RESERVED and _hash(f"{kind}: {word}") % _RESERVED_EVERY == 0
 
 
 _ALL_WORDS = frozenset(word for words in WORDS.values() for word in words)
@@ -135,7 +134,7 @@ _TRAINED: dict[str, tuple[str, ...]] = {
 
 
 def half_of(sentence: str) -> Half:
-    """The half that a sentence belongs to: a pure function of its text."""
+    """Return the half that a sentence belongs to, a pure function of its text."""
     return "held_out" if _hash(sentence) % 2 else "train"
 
 
@@ -149,20 +148,20 @@ _INVENTED_SHARE = 0.25
 
 
 def invented_word(rng: np.random.Generator) -> str:
-    """A word of one or two syllables that sounds English and is none of `WORDS`."""
+    """Draw a word of one or two syllables that sounds English and is not in `WORDS`."""
 
-    def one(of: tuple[str, ...]) -> str:
-        return of[rng.integers(len(of))]
+    def draw(choices: tuple[str, ...]) -> str:
+        return choices[rng.integers(len(choices))]
 
     while True:
-        opening = one(_BEGINNINGS) + one(_MIDDLES) if rng.random() < 0.6 else ""
-        word = opening + one(_BEGINNINGS) + one(_MIDDLES) + one(_ENDS)
+        opening = draw(_BEGINNINGS) + draw(_MIDDLES) if rng.random() < 0.6 else ""
+        word = opening + draw(_BEGINNINGS) + draw(_MIDDLES) + draw(_ENDS)
         if word not in _ALL_WORDS:
             return word
 
 
 def sentence(rng: np.random.Generator, half: Half, short: bool = False) -> str:
-    """A random sentence of a half; a short one takes about a second to say, the others two to three."""
+    """Draw a sentence of a half. It takes two to three seconds to speak; a short one takes about one."""
     words = _TRAINED if half == "train" else WORDS
     templates = SHORT_TEMPLATES if short else TEMPLATES
 

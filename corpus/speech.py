@@ -1,7 +1,7 @@
-"""Speech with exact phoneme timings from two free synthesisers: espeak-ng (its C library) and flite (its command).
+"""Speech with exact phoneme timings from two free synthesizers: espeak-ng (C library) and flite (command).
 
-Ours: the synthetic corpus needs lips that are true to the sound, so the sound comes from a synthesiser that says when
-it makes which phoneme. Both engines are looked for when first used; where one is missing, the error names its package.
+Ours: the lips of the synthetic corpus must match the sound, so the speech comes from synthesizers that report the time of
+each phoneme. An engine is loaded on first use; if it is missing, the error names its package.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 @dataclass(frozen=True)
 class Phoneme:
-    """A phoneme in the notation of its engine, and when it starts. It lasts until the next one starts."""
+    """A phoneme in its engine's notation, with its start time. It lasts until the next one starts."""
 
     start_s: float
     symbol: str
@@ -36,7 +36,7 @@ class Phoneme:
 
 @dataclass(frozen=True)
 class Utterance:
-    """What was said: mono 16 kHz in [-1, 1], and its phonemes in order of time."""
+    """Synthesized speech: mono 16 kHz in [-1, 1], and its phonemes in order."""
 
     waveform: Float[np.ndarray, "samples"]
     phonemes: tuple[Phoneme, ...]
@@ -48,11 +48,15 @@ class Utterance:
         return len(self.waveform) / SAMPLE_RATE_HZ
 
 
-_Said: TypeAlias = tuple[Float[np.ndarray, "samples"], tuple[Phoneme, ...]]  # at 16 kHz
+_Speech: TypeAlias = tuple[Float[np.ndarray, "samples"], tuple[Phoneme, ...]]  # at 16 kHz
 
 
 def speak(text: str, voice: Voice, prosody: Prosody) -> Utterance:
-    """Say `text`. Raises EmotiveTalkError when the engine is not installed, or has no such voice."""
+    """Synthesize `text`.
+
+    Raises:
+        EmotiveTalkError: the engine is not installed, or has no such voice.
+    """
     engine = _espeak() if voice.engine == "espeak" else _flite()
     waveform, phonemes = engine.say(text, voice, prosody)
     return Utterance(np.clip(waveform, -1, 1).astype(np.float32), phonemes, text, voice)
@@ -80,8 +84,8 @@ class _Event(ctypes.Structure):
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
-class _Heard(NamedTuple):
-    """What espeak-ng gave: samples at its own rate, and at which sample it announced each phoneme."""
+class _EspeakOutput(NamedTuple):
+    """Samples at espeak-ng's own rate, and each phoneme with the sample at which it was reported."""
 
     samples: Int[np.ndarray, "samples"]
     phonemes: list[tuple[int, str]]
@@ -93,15 +97,15 @@ _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 
 
 class _Espeak:
-    """espeak-ng. Every utterance is made in a process forked for it.
+    """espeak-ng. Every utterance is synthesized in a forked process.
 
-    The library keeps state from one utterance to the next that nothing resets (the phase of the voice, of its flutter),
-    so a clip would depend on what was said before; a fork always starts from the state just after loading.
+    The library keeps state between utterances that cannot be reset (phases of the voice and of its flutter), so a clip
+    would depend on earlier ones. A fork always starts from the state after loading.
     """
 
-    STOPS = ("p", "b", "t", "d", "k", "g")
-    LONGEST_CLOSURE_S = 0.1
-    SILENT = 3e-4
+    STOP_CONSONANTS = ("p", "b", "t", "d", "k", "g")
+    MAX_CLOSURE_S = 0.1
+    SILENCE_AMPLITUDE = 3e-4
 
     def __init__(self) -> None:
         try:
@@ -111,26 +115,26 @@ class _Espeak:
         self._initialize(None)
 
     def _initialize(self, folder: Path | None) -> None:
-        """Load the voice data, those in a folder of ours or those that espeak-ng came with."""
+        """Load the voice data from a folder, or the data that espeak-ng came with."""
         path = str(folder).encode() if folder else None
         self._native_rate_hz = self._library.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, path, _WITH_PHONEME_EVENTS)
         if self._native_rate_hz <= 0:
             raise _missing("espeak", "the voice data of espeak-ng", "espeak-ng-data")
 
-    def _initialize_with(self, throat: str, variant: str, folder: Path) -> None:
-        """Load espeak-ng's own data by way of `folder`, where the variant is the only one."""
-        found = ctypes.c_char_p()
-        self._library.espeak_Info(ctypes.byref(found))
+    def _initialize_with(self, definition: str, variant: str, folder: Path) -> None:
+        """Load espeak-ng's data through links in `folder`, with this variant as the only one."""
+        data_path = ctypes.c_char_p()
+        self._library.espeak_Info(ctypes.byref(data_path))
         data = folder / "espeak-ng-data"
         variants = data / "voices" / "!v"
         variants.mkdir(parents=True)
-        (variants / variant).write_text(throat)
-        for entry in Path((found.value or b"").decode()).iterdir():
+        (variants / variant).write_text(definition)
+        for entry in Path((data_path.value or b"").decode()).iterdir():
             if entry.name != "voices":
                 (data / entry.name).symlink_to(entry)
         self._initialize(folder)
 
-    def say(self, text: str, voice: Voice, prosody: Prosody) -> _Said:
+    def say(self, text: str, voice: Voice, prosody: Prosody) -> _Speech:
         processes = multiprocessing.get_context("fork")
         receiver, sender = processes.Pipe(duplex=False)
         with receiver:
@@ -138,30 +142,30 @@ class _Espeak:
                 process = processes.Process(target=self._say, args=(text, voice, prosody, receiver, sender))
                 process.start()
             try:
-                heard: _Heard | None = receiver.recv()
+                output: _EspeakOutput | None = receiver.recv()
             except EOFError as error:
                 raise _failed("espeak", text, voice, "libespeak-ng1") from error
             finally:
                 process.join()
-        if heard is None:
+        if output is None:
             raise _no_voice("espeak-ng", voice)
-        waveform = heard.samples.astype(np.float32) / 32768
+        waveform = output.samples.astype(np.float32) / 32768
         phonemes = tuple(
             Phoneme(sample / self._native_rate_hz, symbol)
-            for sample, symbol in self._with_closures(waveform, heard.phonemes)
+            for sample, symbol in self._with_closures(waveform, output.phonemes)
         )
         return resample_poly(waveform, SAMPLE_RATE_HZ // 50, self._native_rate_hz // 50), phonemes
 
     def _say(self, text: str, voice: Voice, prosody: Prosody, receiver: Connection, sender: Connection) -> None:
-        """In the forked process: send what the library made, or None when it does not know the voice."""
-        receiver.close()  # else this process would be its own reader, and wait for itself when the other is gone
+        """Send the library's output, or None for an unknown voice; runs in the forked process."""
+        receiver.close()  # with its own reader open, this process would block when the parent is gone
         with tempfile.TemporaryDirectory() as folder:
-            if voice.throat:
-                self._initialize_with(voice.throat, voice.variant, Path(folder))
+            if voice.definition:
+                self._initialize_with(voice.definition, voice.variant, Path(folder))
             with suppress(BrokenPipeError):
-                sender.send(self._heard(text, voice, prosody))
+                sender.send(self._synthesize(text, voice, prosody))
 
-    def _heard(self, text: str, voice: Voice, prosody: Prosody) -> _Heard | None:
+    def _synthesize(self, text: str, voice: Voice, prosody: Prosody) -> _EspeakOutput | None:
         pieces, phonemes = [np.zeros(0, np.int16)], []
 
         @_Callback
@@ -186,23 +190,23 @@ class _Espeak:
         self._library.espeak_SetSynthCallback(receive)
         encoded = text.encode()
         self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, _UTF8, None, None)
-        return _Heard(np.concatenate(pieces), phonemes)
+        return _EspeakOutput(np.concatenate(pieces), phonemes)
 
     def _with_closures(
         self, waveform: Float[np.ndarray, "samples"], phonemes: list[tuple[int, str]]
     ) -> list[tuple[int, str]]:
-        """Move the start of each stop back to where its closure begins.
+        """Move the start of each stop consonant back to the start of its closure.
 
-        espeak-ng announces a stop at its burst: the silence for which lips or tongue are closed still counts as the
-        phoneme before. Listening to the waveform puts that right, or lips would close one or two frames late.
+        espeak-ng reports a stop at its burst, so the silence of the closure belongs to the phoneme before. Without the
+        correction, which uses the waveform, lips would close one or two frames late.
         """
-        loud = np.abs(waveform) > self.SILENT
+        loud = np.abs(waveform) > self.SILENCE_AMPLITUDE
         silent_since = np.maximum.accumulate(np.where(loud, np.arange(1, len(loud) + 1), 0))
-        longest = round(self.LONGEST_CLOSURE_S * self._native_rate_hz)
+        max_samples = round(self.MAX_CLOSURE_S * self._native_rate_hz)
         corrected, previous = [], 0
         for sample, symbol in phonemes:
-            if symbol.startswith(self.STOPS) and 0 < sample <= len(loud):
-                sample = max(previous, min(sample, int(silent_since[sample - 1])), sample - longest)
+            if symbol.startswith(self.STOP_CONSONANTS) and 0 < sample <= len(loud):
+                sample = max(previous, min(sample, int(silent_since[sample - 1])), sample - max_samples)
             corrected.append((sample, symbol))
             previous = sample
         return corrected
@@ -216,7 +220,7 @@ def _until_end(events: Any) -> Iterator[_Event]:
 
 
 class _Flite:
-    """flite: slower and more human. Its voices cannot shout or whisper, so volume is a gain."""
+    """flite, with more natural voices. They cannot shout or whisper, so volume is a gain."""
 
     PITCH_HZ: ClassVar[dict[str, float]] = {"awb": 130.0, "kal16": 105.0, "rms": 105.0, "slt": 170.0}
     TIMEOUT_S = 60.0
@@ -227,7 +231,7 @@ class _Flite:
         except FileNotFoundError as error:
             raise _missing("flite", "the command flite", "flite") from error
 
-    def say(self, text: str, voice: Voice, prosody: Prosody) -> _Said:
+    def say(self, text: str, voice: Voice, prosody: Prosody) -> _Speech:
         if voice.name not in self.PITCH_HZ:
             raise _no_voice("flite", voice)
         pitch_hz = self.PITCH_HZ[voice.name] * 2 ** ((prosody.pitch - 50) / 70)
@@ -267,7 +271,7 @@ def _flite() -> _Flite:
 def _missing(engine: str, what: str, package: str) -> EmotiveTalkError:
     return EmotiveTalkError(
         code=f"{engine}_missing",
-        message=f"{what} was not found, which speaks the synthetic corpus",
+        message=f"{what} was not found; the synthetic corpus needs it for speech",
         remedy=f"Install the Debian package {package} (apt-get install {package})",
     )
 
@@ -275,7 +279,7 @@ def _missing(engine: str, what: str, package: str) -> EmotiveTalkError:
 def _failed(engine: str, text: str, voice: Voice, package: str) -> EmotiveTalkError:
     return EmotiveTalkError(
         code=f"{engine}_failed",
-        message=f"{engine} failed to say {text!r} with the voice {voice.name!r}",
+        message=f"{engine} could not synthesize {text!r} with the voice {voice.name!r}",
         remedy=f"Try another version of the Debian package {package}",
     )
 
@@ -284,5 +288,5 @@ def _no_voice(engine: str, voice: Voice) -> EmotiveTalkError:
     return EmotiveTalkError(
         code="voice_missing",
         message=f"{engine} has no voice {voice.name!r}",
-        remedy="Install the engine's full voice data, or take a voice listed in corpus/voices.py",
+        remedy="Install the engine's full voice data, or use a voice listed in corpus/voices.py",
     )

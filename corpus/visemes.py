@@ -1,9 +1,9 @@
-"""From phonemes to lips: visemes, coarticulation, and closures that close.
+"""Lip parameters from phonemes: visemes, coarticulation and complete closures.
 
-Ours: the ground truth of the avatars' mouths. Each phoneme is one to three visemes; a viseme is a target for the lip
-parameters of `corpus/parameters.py` and a dominance, how much it insists on its shape against its neighbours (Cohen and
-Massaro, 1993, "Modeling coarticulation in synthetic visual speech"). Time runs at 200 Hz inside and is sampled at the
-middle of each video frame.
+Ours: the ground truth of the avatars' mouths. A phoneme has one to three visemes. A viseme has targets for the lip
+parameters of `corpus/parameters.py`, and a dominance: its weight against neighboring visemes (Cohen and Massaro, 1993,
+"Modeling coarticulation in synthetic visual speech"). Tracks are computed at 200 Hz and sampled in the middle of each
+video frame.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from emotivetalk.timebase import FRAME_RATE_HZ
 
 
 class Viseme(NamedTuple):
-    """Targets of the lip parameters in 0..1, and the dominance of the whole."""
+    """Targets of the lip parameters in 0..1, and the viseme's dominance."""
 
     jaw: float
     wide: float
@@ -60,13 +60,13 @@ VISEMES: dict[str, Viseme] = {
 
 
 def _pairs(table: str) -> dict[str, tuple[str, ...]]:
-    """'aI=AA IY, k=KG' as a dictionary."""
+    """Parse 'aI=AA IY, k=KG' into a dictionary."""
     entries = (entry.partition("=") for entry in table.split(","))
     return {symbol.strip(): tuple(visemes.split()) for symbol, _, visemes in entries}
 
 
-# espeak-ng's mnemonics (docs/phonemes.md of espeak-ng); a symbol takes the longest entry that it starts with.
-# Alone, ";" is the glide between two vowels ("happy apple"), no pause.
+# espeak-ng's mnemonics (docs/phonemes.md of espeak-ng). The longest entry that is a prefix of the symbol applies.
+# A single ";" is the glide between two vowels ("happy apple"), not a pause.
 _ESPEAK = _pairs(
     """_=rest, ?=rest, p=MBP, b=MBP, m=MBP, f=FV, v=FV, T=TH, D=TH, t=TDN, d=TDN, n=TDN, *=TDN, s=SZ, z=SZ, S=SH, Z=SH,
     tS=SH, dZ=SH, k=KG, g=KG, N=KG, x=KG, C=SH, h=H, l=L, r=R, w=W, j=Y, ;=Y, A=AA, A:=AA, A@=AA ER, a=AE, aa=AE, a#=AX,
@@ -75,7 +75,7 @@ _ESPEAK = _pairs(
     i:=IY, i@=IY AX, i@3=IY ER, U=UH, U@=UH AX, u=UW, u:=UW, y=UW, 3=ER, 3:=ER, @=AX, @2=AX, @5=AX, @L=AX L, @U=AX UW"""
 )
 
-# flite's phones: the ARPAbet of CMU's dictionary.
+# flite's phones: the ARPAbet of the CMU dictionary.
 _FLITE = _pairs(
     """pau=rest, p=MBP, b=MBP, m=MBP, em=AX MBP, f=FV, v=FV, th=TH, dh=TH, t=TDN, d=TDN, n=TDN, en=AX TDN, nx=TDN, dx=TDN,
     s=SZ, z=SZ, sh=SH, zh=SH, ch=SH, jh=SH, k=KG, g=KG, ng=KG, hh=H, hv=H, l=L, el=AX L, r=R, w=W, y=Y, aa=AA, ae=AE,
@@ -90,11 +90,11 @@ _ANTICIPATION_S = 0.02  # lips move before the sound
 _SHAPE_SIGMA_S = 0.035
 _CLOSURE_SIGMA_S = 0.018
 _CLOSURE_GAIN = 1.5
-_SHORTEST_CLOSURE_S = 0.06  # with sigma and gain above: fully closed for more than one frame (40 ms)
+_SHORTEST_CLOSURE_S = 0.06  # with the sigma and gain above, the closure is complete for more than one frame (40 ms)
 
 
 def visemes_of(symbol: str, engine: Engine) -> tuple[str, ...]:
-    """Names of the visemes of a phoneme. Raises ValueError for a symbol that the engine's notation does not have."""
+    """Return the names of a phoneme's visemes. Raises ValueError for an unknown symbol."""
     if engine == "flite":
         if symbol in _FLITE:
             return _FLITE[symbol]
@@ -112,10 +112,10 @@ def lip_track(
     num_frames: int,
     jaw_gain: Float[np.ndarray, "frames"],
 ) -> Float[np.ndarray, "frames 6"]:
-    """Lip parameters (order of LIP) at the middle of each frame.
+    """Compute lip parameters (order of LIP) at the middle of each frame.
 
-    Before the first phoneme the mouth is at rest, after the last one it does what that one says. M, B, P close the lips
-    fully, F and V tuck the lower lip fully, on at least one frame each. `jaw_gain` scales how wide the jaw opens.
+    The mouth is at rest before the first phoneme, and keeps the last phoneme's shape at the end. M, B and P close the lips
+    completely, F and V tuck the lower lip completely, in at least one frame each. `jaw_gain` scales the jaw's opening.
     """
     num_ticks = num_frames * _RATE_HZ // FRAME_RATE_HZ
     targets, dominance, closed, tucked = _targets(phonemes, engine, num_ticks)
@@ -139,7 +139,7 @@ def _targets(
 ) -> tuple[
     Float[np.ndarray, "ticks 6"], Float[np.ndarray, "ticks 1"], Float[np.ndarray, "ticks"], Float[np.ndarray, "ticks"]
 ]:
-    """Per tick: the viseme's targets, its dominance, and whether lips are closed or the lip is tucked."""
+    """Return for each tick the viseme's targets, its dominance, and 0/1 flags for closed lips and a tucked lip."""
     rest = VISEMES["rest"]
     targets = np.tile(np.array(rest[:-1], np.float64), (num_ticks, 1))
     dominance = np.full((num_ticks, 1), rest.dominance)
@@ -155,9 +155,9 @@ def _targets(
             span = _span(start_s, end_s)
             targets[span], dominance[span] = viseme[:-1], viseme.dominance
             if name in ("MBP", "FV"):
-                missing_s = max(_SHORTEST_CLOSURE_S - step_s, 0)
-                held = _span(start_s - missing_s / 2, end_s + missing_s / 2)
-                (closed if name == "MBP" else tucked)[held] = 1
+                extension_s = max(_SHORTEST_CLOSURE_S - step_s, 0)
+                closure = _span(start_s - extension_s / 2, end_s + extension_s / 2)
+                (closed if name == "MBP" else tucked)[closure] = 1
     return targets, dominance, closed, tucked
 
 
@@ -165,7 +165,7 @@ def _span(start_s: float, end_s: float) -> slice:
     return slice(max(round(start_s * _RATE_HZ), 0), max(round(end_s * _RATE_HZ), 0))
 
 
-# How wide the jaw opens, by emotion at full intensity (rows of EMOTION_TARGETS).
+# Factor of the jaw's opening by emotion at full intensity (rows of EMOTION_TARGETS).
 _JAW_BY_EMOTION = np.array([0.95, 1.15, 0.82, 0.92, 0.86, 1.05, 0.75, 1.15], np.float32)
 _JAW_BY_LOUDNESS = 0.12
 assert len(_JAW_BY_EMOTION) == len(EMOTION_TARGETS)
@@ -174,6 +174,6 @@ assert len(_JAW_BY_EMOTION) == len(EMOTION_TARGETS)
 def jaw_gain(
     emotion_weights: Float[np.ndarray, "frames 8"], loudness: Float[np.ndarray, "frames"]
 ) -> Float[np.ndarray, "frames"]:
-    """Factor of the jaw's opening, about 0.7 to 1.3: by emotion x intensity, and by loudness (z-score over the clip)."""
+    """Compute the factor of the jaw's opening, about 0.7 to 1.3, from emotion intensities and loudness (z-score)."""
     by_emotion = _JAW_BY_EMOTION[0] + emotion_weights @ (_JAW_BY_EMOTION - _JAW_BY_EMOTION[0])
     return by_emotion * (1 + _JAW_BY_LOUDNESS * np.clip(loudness, -1.5, 1.5))

@@ -1,14 +1,14 @@
-"""Who speaks: the voices of the synthetic corpus, how an emotion changes a voice, and which voices are held out.
+"""Voices of the synthetic corpus, their splits, and the effect of an emotion on a voice.
 
-Splits (a voice is in exactly one):
+Each voice belongs to one split:
 
 - `held_out`: espeak-ng's variants number 4, 13, 22, 31, 40 and 49 of `ESPEAK_VARIANTS` (every 9th), in all six accents.
-- `foreign`: flite's `slt`, a woman, never trained on: the test of another synthesiser's unseen voice.
-- `train`: flite's `awb`, `kal16` and `rms` for 12 % of the identities; the others speak by espeak-ng in any of six accents,
-  half of them by one of the other 49 variants, half by a throat of their own, which nobody else has (`throat_of`).
+- `foreign`: flite's `slt`, a woman's voice of another synthesizer that is not in training.
+- `train`: flite's `awb`, `kal16` and `rms` for 12 % of the identities. The others use espeak-ng with any of six accents:
+  half of them with one of the other 49 variants, half with a random variant of their own (`random_variant`).
 
-Ours: the paper trains on recorded speech; the table of prosody follows what is known of acted emotion (anger loud and
-fast, sadness slow, low and flat, fear high and trembling).
+Ours: the paper trains on recorded speech. The prosody follows the literature on acted emotion (anger is loud and fast,
+sadness slow, low and flat, fear high and trembling).
 """
 
 from dataclasses import dataclass
@@ -33,31 +33,33 @@ ESPEAK_VARIANTS: tuple[str, ...] = (
     *("steph2", "travis", "victor", "zac"),
 )
 HELD_OUT_EVERY, HELD_OUT_FIRST = 9, 4
-FLITE_SHARE, OWN_THROAT_SHARE = 0.12, 0.5
+FLITE_SHARE, OWN_VARIANT_SHARE = 0.12, 0.5
 
 
 @dataclass(frozen=True)
 class Voice:
-    """One speaking voice. `variant` is espeak-ng's timbre, "" for its plain voice and for flite.
+    """A voice.
 
-    throat: what the variant is, in espeak-ng's file format; "" for those that espeak-ng comes with.
+    Attributes:
+        variant: espeak-ng's timbre; "" for its plain voice and for flite.
+        definition: definition of a random variant in espeak-ng's file format; "" for espeak-ng's own variants.
     """
 
     engine: Engine
     name: str
     accent: str
     variant: str = ""
-    throat: str = ""
+    definition: str = ""
 
 
 @dataclass(frozen=True)
 class Prosody:
-    """How a sentence is said, on espeak-ng's scales; flite's settings are derived from the same numbers."""
+    """Prosody of a sentence on espeak-ng's scales; flite's settings are derived from them."""
 
-    rate_wpm: float  # words a minute, 85 to 320
-    pitch: float  # 0 to 99, 50 is the voice's own
+    rate_wpm: float  # words per minute, 85 to 320
+    pitch: float  # 0 to 99; 50 is the voice's default
     pitch_range: float  # 0 (monotone) to 99
-    volume: float  # 0 to 200, 100 is the voice's own
+    volume: float  # 0 to 200; 100 is the voice's default
 
 
 FLITE_TRAINED = (
@@ -81,24 +83,25 @@ VOICES: dict[Split, tuple[Voice, ...]] = {
 
 
 def voice_of(identity_seed: int, split: Split) -> Voice:
-    """The one voice of an identity, drawn as the splits say."""
+    """Return the voice of an identity in a split."""
     rng = np.random.default_rng([identity_seed, 0x701CE])
     voices = VOICES[split]
     if split == "train":
         flite = rng.random() < FLITE_SHARE
         voices = FLITE_TRAINED if flite else tuple(voice for voice in voices if voice.engine == "espeak")
     voice = voices[rng.integers(len(voices))]
-    if split == "train" and voice.engine == "espeak" and rng.random() < OWN_THROAT_SHARE:
+    if split == "train" and voice.engine == "espeak" and rng.random() < OWN_VARIANT_SHARE:
         variant = f"own-{identity_seed}"
-        return Voice("espeak", f"{voice.accent}+{variant}", voice.accent, variant, throat_of(identity_seed))
+        return Voice("espeak", f"{voice.accent}+{variant}", voice.accent, variant, random_variant(identity_seed))
     return voice
 
 
-def throat_of(identity_seed: int) -> str:
-    """A variant for espeak-ng: formants, pitch, roughness and tone, about as varied as those of the variants it comes with.
+def random_variant(identity_seed: int) -> str:
+    """Draw a variant definition for espeak-ng: formants, pitch, roughness and tone, as varied as in its own variants.
 
-    One length of the vocal tract moves all formants; each has a place, strength and width of its own besides. Whoever
-    learned to read lips from the sound of 49 variants reads a new one worse than a new sentence (docs/log.md).
+    The length of the vocal tract shifts all formants together; each formant also has its own position, strength and
+    width. A network that was trained on only 49 variants generalized worse to a new variant than to a new sentence
+    (docs/lessons.md).
     """
     rng = np.random.default_rng([identity_seed, 0x7420A7])
 
@@ -108,9 +111,9 @@ def throat_of(identity_seed: int) -> str:
     length = about(100, 0.12, 75, 145)
     lines = ["language variant", "name own"]
     for formant in range(9):
-        alone, loud = (0.05, 0.25) if formant < 3 else (0.10, 0.60)
-        place, strength = about(length, alone, 60, 180), about(100, loud, 8, 220)
-        lines.append(f"formant {formant} {place} {strength} {about(100, 0.22, 50, 190)}")
+        shift_spread, strength_spread = (0.05, 0.25) if formant < 3 else (0.10, 0.60)
+        position, strength = about(length, shift_spread, 60, 180), about(100, strength_spread, 8, 220)
+        lines.append(f"formant {formant} {position} {strength} {about(100, 0.22, 50, 190)}")
     lowest_hz = about(110, 0.4, 50, 260)
     lines.append(f"pitch {lowest_hz} {round(lowest_hz * rng.uniform(1.1, 1.8))}")
     lines.append(f"voicing {about(85, 0.3, 35, 130)}")
@@ -132,17 +135,17 @@ _PROSODY = {
     "sad": Prosody(122, 33, 12, 58),
     "surprised": Prosody(182, 82, 99, 118),
 }
-_VOICE_JITTER = np.array([8, 9, 0, 0])  # between speakers: some are fast, some are high
-_CLIP_JITTER = np.array([9, 5, 8, 7])  # between the clips of one speaker
+_VOICE_JITTER = np.array([8, 9, 0, 0])  # spread between speakers
+_CLIP_JITTER = np.array([9, 5, 8, 7])  # spread between clips of one speaker
 _LOWEST, _HIGHEST = np.array([85, 2, 0, 25]), np.array([320, 99, 99, 190])
 
 
 def prosody_of(emotion: int, intensity: float, identity_seed: int, rng: np.random.Generator) -> Prosody:
-    """Prosody of an emotion at an intensity in 0..1, with the speaker's habit and jitter drawn from `rng`."""
+    """Draw the prosody of an emotion at an intensity in 0..1, with the speaker's habit and jitter from `rng`."""
     neutral, full = (_as_array(_PROSODY[name]) for name in ("neutral", EMOTIONS[emotion]))
     habit = np.random.default_rng([identity_seed, 0x4AB17]).normal(size=4) * _VOICE_JITTER
-    said = neutral + intensity * (full - neutral) + habit + rng.normal(size=4) * _CLIP_JITTER
-    return Prosody(*np.clip(said, _LOWEST, _HIGHEST).tolist())
+    values = neutral + intensity * (full - neutral) + habit + rng.normal(size=4) * _CLIP_JITTER
+    return Prosody(*np.clip(values, _LOWEST, _HIGHEST).tolist())
 
 
 def _as_array(prosody: Prosody) -> Float[np.ndarray, "4"]:
@@ -150,9 +153,9 @@ def _as_array(prosody: Prosody) -> Float[np.ndarray, "4"]:
 
 
 def colour(waveform: Float[np.ndarray, "samples"], emotion: int, intensity: float) -> Float[np.ndarray, "samples"]:
-    """What an emotion does to a voice beyond prosody: tremble, drive, muffling, roughness. Intensity is in 0..1.
+    """Apply an emotion's timbre to a voice: tremble, saturation, muffling or roughness. Intensity is in 0..1.
 
-    Every filter is causal and shorter than a millisecond, so phoneme times stay true.
+    Every filter is causal and shorter than a millisecond, so phoneme times stay valid.
     """
     time_s = np.arange(len(waveform)) / SAMPLE_RATE_HZ
     match EMOTIONS[emotion]:
@@ -166,9 +169,9 @@ def colour(waveform: Float[np.ndarray, "samples"], emotion: int, intensity: floa
             waveform = _filtered([1 - pole], [1, -pole], waveform)
         case "disgusted":  # creaking
             waveform = waveform * (1 - 0.2 * intensity * (np.sin(2 * np.pi * 32 * time_s) > 0.2))
-        case "contempt":  # through the nose: a dull notch
+        case "contempt":  # nasal: a notch
             waveform = waveform - 0.25 * intensity * _filtered([1, 0, -1], [1, -1.2, 0.81], waveform) * 0.5
-        case "happy":  # a smile shortens the tract: brighter
+        case "happy":  # a smile shortens the vocal tract, which sounds brighter
             waveform = waveform + 0.3 * intensity * _filtered([1, -0.9], [1], waveform)
     return np.asarray(waveform, np.float32)
 
@@ -176,5 +179,5 @@ def colour(waveform: Float[np.ndarray, "samples"], emotion: int, intensity: floa
 def _filtered(
     zeros: list[float], poles: list[float], waveform: Float[np.ndarray, " samples"]
 ) -> Float[np.ndarray, " samples"]:
-    """The waveform through the filter with these coefficients; scipy's own result may carry its state along."""
+    """Filter the waveform with these coefficients."""
     return np.asarray(lfilter(zeros, poles, waveform))

@@ -1,6 +1,7 @@
-"""EmotiveTalk's front door: the `emotivetalk` command, and the public names of the Python API.
+"""The public names of the Python API, and the `emotivetalk` command.
 
-Names are imported when they are first used, so that `import emotivetalk` and `emotivetalk --help` answer at once::
+Names are imported when they are first used, so that `import emotivetalk` is fast and needs no package that a program
+does not use::
 
     from emotivetalk import EmotionLabel, EmotiveTalkPipeline
 """
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from emotivetalk.client import Client
     from emotivetalk.errors import EmotiveTalkError, InputError
     from emotivetalk.models.emotion import (
-        EMOTIONS,
         EmotionImage,
         EmotionKey,
         EmotionLabel,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         EmotionVideo,
     )
     from emotivetalk.models.pipeline import EmotiveTalkPipeline
+    from emotivetalk.request import EMOTIONS
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ __all__ = [
 
 _HOMES = {
     "Client": "emotivetalk.client",
+    "EMOTIONS": "emotivetalk.request",
     "EmotiveTalkPipeline": "emotivetalk.models.pipeline",
     "EmotiveTalkError": "emotivetalk.errors",
     "InputError": "emotivetalk.errors",
@@ -53,7 +55,13 @@ def __getattr__(name: str) -> object:
     """Import a public name from its home (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'emotivetalk' has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "emotivetalk.models.emotion")), name)
+    home = _HOMES.get(name, "emotivetalk.models.emotion")
+    try:
+        return getattr(import_module(home), name)
+    except ModuleNotFoundError as error:
+        if error.name != "emotivetalk.models":
+            raise
+        raise ImportError(f"emotivetalk-client has no {name}; pip install emotivetalk", name=name) from error
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""`python -m emotivetalk`, the same as the `emotivetalk` command."""
+"""`python -m emotivetalk` runs the `emotivetalk` command."""
 
 from emotivetalk.cli import main
 

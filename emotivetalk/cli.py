@@ -1,7 +1,7 @@
 """The `emotivetalk` command.
 
-A command imports what is heavy inside its function, so that `--help` and wrong options answer at once. What a user got
-wrong is one line on stderr and exit status 2, what failed on our side is one line and 1, Ctrl-C is 130.
+Commands import heavy modules inside their function, so that `--help` and wrong options answer at once. An error is one
+line on stderr. The exit status is 2 for wrong input, 1 for other failures and 130 for Ctrl-C.
 """
 
 import sys
@@ -26,7 +26,7 @@ from emotivetalk.commands.synthesize import synthesize
 from emotivetalk.commands.train import train
 from emotivetalk.errors import EmotiveTalkError, InputError
 
-INTERRUPTED = 130  # what a shell reports of a process ended by Ctrl-C
+INTERRUPTED = 130  # the shells' status for a process ended by Ctrl-C
 
 app = typer.Typer(
     name="emotivetalk",
@@ -40,8 +40,8 @@ for command in (generate, avatar, synthesize, prepare, adopt, train, export, eva
 app.add_typer(jobs)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(is_given: bool) -> None:
+    if is_given:
         typer.echo(f"emotivetalk {__version__}")
         raise typer.Exit
 
@@ -54,7 +54,7 @@ def emotivetalk(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """One portrait, speech and an emotion in; a talking head out.
+    """Make a talking head from one portrait, speech and an emotion.
 
     \b
     Example:
@@ -65,7 +65,7 @@ def emotivetalk(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line without the program's name; gives its exit status and raises nothing."""
+    """Run one command line, without the program's name. Returns the exit status and raises nothing."""
     debug = "--debug" in arguments[:1]
     try:
         status = app(args=list(arguments), prog_name="emotivetalk", standalone_mode=False)
@@ -78,11 +78,11 @@ def run(arguments: Sequence[str]) -> int:
     except EmotiveTalkError as error:
         return _fail(str(error), 1, debug)
     except ModuleNotFoundError as error:
-        needed = f"this needs the package {error.name}, which is not installed"
-        return _fail(f"{needed}. pip install 'emotivetalk[text,train,serve,prepare]'", 1, debug)
-    except Exception as error:  # noqa: BLE001 the edge of the program: whatever it was, say it in one line
-        said = " ".join(str(error).split())
-        return _fail(f"{type(error).__name__}: {said}. `emotivetalk --debug ...` shows where", 1, debug)
+        missing = f"this command needs the package {error.name}, which is not installed"
+        return _fail(f"{missing}. pip install 'emotivetalk[text,train,serve,prepare]'", 1, debug)
+    except Exception as error:  # noqa: BLE001 the edge of the program: one line for any error
+        text = " ".join(str(error).split())
+        return _fail(f"{type(error).__name__}: {text}. `emotivetalk --debug ...` shows the traceback", 1, debug)
     return status or 0
 
 

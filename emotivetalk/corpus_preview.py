@@ -1,4 +1,4 @@
-"""A look at a corpus: a contact sheet of its people, and a few of its clips as videos."""
+"""Preview a corpus: a contact sheet of its people and a few of its clips as videos."""
 
 from pathlib import Path
 
@@ -18,19 +18,21 @@ COLUMNS = 8
 
 
 def write_preview(folder: Path, size: int = 256) -> list[Path]:
-    """Write `preview/people.png` and a few `preview/<clip>.mp4` into a corpus folder; returns their paths.
+    """Write `preview/people.png` and a few `preview/<clip>.mp4` into a corpus folder, and return their paths.
 
-    People are taken evenly from the training split, each from the middle of a clip.
+    The people are spread evenly over the training split; each picture is the middle frame of a clip.
     """
     clips = read_corpus(folder, "train")
-    shown = [clips[index] for index in np.linspace(0, len(clips) - 1, min(NUM_PEOPLE, len(clips))).astype(int).tolist()]
+    chosen = [
+        clips[index] for index in np.linspace(0, len(clips) - 1, min(NUM_PEOPLE, len(clips))).astype(int).tolist()
+    ]
     preview = folder / "preview"
     preview.mkdir(exist_ok=True)
     sheet = preview / "people.png"
-    faces = [_pixels(draw_clip(clip, [clip.num_frames // 2], size).images)[0] for clip in shown]
-    contact_sheet(np.stack(faces), COLUMNS, [_label(clip) for clip in shown], sheet)
+    faces = [_pixels(draw_clip(clip, [clip.num_frames // 2], size).images)[0] for clip in chosen]
+    contact_sheet(np.stack(faces), COLUMNS, [_label(clip) for clip in chosen], sheet)
     paths = [sheet]
-    for clip in shown[:: max(1, len(shown) // NUM_VIDEOS)][:NUM_VIDEOS]:
+    for clip in chosen[:: max(1, len(chosen) // NUM_VIDEOS)][:NUM_VIDEOS]:
         paths.append(preview / f"{clip.clip_id}-{EMOTIONS[clip.emotion]}.mp4")
         with VideoWriter(paths[-1], size, size, waveform=clip.waveform) as writer:
             writer.write(_pixels(draw_clip(clip, size=size).images))
@@ -42,5 +44,5 @@ def _label(clip: Clip) -> str:
 
 
 def _pixels(images: Float[Tensor, "frames 3 size size"]) -> UInt8[np.ndarray, "frames size size 3"]:
-    """RGB in 0..1 to RGB in 0..255."""
+    """Convert RGB in 0..1 to RGB in 0..255."""
     return (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()

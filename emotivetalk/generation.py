@@ -1,4 +1,4 @@
-"""From files to a file: what `emotivetalk generate` does once its options are checked."""
+"""`emotivetalk generate` from files to a file, after its options are checked."""
 
 from __future__ import annotations
 
@@ -12,48 +12,50 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from emotivetalk import __version__
-from emotivetalk.checks import as_input_error
-from emotivetalk.emotion_options import EmotionOptions
+from emotivetalk.errors import InputError
+from emotivetalk.limits import Limits
 from emotivetalk.media.audio import load_speech
 from emotivetalk.media.checkpoints import checkpoint_id
 from emotivetalk.media.faces import PortraitCrop, choose_face, crop_portrait
 from emotivetalk.media.image import load_image
-from emotivetalk.media.limits import Limits
 from emotivetalk.media.mux import VideoWriter
 from emotivetalk.media.provenance import Provenance
-from emotivetalk.models.emotion import EmotionSource, MeaninglessTextError
+from emotivetalk.models.emotion import EmotionImage, EmotionSource, EmotionVideo, emotion_source
 from emotivetalk.models.pipeline import EmotiveTalkPipeline, Progress, load_pipeline
 from emotivetalk.models.sentence_encoder import SentenceEncoderError
-from emotivetalk.pictures import to_tensor
+from emotivetalk.pictures import read_emotion_image, read_emotion_video, to_tensor
 from emotivetalk.progress import progress_bar
+from emotivetalk.request import Emotion, ImageEmotion, SamplingSettings, VideoEmotion, VideoSettings
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How the video is drawn. `num_steps` None is the checkpoint's own; `guidance` 1 shows the emotion as asked."""
-
-    seed: int = 0
-    num_steps: int | None = None
-    guidance: float = 1.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """One video to make. `face` counts from 1 at the left, None where there is to be only one."""
+class Inputs:
+    """The files of a video, and its emotion. An emotion by image or video has its file in `emotion_file`."""
 
     portrait: Path
     audio: Path
-    output: Path
-    checkpoint: Path
-    emotion: EmotionOptions
-    sampling: Sampling = Sampling()
-    face: int | None = None
-    paste_back: bool = False
+    emotion: Emotion | None = None
+    emotion_file: Path | None = None
+
+    def emotion_source(self, duration_s: float) -> EmotionSource:
+        """Return the emotion source, with its file read.
+
+        Args:
+            duration_s: length of the speech; no more of an emotion video is read.
+
+        Raises:
+            InputError: the file cannot be used.
+        """
+        if isinstance(self.emotion, ImageEmotion) and self.emotion_file is not None:
+            return EmotionImage(read_emotion_image(self.emotion_file))
+        if isinstance(self.emotion, VideoEmotion) and self.emotion_file is not None:
+            return EmotionVideo(read_emotion_video(self.emotion_file, duration_s))
+        return emotion_source(self.emotion)
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds: of the video, of reading and loading, until the first frame and in all (both with the loading)."""
+    """Seconds: length of the video, loading, time to the first frame and total time (both include the loading)."""
 
     video_s: float
     load_s: float
@@ -62,38 +64,46 @@ class Timings:
 
     @property
     def realtime_factor(self) -> float:
-        """How many times its own length the video took to make, without the loading; below 1 is faster than it plays."""
+        """Time without loading, divided by the video's length; below 1 is faster than real time."""
         return (self.total_s - self.load_s) / self.video_s
 
 
-def generate_video(request: Request, limits: Limits | None = None) -> Timings:
-    """Read, generate and write; the video appears at `request.output` when it is complete.
+def generate_video(
+    inputs: Inputs,
+    output: Path,
+    checkpoint: Path,
+    settings: VideoSettings | None = None,
+    *,
+    paste_back: bool = False,
+    limits: Limits | None = None,
+) -> Timings:
+    """Read, generate and write; the video appears at `output` when it is complete.
 
     Raises:
-        InputError: something about the portrait, the speech or the emotion; EmotiveTalkError: the rest.
+        InputError: the portrait, the speech or the emotion cannot be used; EmotiveTalkError: anything else failed.
     """
     start = time.perf_counter()
-    limits = limits or Limits()
-    speech = load_speech(request.audio, limits)
-    emotion = request.emotion.source(speech.duration_s)
-    picture = load_image(request.portrait, limits)
-    face = choose_face(picture, request.face, str(request.portrait), limits)
-    pipeline = load_pipeline(request.checkpoint)
+    limits, settings = limits or Limits(), settings or VideoSettings()
+    speech = load_speech(inputs.audio, limits)
+    emotion = inputs.emotion_source(speech.duration_s)
+    picture = load_image(inputs.portrait, limits)
+    face = choose_face(picture, settings.face, str(inputs.portrait), limits)
+    pipeline = load_pipeline(checkpoint)
     crop = crop_portrait(picture, face, pipeline.image_size)
     load_s = time.perf_counter() - start
 
-    height, width = (picture if request.paste_back else crop.image).shape[:2]
-    made_by = Provenance(checkpoint_id(request.checkpoint), request.sampling.seed, f"EmotiveTalk {__version__}")
+    height, width = (picture if paste_back else crop.image).shape[:2]
+    made_by = Provenance(checkpoint_id(checkpoint), settings.seed, f"EmotiveTalk {__version__}")
     first_frame_s: float | None = None
     with (
-        VideoWriter(request.output, width, height, waveform=speech.waveform, metadata=made_by.tags()) as writer,
+        VideoWriter(output, width, height, waveform=speech.waveform, metadata=made_by.tags()) as writer,
         progress_bar("chunks denoised") as bar,
     ):
-        for frames in _frames(pipeline, crop, speech.waveform, emotion, request.sampling, bar.at):
+        for frames in _frames(pipeline, crop, speech.waveform, emotion, settings, bar.at):
             if first_frame_s is None:
                 first_frame_s = time.perf_counter() - start
             for frame in frames:
-                writer.write((crop.paste_back(frame) if request.paste_back else frame)[None])
+                writer.write((crop.paste_back(frame) if paste_back else frame)[None])
     assert first_frame_s is not None  # the writer refuses to finish a video without frames
     return Timings(speech.duration_s, load_s, first_frame_s, time.perf_counter() - start)
 
@@ -103,23 +113,21 @@ def _frames(
     crop: PortraitCrop,
     waveform: Float32[np.ndarray, " samples"],
     emotion: EmotionSource,
-    sampling: Sampling,
+    settings: SamplingSettings,
     progress: Progress,
 ) -> Iterator[UInt8[np.ndarray, "frames size size 3"]]:
-    """The pipeline's call: batches of frames, in order, as they are finished."""
+    """Yield batches of frames, in order, as the pipeline finishes them."""
     try:
         batches = pipeline(
             to_tensor(crop.image),
             torch.from_numpy(waveform),
             emotion,
-            seed=sampling.seed,
-            num_steps=sampling.num_steps,
-            emotion_strength=sampling.guidance,
+            seed=settings.seed,
+            num_steps=settings.num_steps,
+            emotion_strength=settings.emotion_strength,
             progress=progress,
         )
     except SentenceEncoderError as error:
-        raise as_input_error("text_encoder_missing", error) from error
-    except MeaninglessTextError as error:
-        raise as_input_error("emotion_invalid", error) from error
+        raise InputError(error.code, error.message, error.remedy) from error
     for frames in batches:
         yield frames.numpy()

@@ -1,4 +1,4 @@
-"""Pictures and videos of a face, read from files and framed as the networks want them, as tensors."""
+"""Read pictures and videos of a face from files, framed for the networks, as tensors."""
 
 from pathlib import Path
 
@@ -12,23 +12,23 @@ from emotivetalk.models.encoders import MOTION_SIZE
 
 
 def to_tensor(image: UInt8[np.ndarray, "height width 3"]) -> Float[Tensor, "3 height width"]:
-    """RGB in 0..255 to RGB in -1..1."""
+    """Convert RGB in 0..255 to RGB in -1..1."""
     return torch.from_numpy(image).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def read_emotion_image(path: Path) -> Float[Tensor, "3 size size"]:
-    """The largest face of a picture, framed.
+    """Read a picture, framed on its largest face.
 
     Raises:
-        InputError: not a picture, or no face in it.
+        InputError: the file is no picture, or has no face in it.
     """
     return to_tensor(read_expression_image(path, MOTION_SIZE))
 
 
 def read_emotion_video(path: Path, max_s: float) -> Float[Tensor, "frames 3 size size"]:
-    """The first `max_s` seconds of a video at 25 frames a second, framed by the largest face where first one is found.
+    """Read the first `max_s` seconds of a video at 25 frames a second, framed on the largest face of the first frame with one.
 
     Raises:
-        InputError: not a video, or no face in it.
+        InputError: the file is no video, or has no face in it.
     """
     return torch.stack([to_tensor(image) for image in read_expression_video(path, MOTION_SIZE, max_s)])

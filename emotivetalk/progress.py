@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, nothing in a log file."""
+"""Progress bars on stderr; nothing is shown if that is not a terminal."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,20 +8,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 
 class Bar:
-    """A bar whose whole may become known only once the work goes on."""
+    """A progress bar whose total may become known only during the work."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
 
     def at(self, done: int, total: int) -> None:
-        """`done` of `total` are done."""
+        """Show that `done` of `total` units are done."""
         self._progress.update(self._task, completed=done, total=total)
 
 
 @contextmanager
 def progress_bar(unit: str) -> Iterator[Bar]:
-    """Show a bar that counts `unit`, such as "frames"."""
+    """Show a progress bar that counts `unit`, such as "frames"."""
     console = Console(stderr=True)
     columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:

@@ -1,8 +1,8 @@
-"""Ablations as data: what is taken away, which stages learn again, and which figures show it (ours).
+"""Ablations as data: the part that is removed, the stages that are trained again, and the figures that show it (ours).
 
-Three kinds of change meet here. `settings` are the pipeline's own, such as how chunks are joined; `switch` takes a part
-out of a checkpoint that was trained with it; `trains` are stages that learn anew from the other stages' networks, by
-`training/ablation.py`. An ablation may need one or several.
+An ablation combines up to three kinds of change: `settings` of the pipeline, such as the fusion of chunks;
+`disabled_part`, a part that is switched off in a checkpoint that was trained with it; and `trains`, stages that
+`training/ablation.py` trains again from the other stages' networks.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from typing import Literal
 import torch
 
 from emotivetalk.errors import InputError
-from emotivetalk.evaluation.figures import Settings
+from emotivetalk.evaluation.cases import EvaluationCase
 from emotivetalk.evaluation.measurements import MotionSource
-from emotivetalk.evaluation.test_cases import TestCase
+from emotivetalk.evaluation.settings import EvaluationSettings
 from emotivetalk.models.edi import EDI
 from emotivetalk.models.emotion import EmotionSpeech, EmotionTrack, EmotionVideo
 from emotivetalk.models.pipeline import EmotiveTalkPipeline, MotionSequence
 
-Switch = Literal["edi", "dicte", "vaid"]
+DisabledPart = Literal["edi", "dicte", "vaid"]
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """A stage that is trained again: `train_configs/<stage>_<size>.yaml` with some overrides.
+class RetrainedStage:
+    """A stage that is trained again with overrides of `train_configs/<stage>_<size>.yaml`.
 
-    change: what is ablated.
-    always: what its place among the lessons asks for.
-    into: which folder gets the networks: "checkpoint" is what is measured; others are for later lessons, which name
-        them in `always` as {folder}/...
+    Attributes:
+        stage: name of the stage.
+        change: overrides that make the ablation.
+        always: overrides that the control needs too, such as the folder of an earlier stage, {folder}/...
+        into: folder for the networks. "checkpoint" is measured; later stages read the others.
     """
 
     stage: str
@@ -43,30 +44,30 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Ablation:
-    """One of the table.
+    """A change of the model whose effect on some figures is measured.
 
-    Args:
-        name: of the command.
-        title: what is different.
-        shows: keys of the figures that are to tell, or their beginnings; the others are not measured.
-        switch: the part that is taken out at work.
-        settings: of the pipeline (`model_index.json`).
-        trains: what is trained again, in order.
+    Attributes:
+        name: name on the command line.
+        title: description of the change.
+        figure_keys: keys of the figures to measure, or prefixes of keys.
+        disabled_part: part that is switched off at inference.
+        settings: overrides of the pipeline's settings (`model_index.json`).
+        trains: stages to train again, in order.
     """
 
     name: str
     title: str
-    shows: tuple[str, ...]
-    switch: Switch | None = None
+    figure_keys: tuple[str, ...]
+    disabled_part: DisabledPart | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
-    trains: tuple[Lesson, ...] = ()
+    trains: tuple[RetrainedStage, ...] = ()
 
 
-def _ethd(*change: str) -> tuple[Lesson, ...]:
-    """ETHD as the starter learned it: pictures first, then video."""
+def _ethd(*change: str) -> tuple[RetrainedStage, ...]:
+    """Return ETHD's two stages, as the starter trained them: images, then video."""
     return (
-        Lesson("ethd_images", change, into="images"),
-        Lesson("ethd", change, always=("stage.initial={folder}/images",)),
+        RetrainedStage("ethd_images", change, into="images"),
+        RetrainedStage("ethd", change, always=("stage.initial={folder}/images",)),
     )
 
 
@@ -77,21 +78,21 @@ ABLATIONS: tuple[Ablation, ...] = (
         "no-vaid",
         "without V-AID: audio features straight into ETHD, end to end",
         (*_LIPS, *_EMOTION),
-        switch="vaid",
+        disabled_part="vaid",
         trains=_ethd("stage.lips=audio_features", "stage.other_voices=false"),
     ),
     Ablation(
         "no-push-loss",
         "without the push loss between lip and expression latents",
         ("retrieval", "decoupling.", *_LIPS, *_EMOTION),
-        trains=(Lesson("vaid", ("stage.push_weight=0",)),),
+        trains=(RetrainedStage("vaid", ("stage.push_weight=0",)),),
     ),
-    Ablation("no-edi", "without EDI", (*_EMOTION, *_LIPS), switch="edi"),
+    Ablation("no-edi", "without EDI", (*_EMOTION, *_LIPS), disabled_part="edi"),
     Ablation(
         "no-dicte",
         "without Di-CTE: the utterance vector held constant",
         ("motion.", *_EMOTION, *_LIPS),
-        switch="dicte",
+        disabled_part="dicte",
     ),
     Ablation(
         "separate-edi-weights",
@@ -103,7 +104,7 @@ ABLATIONS: tuple[Ablation, ...] = (
     Ablation("overlap-fusion", "chunks joined by overlap", ("long.", *_LIPS), settings={"fusion": "overlap"}),
 )
 
-_CLIPS = {
+_SETTINGS_BY_FIGURE = {
     "mouth_r.held_out": ("audio_clips",),
     "mouth_r.swapped": ("label_clips",),
     "mouth_r.foreign": ("foreign_clips",),
@@ -115,23 +116,25 @@ _CLIPS = {
     "driven.": ("driven_clips",),
     "long.": ("long_s", "long_clips"),
 }
-"""Which settings make figures, by the beginning of their keys."""
+"""Settings that a figure needs, by prefix of its key."""
 
 
 def find_ablation(name: str) -> Ablation:
-    """The ablation of a name.
+    """Return the ablation with this name.
 
     Raises:
-        InputError: there is none.
+        InputError: the name is unknown.
     """
-    found = {ablation.name: ablation for ablation in ABLATIONS}
-    if name not in found:
-        raise InputError("ablation_unknown", f"there is no ablation '{name}'", f"There are {', '.join(found)}.")
-    return found[name]
+    by_name = {ablation.name: ablation for ablation in ABLATIONS}
+    if name not in by_name:
+        raise InputError("ablation_unknown", f"there is no ablation '{name}'", f"Choose one of {', '.join(by_name)}.")
+    return by_name[name]
 
 
 def control_of(ablation: Ablation) -> Ablation:
-    """The same lessons with nothing taken away: what to compare with where they are shorter than the checkpoint's own.
+    """Return the control of an ablation: the same training without the change.
+
+    Compare with the control when the ablation's training is shorter than the checkpoint's own.
 
     Raises:
         InputError: the ablation trains nothing, so the checkpoint itself is the control.
@@ -142,57 +145,65 @@ def control_of(ablation: Ablation) -> Ablation:
             f"{ablation.name} trains nothing, so the checkpoint itself is its control",
             "Compare with the report of `emotivetalk evaluate`.",
         )
-    lessons = tuple(replace(lesson, change=()) for lesson in ablation.trains)
-    title = f"nothing taken away: the control of {ablation.name}"
-    return replace(ablation, name=f"{ablation.name}-control", title=title, switch=None, settings={}, trains=lessons)
+    stages = tuple(replace(stage, change=()) for stage in ablation.trains)
+    title = f"nothing removed: the control of {ablation.name}"
+    return replace(
+        ablation, name=f"{ablation.name}-control", title=title, disabled_part=None, settings={}, trains=stages
+    )
 
 
-def settings_of(ablation: Ablation, settings: Settings) -> Settings:
-    """The settings with nothing but what the ablation's figures need."""
-    parts = {part for made in _CLIPS.values() for part in made}
-    parts |= {"image_clips", "text_clips", "video_clips", "speech_clips", "level_clips", "track_clips", "still_frames"}
+def settings_of(ablation: Ablation, settings: EvaluationSettings) -> EvaluationSettings:
+    """Return the settings with all parts switched off that the ablation's figures do not need."""
+    parts = {name for name in EvaluationSettings.model_fields if name.endswith("_clips")} | {"still_frames", "long_s"}
     needed = {
         part
-        for key in ablation.shows
-        for beginning, made in _CLIPS.items()
-        if key.startswith(beginning) or beginning.startswith(key)
-        for part in made
+        for key in ablation.figure_keys
+        for prefix, names in _SETTINGS_BY_FIGURE.items()
+        if key.startswith(prefix) or prefix.startswith(key)
+        for part in names
     }
-    return settings.model_copy(update=dict.fromkeys(parts - needed, 0) | {"sample_clips": 0})
+    return settings.model_copy(update=dict.fromkeys(parts - needed, 0))
 
 
 @contextmanager
-def at_work(ablation: Ablation, pipeline: EmotiveTalkPipeline) -> Iterator[MotionSource | None]:
-    """The pipeline without what the ablation takes away, until the end of the block; gives what stands in for V-AID.
+def apply_ablation(ablation: Ablation, pipeline: EmotiveTalkPipeline) -> Iterator[MotionSource | None]:
+    """Apply an ablation to the pipeline within the block; yield the replacement of V-AID, if it needs one.
 
     Raises:
-        InputError: the ablation asks for what this checkpoint does already.
+        InputError: the pipeline has the ablation's settings already.
     """
     before = {name: pipeline.config[name] for name in ablation.settings}
     if ablation.settings and before == dict(ablation.settings):
-        said = ", ".join(f"{name}: {value}" for name, value in before.items())
+        unchanged = ", ".join(f"{name}: {value}" for name, value in before.items())
         raise InputError(
-            "ablation_idle", f"{ablation.name} changes nothing: the checkpoint has {said}", "Ablate something else."
+            "ablation_idle",
+            f"{ablation.name} changes nothing: the checkpoint has {unchanged} already",
+            "Choose another ablation.",
         )
     pipeline.register_to_config(**ablation.settings)
     try:
-        if ablation.switch == "edi":
-            with without_edi(pipeline):
+        if ablation.disabled_part == "edi":
+            with disable_edi(pipeline):
                 yield None
         else:
-            yield {"dicte": held_utterance, "vaid": audio_features, None: None}[ablation.switch]
+            yield {"dicte": constant_expression, "vaid": audio_features_as_lips, None: None}[ablation.disabled_part]
     finally:
         pipeline.register_to_config(**before)
 
 
+def has_edi(pipeline: EmotiveTalkPipeline) -> bool:
+    """Return True if ETHD has EDI layers."""
+    return any(isinstance(module, EDI) for module in pipeline.ethd.modules())
+
+
 @contextmanager
-def without_edi(pipeline: EmotiveTalkPipeline) -> Iterator[None]:
-    """EDI's layers give back what they are given, until the end of the block; step 4 of the blocks goes on."""
+def disable_edi(pipeline: EmotiveTalkPipeline) -> Iterator[None]:
+    """Make EDI's layers return their input within the block."""
 
-    def untouched(module: torch.nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        return given[0]
+    def identity(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        return inputs[0]
 
-    hooks = [m.register_forward_hook(untouched) for m in pipeline.ethd.modules() if isinstance(m, EDI)]
+    hooks = [m.register_forward_hook(identity) for m in pipeline.ethd.modules() if isinstance(m, EDI)]
     try:
         yield
     finally:
@@ -201,39 +212,40 @@ def without_edi(pipeline: EmotiveTalkPipeline) -> Iterator[None]:
 
 
 @torch.no_grad()
-def held_utterance(pipeline: EmotiveTalkPipeline, case: TestCase, seed: int) -> MotionSequence:
-    """Lips as ever; instead of Di-CTE's sequence the mapped utterance source itself, the same for every frame.
+def constant_expression(pipeline: EmotiveTalkPipeline, case: EvaluationCase, seed: int) -> MotionSequence:
+    """Generate lips as usual, and replace Di-CTE's expression sequence by the mapped utterance vector in every frame.
 
-    A track's keys fade into each other as commanded; a video brings its own expressions, which Di-CTE never made.
+    The keys of a track fade into each other as commanded. Expressions from a video stay, as Di-CTE does not make them.
     """
-    motion_generator, emotion = pipeline.motion_generator, case.emotion
-    made = pipeline.generate_motion(case.portrait, case.waveform, emotion, seed=seed)
+    emotion = case.emotion
+    motion = pipeline.generate_motion(case.portrait, case.waveform, emotion, seed=seed)
     if isinstance(emotion, EmotionVideo):
-        return made
-    role = motion_generator.prepare(case.portrait, emotion)
+        return motion
+    conditions = pipeline.motion_generator.prepare(case.portrait, emotion)
     if isinstance(emotion, EmotionTrack):
-        held = pipeline.emotion_mapping.track(emotion, role.keys, len(made.lip))
+        constant = pipeline.emotion_mapping.track(emotion, conditions.keys, len(motion.lip))
     elif isinstance(emotion, EmotionSpeech):
-        held = pipeline.emotion_mapping.speech(case.waveform[None]).expand_as(made.expression)
+        constant = pipeline.emotion_mapping.speech(case.waveform[None]).expand_as(motion.expression)
     else:
-        held = (role.expression_reference[None] if emotion is None else role.keys).expand_as(made.expression)
-    return MotionSequence(case.portrait, made.lip, held.float(), role.expression_reference)
+        vector = conditions.expression_reference[None] if emotion is None else conditions.keys
+        constant = vector.expand_as(motion.expression)
+    return MotionSequence(case.portrait, motion.lip, constant.float(), conditions.expression_reference)
 
 
 @torch.no_grad()
-def audio_features(pipeline: EmotiveTalkPipeline, case: TestCase, seed: int) -> MotionSequence:
-    """The audio encoder's features in the place of lips, and no expression but the portrait's own.
+def audio_features_as_lips(pipeline: EmotiveTalkPipeline, case: EvaluationCase, seed: int) -> MotionSequence:
+    """Use the audio encoder's features as lip latents, and the portrait's expression in every frame.
 
     Raises:
-        InputError: ETHD was trained on other lips.
+        InputError: ETHD was trained on lip latents of another size.
     """
     features = pipeline.audio_encoder(case.waveform[None])[0].float()
-    wanted = pipeline.ethd.config["dim_lip"]
-    if features.shape[1] != wanted:
+    dim_lip = pipeline.ethd.config["dim_lip"]
+    if features.shape[1] != dim_lip:
         raise InputError(
             "ablation_untrained",
-            f"this ETHD takes lips of {wanted} numbers, and audio features have {features.shape[1]}",
-            "Train one on them: `emotivetalk ablate no-vaid` does, unless it is told not to.",
+            f"this ETHD takes lip latents of size {dim_lip}, and audio features have size {features.shape[1]}",
+            "Train an ETHD on audio features with `emotivetalk ablate no-vaid`.",
         )
     reference = pipeline.motion_generator.prepare(case.portrait, None).expression_reference
     return MotionSequence(case.portrait, features, reference.expand(len(features), -1), reference)

@@ -1,4 +1,4 @@
-"""V-AID's latents of held-out clips beside what is seen in the renderer's frames and what is true (ours)."""
+"""V-AID's latents of held-out clips, the latents of the true frames, and the true parameters (ours)."""
 
 from __future__ import annotations
 
@@ -9,65 +9,72 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from emotivetalk.evaluation.test_cases import TestCase, true_frames
+from emotivetalk.evaluation.cases import EvaluationCase, true_frames
 from emotivetalk.models.encoders import MOTION_SIZE
 from emotivetalk.models.pipeline import EmotiveTalkPipeline
 
 
 @dataclass(frozen=True, eq=False)
 class ClipLatents:
-    """Of one clip: what V-AID makes of the speech and the clip's own emotion, what the encoders see, what is true.
+    """Latents and true parameters of one clip.
 
-    lip_another: of somebody else who says the same. expression: of the corpus, its expression and pose parameters.
+    Attributes:
+        lip_audio, expression_audio: V-AID's latents, given the speech and the clip's own emotion.
+        lip_visual: lip encoder's latents of the true frames.
+        lip_visual_other: the same with another person's face.
+        lip: true lip parameters.
+        expression: true expression and pose parameters.
     """
 
     identity_seed: int
     emotion: int
     lip_audio: Float[Tensor, "frames dim_lip"]
     lip_visual: Float[Tensor, "frames dim_lip"]
-    lip_another: Float[Tensor, "frames dim_lip"]
+    lip_visual_other: Float[Tensor, "frames dim_lip"]
     expression_audio: Float[Tensor, "frames dim_expression"]
     lip: Float[Tensor, "frames 6"]
     expression: Float[Tensor, "frames 18"]
 
 
 @torch.no_grad()
-def clip_latents(pipeline: EmotiveTalkPipeline, cases: Sequence[TestCase], seed: int) -> list[ClipLatents]:
-    """One for each scene, of which each performs its own clip (`CaseBuilder.own_performances`).
+def clip_latents(pipeline: EmotiveTalkPipeline, cases: Sequence[EvaluationCase], seed: int) -> list[ClipLatents]:
+    """Compute the latents of each case from `CaseBuilder.own_motions`.
 
-    Each has noise of its own (seed + k): sequences from one and the same noise tell the frame's number, and with it what
-    jaws do on the average at that time of a clip.
+    Case k uses the noise of seed + k. With the same noise in every clip, a probe could read the frame number from the
+    latents, and from it the average jaw opening at that time.
     """
-    found = []
+    latents = []
     for k, case in enumerate(cases):
-        made = pipeline.generate_motion(case.portrait, case.waveform, case.emotion, seed=seed + k)
-        another = cases[(k + len(cases) // 2) % len(cases)].identity_seed
-        found.append(
+        motion = pipeline.generate_motion(case.portrait, case.waveform, case.emotion, seed=seed + k)
+        other_person = cases[(k + len(cases) // 2) % len(cases)].identity_seed
+        latents.append(
             ClipLatents(
-                case.identity_seed,
-                case.wanted,
-                made.lip.float().cpu(),
-                seen_lips(pipeline, case),
-                seen_lips(pipeline, replace(case, identity_seed=another)),
-                made.expression.float().cpu(),
-                case.lip,
-                torch.cat([case.expression, case.pose], 1),
+                identity_seed=case.identity_seed,
+                emotion=case.target_emotion,
+                lip_audio=motion.lip.float().cpu(),
+                lip_visual=visual_lip_latents(pipeline, case),
+                lip_visual_other=visual_lip_latents(pipeline, replace(case, identity_seed=other_person)),
+                expression_audio=motion.expression.float().cpu(),
+                lip=case.lip,
+                expression=torch.cat([case.expression, case.pose], 1),
             )
         )
-    return found
+    return latents
 
 
 @torch.no_grad()
-def seen_lips(pipeline: EmotiveTalkPipeline, case: TestCase) -> Float[Tensor, "frames dim_lip"]:
-    """The frozen lip encoder on the renderer's frames: `lip_visual`."""
+def visual_lip_latents(pipeline: EmotiveTalkPipeline, case: EvaluationCase) -> Float[Tensor, "frames dim_lip"]:
+    """Encode the true frames with the frozen lip encoder."""
     encoder = pipeline.lip_encoder
     parts = true_frames(case, MOTION_SIZE)
     return torch.cat([encoder((part * 2 - 1).to(encoder.device, encoder.dtype)).float().cpu() for part in parts])
 
 
 @torch.no_grad()
-def seen_expressions(pipeline: EmotiveTalkPipeline, case: TestCase) -> Float[Tensor, "frames dim_expression"]:
-    """The frozen expression encoder on the renderer's frames: `expression_visual`."""
+def visual_expression_latents(
+    pipeline: EmotiveTalkPipeline, case: EvaluationCase
+) -> Float[Tensor, "frames dim_expression"]:
+    """Encode the true frames with the frozen expression encoder."""
     encoder = pipeline.expression_encoder
     parts = true_frames(case, MOTION_SIZE)
     return torch.cat([encoder((part * 2 - 1).to(encoder.device, encoder.dtype)).float().cpu() for part in parts])

@@ -1,4 +1,4 @@
-"""Figures of the lips: mouth opening in the video against the speech's truth, and along lags (ours)."""
+"""Figures of the lips: mouth opening in the video against the true opening of the speech, also over lags (ours)."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ from emotivetalk.evaluation.reader import Reading, mouth_opening
 Openings = list[Float[np.ndarray, " frames"]]
 
 
-def mouth_figure(key: str, title: str, measurements: Sequence[Measurement]) -> Figure:
-    """Pearson's r within clips; floor: everybody is compared with the next one's speech.
+def lip_figures(key: str, title: str, measurements: Sequence[Measurement]) -> list[Figure]:
+    """Return the figures of the lips over some clips.
+
+    The floor compares each clip with the speech of the next one.
 
     Raises:
-        ValueError: there are no takes.
+        ValueError: there are no measurements.
     """
     measured, truth = openings([measurement.reading for measurement in measurements]), true_openings(measurements)
-    pairs = [(a[: len(b)], b[: len(a)]) for a, b in zip(measured, [*truth[1:], truth[0]], strict=True)]
-    return Figure(
-        key=f"mouth_r.{key}",
-        title=f"{title}: r",
-        value=metrics.correlation(measured, truth),
-        ceiling=metrics.correlation(openings([measurement.truth for measurement in measurements]), truth),
-        floor=metrics.correlation(*zip(*pairs, strict=True)),
-    )
+    mismatched = [(a[: len(b)], b[: len(a)]) for a, b in zip(measured, [*truth[1:], truth[0]], strict=True)]
+    return [
+        Figure(
+            key=f"mouth_r.{key}",
+            title=f"{title}: r",
+            value=metrics.correlation(measured, truth),
+            ceiling=metrics.correlation(openings([measurement.truth for measurement in measurements]), truth),
+            floor=metrics.correlation(*zip(*mismatched, strict=True)),
+        )
+    ]
 
 
 def mouth_lags(title: str, measurements: Sequence[Measurement]) -> Lags:
-    """The same along lags, of generated frames and of true ones."""
+    """Correlate mouth opening at each lag, for generated and for true frames."""
     truth = true_openings(measurements)
     return Lags(
         title,
@@ -43,10 +47,10 @@ def mouth_lags(title: str, measurements: Sequence[Measurement]) -> Lags:
 
 
 def openings(readings: Sequence[Reading]) -> Openings:
-    """What the reader sees of the mouths, a track for each clip; see `emotivetalk.evaluation.reader.mouth_opening`."""
+    """Return the mouth opening that the reader measured, one track per clip; see `reader.mouth_opening`."""
     return [reading.opening.numpy() for reading in readings]
 
 
 def true_openings(measurements: Sequence[Measurement]) -> Openings:
-    """What the corpus says of them."""
+    """Return the mouth opening of the corpus's lip parameters, one track per clip."""
     return [mouth_opening(measurement.case.lip).numpy() for measurement in measurements]

@@ -1,7 +1,7 @@
-"""What is measured, as pure functions of arrays (ours).
+"""Metrics as pure functions of arrays (ours).
 
-Tracks are NumPy arrays of one number per frame, 25 frames a second; pictures are RGB in 0..1. Lists of tracks are one
-track per clip, and intervals come from drawing whole clips again, because the frames of a clip are not independent.
+A track is a NumPy array with one number per frame at 25 frames a second; a list of tracks has one per clip. Pictures are
+RGB in 0..1. Bootstrap intervals resample whole clips, because the frames of a clip are not independent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from emotivetalk.timebase import FRAME_RATE_HZ
 
 NUM_RESAMPLES = 1000
 MOST_DB = 60.0
-"""Two pictures without a visible difference; PSNR is not counted higher, so that means stay finite."""
+"""Upper limit of PSNR, so that means stay finite; at this value no difference is visible."""
 
 _BLINK_CLOSED, _BLINK_OPEN = 0.5, 0.3
 _SPECTRUM_EDGES_HZ = (0.0, 1.5, 5.0, 12.6)
@@ -29,7 +29,7 @@ Tracks = Sequence[Float[np.ndarray, " frames"]]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval over clips (both ends the value itself where there is one clip only)."""
+    """A value with its 95 % interval over clips. With a single clip, both ends equal the value."""
 
     value: float
     low: float
@@ -37,17 +37,17 @@ class Estimate:
 
 
 def bootstrap(statistic: Callable[[Int[np.ndarray, " clips"]], float], num_clips: int, seed: int = 0) -> Estimate:
-    """A statistic of some clips, and its percentile interval over 1000 draws of as many clips with replacement.
+    """Estimate a statistic and its percentile interval over 1000 resamples of the clips with replacement.
 
     Args:
-        statistic: takes the clips' indices, with repetitions.
-        num_clips: how many there are.
+        statistic: function of clip indices, which may repeat.
+        num_clips: number of clips.
 
     Raises:
         ValueError: there are no clips.
     """
     if num_clips < 1:
-        raise ValueError("a statistic of no clips does not exist. Give at least one clip.")
+        raise ValueError("there are no clips to estimate a statistic of. Give at least one clip.")
     value = statistic(np.arange(num_clips))
     if num_clips == 1:
         return Estimate(value, value, value)
@@ -57,7 +57,7 @@ def bootstrap(statistic: Callable[[Int[np.ndarray, " clips"]], float], num_clips
 
 
 def mean_estimate(values: Sequence[float]) -> Estimate:
-    """The mean of one value per clip."""
+    """Estimate the mean of one value per clip."""
     array = np.asarray(values, np.float64)
     return bootstrap(lambda index: float(array[index].mean()), len(array))
 
@@ -67,19 +67,19 @@ def mean_estimate(values: Sequence[float]) -> Estimate:
 
 @dataclass(frozen=True)
 class LagCurve:
-    """Correlation with one track moved against the other. lag > 0: the first one is late, in frames."""
+    """Correlation of two tracks at several lags in frames; at a positive lag the first track is late."""
 
     lags: tuple[int, ...]
     r: tuple[float, ...]
 
     @property
     def peak_lag(self) -> int:
-        """Where the correlation is largest; anything but 0 is an error of synchrony."""
+        """Lag of the largest correlation; 0 means synchronous."""
         return self.lags[int(np.argmax(self.r))]
 
 
 def correlation(measured: Tracks, truth: Tracks) -> Estimate:
-    """Pearson's r within clips: each clip's own means are taken off first, so what differs between clips counts nothing.
+    """Estimate Pearson's r within clips: each clip's mean is subtracted, so differences between clips do not count.
 
     Raises:
         ValueError: the clips or their lengths differ.
@@ -89,7 +89,7 @@ def correlation(measured: Tracks, truth: Tracks) -> Estimate:
 
 
 def pooled_r(measured: Tracks, truth: Tracks) -> float:
-    """The value of `correlation` without its interval.
+    """Compute the value of `correlation` without its interval.
 
     Raises:
         ValueError: the clips or their lengths differ.
@@ -98,10 +98,10 @@ def pooled_r(measured: Tracks, truth: Tracks) -> float:
 
 
 def lag_curve(measured: Tracks, truth: Tracks, max_lag: int = 8) -> LagCurve:
-    """The correlation within clips at lags of -max_lag .. max_lag frames, where the two overlap.
+    """Compute the correlation within clips at lags of -max_lag .. max_lag frames, over the overlapping frames.
 
     Raises:
-        ValueError: the clips or their lengths differ, or a clip is not longer than two frames and the largest lag.
+        ValueError: the clips or their lengths differ, or a clip has fewer than max_lag + 3 frames.
     """
     pairs = _pairs(measured, truth)
     shortest = min(len(a) for a, _ in pairs)
@@ -119,20 +119,20 @@ def _pairs(measured: Tracks, truth: Tracks) -> list[tuple[np.ndarray, np.ndarray
 
 
 def _moments(a: np.ndarray, b: np.ndarray, lag: int) -> tuple[float, float, float]:
-    """Sums of a b, a a and b b about their means, of a[t + lag] and b[t]."""
+    """Sum a b, a a and b b about their means, for a[t + lag] and b[t]."""
     a, b = (a[lag:], b[: len(b) - lag]) if lag >= 0 else (a[:lag], b[-lag:])
     a, b = a - a.mean(), b - b.mean()
     return float(a @ b), float(a @ a), float(b @ b)
 
 
 def _r(moments: np.ndarray) -> float:
-    """No correlation where one of the two never moves."""
+    """Compute r from the moments; 0 if one of the tracks is constant."""
     both, one, other = moments
     return float(both / np.sqrt(one * other)) if one * other > 1e-18 else 0.0
 
 
 def rank_correlation(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -> float:
-    """Spearman's: Pearson's r of the ranks, ties sharing their mean rank; 0 where one is constant."""
+    """Compute Spearman's rank correlation; ties share their mean rank, and a constant input gives 0."""
     return _r(np.array(_moments(_ranks(one), _ranks(other), 0)))
 
 
@@ -144,18 +144,18 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------- classes
 
 
-def accuracy(said: Int[np.ndarray, " clips"], wanted: Int[np.ndarray, " clips"]) -> Estimate:
-    """How many of the clips say what was wanted."""
-    hits = (np.asarray(said) == np.asarray(wanted)).astype(np.float64)
+def accuracy(predicted: Int[np.ndarray, " clips"], targets: Int[np.ndarray, " clips"]) -> Estimate:
+    """Estimate the share of clips whose predicted class is the target."""
+    hits = (np.asarray(predicted) == np.asarray(targets)).astype(np.float64)
     return bootstrap(lambda index: float(hits[index].mean()), len(hits))
 
 
 def confusion(
-    said: Int[np.ndarray, " clips"], wanted: Int[np.ndarray, " clips"], num_classes: int
-) -> Int[np.ndarray, "wanted said"]:
-    """How many clips of each wanted class (rows) said each class (columns)."""
+    predicted: Int[np.ndarray, " clips"], targets: Int[np.ndarray, " clips"], num_classes: int
+) -> Int[np.ndarray, "targets predicted"]:
+    """Count clips by target class (rows) and predicted class (columns)."""
     counts = np.zeros((num_classes, num_classes), np.int64)
-    np.add.at(counts, (np.asarray(wanted), np.asarray(said)), 1)
+    np.add.at(counts, (np.asarray(targets), np.asarray(predicted)), 1)
     return counts
 
 
@@ -167,9 +167,10 @@ def psnr(
     truth: Float[Tensor, "frames 3 H W"],
     mask: Float[Tensor, "frames 1 H W"] | None = None,
 ) -> Float[np.ndarray, " frames"]:
-    """Peak signal to noise in dB of each frame, at most 60; of the pixels by the weight of `mask` only, if given.
+    """Compute the peak signal-to-noise ratio of each frame in dB, at most 60.
 
-    A frame whose mask is empty has none: NaN.
+    Args:
+        mask: weight of each pixel; all pixels count equally by default. A frame with an empty mask gives NaN.
     """
     error = (images - truth).square().mean(1)
     weight = torch.ones_like(error) if mask is None else mask[:, 0].expand_as(error)
@@ -178,7 +179,7 @@ def psnr(
 
 
 def high_pass_ratio(images: Float[Tensor, "frames 3 H W"], truth: Float[Tensor, "frames 3 H W"]) -> float:
-    """Energy of what a 3 x 3 mean takes away, over the truth's: below 1 is soft, above is noisy."""
+    """Compute the energy of the difference from a 3 x 3 mean, relative to the truth: below 1 is soft, above 1 is noisy."""
 
     def energy(pictures: Tensor) -> Tensor:
         return (pictures - F.avg_pool2d(pictures, 3, 1, 1, count_include_pad=False)).square().mean()
@@ -189,9 +190,12 @@ def high_pass_ratio(images: Float[Tensor, "frames 3 H W"], truth: Float[Tensor, 
 def drift(
     frames: Float[Tensor, "frames 3 H W"], still: Float[Tensor, "1 H W"], frames_per_s: int = FRAME_RATE_HZ
 ) -> Float[np.ndarray, " seconds"]:
-    """PSNR in dB of each second's mean picture against the first second's, where nothing should move.
+    """Compute the PSNR in dB of each second's mean picture against the first second's, over pixels that should not move.
 
-    The last one is the clip's drift; 60 is none.
+    The last value is the clip's drift; 60 means none.
+
+    Args:
+        still: mask of the pixels that should not move, see `still_mask`.
 
     Raises:
         ValueError: the clip is shorter than two seconds.
@@ -199,40 +203,42 @@ def drift(
     seconds = len(frames) // frames_per_s
     if seconds < 2:
         raise ValueError(
-            f"the clip has {len(frames)} frames; drift needs two seconds of {frames_per_s}. Take a longer one."
+            f"the clip has {len(frames)} frames; drift needs two seconds of {frames_per_s}. Give a longer clip."
         )
     means = torch.stack([frames[i * frames_per_s : (i + 1) * frames_per_s].mean(0) for i in range(seconds)])
     return psnr(means[1:], means[:1].expand_as(means[1:]), still.expand(seconds - 1, 1, *still.shape[-2:]))
 
 
 def still_mask(frames: Float[Tensor, "frames 3 H W"], share: float = 1 / 3) -> Float[Tensor, "1 H W"]:
-    """1 on the given share of pixels that change least from frame to frame: what is not the head.
+    """Return 1 on the given share of pixels that change least between frames, which are not part of the head.
 
-    Slow drift is no change from frame to frame, so it does not hide itself.
+    Slow drift hardly changes consecutive frames, so drifting pixels stay in the mask.
     """
     changes = (frames[1:] - frames[:-1]).abs().mean((0, 1))
     return (changes <= changes.flatten().quantile(share)).float()[None]
 
 
 def frame_changes(frames: Float[Tensor, "frames 3 H W"]) -> Float[np.ndarray, " steps"]:
-    """Mean absolute difference of each frame from the one before."""
+    """Compute the mean absolute difference of each frame from the one before."""
     return (frames[1:] - frames[:-1]).abs().mean((1, 2, 3)).double().numpy()
 
 
 def border_ratios(changes: Float[np.ndarray, " steps"], borders: Sequence[int]) -> Float[np.ndarray, " borders"]:
-    """How much changes at each border, over the median of what changes elsewhere; 1 is no seam.
+    """Divide the change at each border by the median change elsewhere; 1 means no seam.
 
     Args:
-        changes: of `frame_changes`: entry t - 1 is the step into frame t.
-        borders: frames that begin a chunk or a segment; those outside the clip do not count.
+        changes: result of `frame_changes`; entry t - 1 is the step into frame t.
+        borders: first frames of chunks or segments; those outside the clip are ignored.
 
     Raises:
-        ValueError: no border lies inside the clip, or nothing else does.
+        ValueError: no step is at a border, or every step is.
     """
     at = np.zeros(len(changes), bool)
     at[[border - 1 for border in borders if 0 < border <= len(changes)]] = True
     if not at.any() or at.all():
-        raise ValueError(f"of {len(changes)} steps, {int(at.sum())} are borders. Give a clip that has both kinds.")
+        raise ValueError(
+            f"{int(at.sum())} of {len(changes)} steps are at borders. Give a clip with steps of both kinds."
+        )
     return changes[at] / max(float(np.median(changes[~at])), 1e-9)
 
 
@@ -240,12 +246,13 @@ def border_ratios(changes: Float[np.ndarray, " steps"], borders: Sequence[int]) 
 
 
 @dataclass(frozen=True)
-class Motion:
-    """How a track moves. A network may score well by its means while its motion is noise or is frozen.
+class MotionStatistics:
+    """Statistics of how tracks move; a track may have the right mean and still be frozen or noisy.
 
-    velocity: mean step from frame to frame in standard deviations; white noise has 1.13, slow motion little.
-    low, middle, high: shares of its power below 1.5 Hz, to 5 Hz, and above.
-    variance: within clips.
+    Attributes:
+        velocity: mean absolute step between frames in standard deviations; 1.13 for white noise.
+        low, middle, high: shares of the power below 1.5 Hz, from 1.5 to 5 Hz, and above 5 Hz.
+        variance: variance within clips.
     """
 
     velocity: float
@@ -255,19 +262,19 @@ class Motion:
     variance: float
 
 
-def motion(tracks: Tracks) -> Motion:
-    """See `Motion`; pooled over clips, each about its own mean.
+def motion_statistics(tracks: Tracks) -> MotionStatistics:
+    """Compute the statistics of tracks, each about its own mean, pooled over clips.
 
     Raises:
         ValueError: there are no tracks.
     """
     if not len(tracks):
-        raise ValueError("there is no track to describe. Give at least one.")
+        raise ValueError("there are no tracks. Give at least one.")
     return pooled_motion(np.sum([motion_sums(track) for track in tracks], axis=0))
 
 
 def motion_sums(track: Float[np.ndarray, " frames"]) -> Float[np.ndarray, "7"]:
-    """What of one track adds up over tracks: steps and squares with their numbers, and the power of each band."""
+    """Compute the sums of one track that add up over tracks: steps, squares, their counts, and the power of each band."""
     centred = np.asarray(track, np.float64) - np.mean(track)
     spectrum = np.abs(np.fft.rfft(centred)[1:]) ** 2 / len(track)
     hertz = np.fft.rfftfreq(len(track), 1 / FRAME_RATE_HZ)[1:]
@@ -276,21 +283,21 @@ def motion_sums(track: Float[np.ndarray, " frames"]) -> Float[np.ndarray, "7"]:
     return np.array([steps.sum(), len(steps), np.square(centred).sum(), len(centred), *power])
 
 
-def pooled_motion(sums: Float[np.ndarray, "7"]) -> Motion:
-    """The motion of tracks whose `motion_sums` were added."""
+def pooled_motion(sums: Float[np.ndarray, "7"]) -> MotionStatistics:
+    """Compute the statistics from the total of several tracks' `motion_sums`."""
     steps, num_steps, squares, num_frames, *power = sums
     variance = float(squares / num_frames)
     low, middle, high = (np.array(power) / max(float(np.sum(power)), 1e-12)).tolist()
-    return Motion(float(steps / num_steps / max(np.sqrt(variance), 1e-9)), low, middle, high, variance)
+    return MotionStatistics(float(steps / num_steps / max(np.sqrt(variance), 1e-9)), low, middle, high, variance)
 
 
 def blink_rate(blinks: Tracks) -> float:
-    """Blinks a second: lids that close beyond a half, each counted once until they are open again."""
+    """Compute the number of blinks per second; see `count_blinks`."""
     return sum(map(count_blinks, blinks)) * FRAME_RATE_HZ / max(1, sum(len(track) for track in blinks))
 
 
 def count_blinks(track: Float[np.ndarray, " frames"]) -> int:
-    """How many there are in one track; see `blink_rate`."""
+    """Count blinks: the lids close beyond 0.5, and the next blink counts after they open below 0.3."""
     count, is_closed = 0, False
     for value in track:
         if not is_closed and value > _BLINK_CLOSED:

@@ -1,7 +1,7 @@
-"""Figures of motion: do expressions move as fast, as often and as far as true ones (ours).
+"""Figures of motion: speed, frequency and range of expressions compared with true ones (ours).
 
-A network can say the right emotion and still be a mask, or tremble. So what the reader sees of every expression
-parameter is compared between generated and true frames: velocity, three bands of the spectrum, variance, blinks.
+A face can show the right emotion and still be frozen or tremble. So velocity, three bands of the spectrum, variance and
+blinks of each expression parameter are compared between generated and true frames, as the reader measures them.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from emotivetalk.evaluation.reader import Reading
 from emotivetalk.timebase import FRAME_RATE_HZ
 
 Sums = Float[np.ndarray, "clips parameters sums"]
-"""What adds up over clips, of each parameter by itself."""
+"""Sums that add up over clips, for each parameter."""
 
-WITHIN = 0.20
-"""How far from the truth's, as a share of it, is called alive."""
+MAX_DEVIATION = 0.20
+"""Largest deviation from the truth, as a share of it, that counts as natural motion."""
 
 _ROWS = (("expression", "brow_in"), ("expression", "smile"), ("expression", "gaze_x"), ("pose", "yaw"))
 _NAMES = {"expression": EXPRESSION, "pose": POSE}
 _BLINK = EXPRESSION.index("blink")
-_SHUT = 0.2
-_ASPECTS = {
+_SHUT_ABOVE = 0.2
+_STATISTICS = {
     "velocity": "velocity",
     "low": "power below 1.5 Hz",
     "middle": "power to 5 Hz",
@@ -42,91 +42,92 @@ _ASPECTS = {
 
 
 def motion_rows(measurements: Sequence[Measurement]) -> tuple[MotionRow, ...]:
-    """How the mouth, a brow, the smile, the gaze and the head move."""
-    generated, true = (
-        [lids_open(measurement.reading) for measurement in measurements],
-        [lids_open(measurement.truth) for measurement in measurements],
-    )
-    rows = [MotionRow("mouth opening", metrics.motion(openings(generated)), metrics.motion(openings(true)))]
+    """Return the motion statistics of the mouth, a brow, the smile, the gaze and the head."""
+    generated = [interpolate_blinks(measurement.reading) for measurement in measurements]
+    true = [interpolate_blinks(measurement.truth) for measurement in measurements]
+    statistics = metrics.motion_statistics
+    rows = [MotionRow("mouth opening", statistics(openings(generated)), statistics(openings(true)))]
     for group, name in _ROWS:
-        pair = (metrics.motion(_tracks(readings, name, group)) for readings in (generated, true))
+        pair = (statistics(_tracks(readings, name, group)) for readings in (generated, true))
         rows.append(MotionRow(name, *pair))
     return tuple(rows)
 
 
-def liveness_figures(measurements: Sequence[Measurement]) -> list[Figure]:
-    """How far each aspect of motion is from the truth's: |generated / true - 1|, the mean over expression parameters.
+def motion_figures(measurements: Sequence[Measurement]) -> list[Figure]:
+    """Return the deviation of each statistic from the truth: |generated / true - 1|, averaged over parameters.
 
-    A mean of ratios would let brows that move twice as much make good for eyes that hardly do. Ceiling: one half of the
-    true clips against the other, which shows what chance alone makes of so few clips. Floor: the true frames in a
-    random order; shuffling leaves the variance as it is, so there the floor is a face that holds still. All but the blinks
-    are read between blinks (`lids_open`).
+    With a mean of ratios, brows that move twice as much would compensate for eyes that hardly move. Ceiling: one half of
+    the true clips against the other half, which is the deviation by chance. Floor: the true frames in random order;
+    shuffling does not change the variance, so its floor is a face that does not move. All statistics but the blinks
+    interpolate over blinks (`interpolate_blinks`).
     """
-    lids = [[measurement.reading for measurement in measurements], [measurement.truth for measurement in measurements]]
-    generated, true = ([lids_open(reading) for reading in readings] for readings in lids)
+    readings, truths = [measurement.reading for measurement in measurements], [m.truth for m in measurements]
+    generated, true = ([interpolate_blinks(reading) for reading in clips] for clips in (readings, truths))
     generator = torch.Generator().manual_seed(0)
-    shuffled = [_rows(one, torch.randperm(len(one.expression), generator=generator)) for one in true]
-    still = [_rows(one, torch.zeros(len(one.expression), dtype=torch.long)) for one in true]
-    sums = {id(some): _sums(some) for some in (generated, true, shuffled, still)}
+    shuffled = [_rows(clip, torch.randperm(len(clip.expression), generator=generator)) for clip in true]
+    still = [_rows(clip, torch.zeros(len(clip.expression), dtype=torch.long)) for clip in true]
+    generated_sums, true_sums, shuffled_sums, still_sums = (
+        _motion_sums(clips) for clips in (generated, true, shuffled, still)
+    )
     figures = []
-    for name, title in _ASPECTS.items():
+    for name, title in _STATISTICS.items():
 
-        def aspect(rows: Sums, name: str = name) -> list[float]:
-            return [getattr(metrics.pooled_motion(column), name) for column in rows.sum(0)]
+        def statistic(sums: Sums, name: str = name) -> list[float]:
+            return [getattr(metrics.pooled_motion(column), name) for column in sums.sum(0)]
 
-        broken = sums[id(still if name == "variance" else shuffled)]
+        floor_sums = still_sums if name == "variance" else shuffled_sums
         title = f"expressions, {title}: off the truth's by"
-        figures.append(_figure(name, title, aspect, sums[id(generated)], sums[id(true)], broken))
+        figures.append(_figure(name, title, statistic, generated_sums, true_sums, floor_sums))
 
-    def rate(rows: Sums) -> list[float]:
-        blinks, num_frames = rows.sum((0, 1))
+    def rate(sums: Sums) -> list[float]:
+        blinks, num_frames = sums.sum((0, 1))
         return [float(blinks * FRAME_RATE_HZ / num_frames)]
 
-    made, right, none = (_blinks(some) for some in (*lids, still))
-    title = f"blinks a second, {rate(made)[0]:.2f} against {rate(right)[0]:.2f}: off by"
-    return [*figures, _figure("blinks", title, rate, made, right, none)]
+    blink_sums = [_blink_sums(clips) for clips in (readings, truths, still)]
+    title = f"blinks a second, {rate(blink_sums[0])[0]:.2f} against {rate(blink_sums[1])[0]:.2f}: off by"
+    return [*figures, _figure("blinks", title, rate, *blink_sums)]
 
 
-def lids_open(reading: Reading) -> Reading:
-    """The reading with its expressions led straight across blinks, each from a frame before to a frame after it.
+def interpolate_blinks(reading: Reading) -> Reading:
+    """Interpolate all expressions but the lids linearly over each blink, from a frame before to a frame after it.
 
-    Of shut eyes the reader knows the lids and loses the brows: a surprised face seems to drop them with every blink. On the
-    renderer's frames that was more than half of their variance. Lids are left as they are, and so is a clip without open eyes.
+    The reader cannot see the brows' effect on closed eyes: a surprised face seems to lower its brows with each blink. This
+    error was more than half of their variance on true frames. A clip without open eyes is returned unchanged.
     """
-    shut = reading.expression[:, _BLINK].numpy() > _SHUT
-    near = np.convolve(shut, np.ones(3), "same") > 0
-    if near.all() or not near.any():
+    shut = reading.expression[:, _BLINK].numpy() > _SHUT_ABOVE
+    affected = np.convolve(shut, np.ones(3), "same") > 0
+    if affected.all() or not affected.any():
         return reading
-    frames, tracks = np.arange(len(near)), reading.expression.numpy().copy()
+    frames, tracks = np.arange(len(affected)), reading.expression.numpy().copy()
     for column in (c for c in range(tracks.shape[1]) if c != _BLINK):
-        tracks[near, column] = np.interp(frames[near], frames[~near], tracks[~near, column])
+        tracks[affected, column] = np.interp(frames[affected], frames[~affected], tracks[~affected, column])
     return replace(reading, expression=torch.from_numpy(tracks))
 
 
 def deviation(generated: Sequence[float], true: Sequence[float]) -> float:
-    """The mean of |generated / true - 1|."""
+    """Average |generated / true - 1|."""
     return float(np.mean([abs(a - b) / max(b, 1e-6) for a, b in zip(generated, true, strict=True)]))
 
 
 def _figure(
-    key: str, title: str, aspect: Callable[[Sums], list[float]], generated: Sums, true: Sums, broken: Sums
+    key: str, title: str, statistic: Callable[[Sums], list[float]], generated: Sums, true: Sums, floor: Sums
 ) -> Figure:
     num, half = len(true), max(1, len(true) // 2)
 
-    def off(one: Sums) -> Estimate:
-        return metrics.bootstrap(lambda index: deviation(aspect(one[index]), aspect(true[index])), num)
+    def estimate(sums: Sums) -> Estimate:
+        return metrics.bootstrap(lambda index: deviation(statistic(sums[index]), statistic(true[index])), num)
 
-    chance = deviation(aspect(true[:half]), aspect(true[half:] if num > 1 else true))
-    return Figure(f"motion.{key}", title, off(generated), Estimate(chance, chance, chance), off(broken))
+    chance = deviation(statistic(true[:half]), statistic(true[half:] if num > 1 else true))
+    return Figure(f"motion.{key}", title, estimate(generated), Estimate(chance, chance, chance), estimate(floor))
 
 
-def _sums(readings: Sequence[Reading]) -> Sums:
+def _motion_sums(readings: Sequence[Reading]) -> Sums:
     columns = [EXPRESSION.index(name) for name in WANDERING]
     tracks = [reading.expression.numpy() for reading in readings]
     return np.array([[metrics.motion_sums(track[:, column]) for column in columns] for track in tracks])
 
 
-def _blinks(readings: Sequence[Reading]) -> Sums:
+def _blink_sums(readings: Sequence[Reading]) -> Sums:
     lids = [reading.expression[:, _BLINK].numpy() for reading in readings]
     return np.array([[[metrics.count_blinks(track), len(track)]] for track in lids], float)
 

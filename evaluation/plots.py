@@ -1,4 +1,4 @@
-"""The report's plots: lag curves, confusion matrices, drift over time, seams (ours)."""
+"""Plots of the report: lag curves, confusion matrices, drift and seams (ours)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GRAY, _BLUE, _RED = "0.6", "tab:blue", "tab:red"
 
 
 def plot_lags(lags: Sequence[Lags], path: Path) -> None:
-    """A panel for each: the generated frames' correlation along lags, and the true frames'."""
+    """Plot the correlation over lags for generated and true frames, one panel per entry."""
     canvas = Canvas(figsize=(4.2 * len(lags), 3.4), layout="constrained")
     for axes, item in zip(canvas.subplots(1, len(lags), squeeze=False, sharey=True)[0], lags, strict=True):
         axes.axvline(0, color=_GRAY, linewidth=0.8)
@@ -32,7 +32,7 @@ def plot_lags(lags: Sequence[Lags], path: Path) -> None:
 
 
 def plot_confusions(confusions: Sequence[Confusion], path: Path) -> None:
-    """A panel for each: rows are what was asked for, shares of a row are shaded."""
+    """Plot confusion matrices, one panel per entry; the shade is the share of the row."""
     canvas = Canvas(figsize=(4.2 * len(confusions), 4.4), layout="constrained")
     for axes, item in zip(canvas.subplots(1, len(confusions), squeeze=False)[0], confusions, strict=True):
         shares = item.counts / np.maximum(item.counts.sum(1, keepdims=True), 1)
@@ -42,14 +42,14 @@ def plot_confusions(confusions: Sequence[Confusion], path: Path) -> None:
             axes.text(column, row, str(item.counts[row, column]), ha="center", va="center", color=ink, fontsize=8)
         axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=60, ha="right", fontsize=8)
         axes.set_yticks(range(len(EMOTIONS)), EMOTIONS, fontsize=8)
-        axes.set_xlabel("read from the frames")
+        axes.set_xlabel("recognized")
         axes.set_title(item.title, fontsize=9)
-    canvas.axes[0].set_ylabel("asked for")
+    canvas.axes[0].set_ylabel("target")
     canvas.savefig(path, dpi=_DPI)
 
 
 def plot_drift(drift: Drift, must_hold_db: float, path: Path) -> None:
-    """Each second of the long clip against its first, where nothing should move."""
+    """Plot the PSNR of each second against the first, over the still part of the picture."""
     canvas = Canvas(figsize=(6, 3), layout="constrained")
     axes = canvas.subplots()
     seconds = np.arange(1, len(drift.generated_db) + 1)
@@ -64,7 +64,7 @@ def plot_drift(drift: Drift, must_hold_db: float, path: Path) -> None:
 
 
 def plot_seams(seams: Sequence[Seam], must_hold: float, path: Path) -> None:
-    """A panel for each kind of border: the change into each frame round it, over the median change; 1 is no seam."""
+    """Plot the relative change around borders, one panel per kind of border; 1 means no seam."""
     canvas = Canvas(figsize=(4.6 * len(seams), 3.2), layout="constrained")
     for axes, seam in zip(canvas.subplots(1, len(seams), squeeze=False, sharey=True)[0], seams, strict=True):
         axes.axhline(must_hold, color=_RED, linewidth=0.8, label=f"must hold: {must_hold:g}")

@@ -1,7 +1,7 @@
-"""Probes: what can be read from latents that should not tell it, by a linear map and by a small network (ours).
+"""Probes: predict a target from latents, with a linear map and with a small network (ours).
 
-A probe is trained on one half of the people and tested on the other, and the other way round, so it cannot know who
-it is; its score is a lower bound of what the latents tell.
+A probe is trained on one half of the people and tested on the other half, and vice versa, so it cannot use a person's
+identity. Its score is a lower bound of the information in the latents.
 """
 
 from __future__ import annotations
@@ -15,51 +15,68 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-Kind = Literal["linear", "mlp"]
-KINDS: tuple[Kind, ...] = ("linear", "mlp")
+ProbeKind = Literal["linear", "mlp"]
+PROBE_KINDS: tuple[ProbeKind, ...] = ("linear", "mlp")
 
 _HIDDEN = 64
 _PENALTY = 1e-3
 _ITERATIONS = 60
 
 
-def read_classes(
-    kind: Kind, inputs: Float[Tensor, "rows dim"], targets: Int[Tensor, " rows"], people: Sequence[int], num: int
+def predict_classes(
+    kind: ProbeKind,
+    inputs: Float[Tensor, "rows dim"],
+    targets: Int[Tensor, " rows"],
+    people: Sequence[int],
+    num_classes: int,
 ) -> Int[np.ndarray, " rows"]:
-    """What a probe takes each row's class for, trained on people who are not the row's.
+    """Predict the class of each row with a probe that was trained on other people.
 
     Args:
-        targets: classes, 0 .. num - 1.
-        people: whose each row is.
+        targets: classes, 0 .. num_classes - 1.
+        people: person of each row.
+
+    Raises:
+        ValueError: all rows are of one person.
     """
-    return _crossed(kind, inputs, targets, people, num).argmax(1).numpy()
+    return _cross_validated(kind, inputs, targets, people, num_classes).argmax(1).numpy()
 
 
-def read_number(
-    kind: Kind, inputs: Float[Tensor, "rows dim"], targets: Float[Tensor, " rows"], people: Sequence[int]
+def predict_values(
+    kind: ProbeKind, inputs: Float[Tensor, "rows dim"], targets: Float[Tensor, " rows"], people: Sequence[int]
 ) -> Float[np.ndarray, " rows"]:
-    """What a probe reads of each row's number, trained on people who are not the row's."""
-    return _crossed(kind, inputs, targets, people, 1)[:, 0].numpy()
+    """Predict the target value of each row with a probe that was trained on other people.
+
+    Raises:
+        ValueError: all rows are of one person.
+    """
+    return _cross_validated(kind, inputs, targets, people, 1)[:, 0].numpy()
 
 
-def _crossed(kind: Kind, inputs: Tensor, targets: Tensor, people: Sequence[int], num: int) -> Float[Tensor, "rows num"]:
-    sides = np.unique(np.asarray(people), return_inverse=True)[1] % 2
-    if len(set(sides)) < 2:
-        raise ValueError("a probe needs two people at least, to learn on one and be tested on the other. Give more.")
-    read = torch.zeros(len(inputs), num)
-    for side in (0, 1):
-        test = torch.from_numpy(sides == side)
-        read[test] = _trained(kind, inputs[~test], targets[~test], inputs[test], num)
-    return read
+def _cross_validated(
+    kind: ProbeKind, inputs: Tensor, targets: Tensor, people: Sequence[int], num_outputs: int
+) -> Float[Tensor, "rows num_outputs"]:
+    halves = np.unique(np.asarray(people), return_inverse=True)[1] % 2
+    if len(set(halves)) < 2:
+        raise ValueError(
+            "a probe needs at least two people, one for training and one for testing. Add clips of another."
+        )
+    predicted = torch.zeros(len(inputs), num_outputs)
+    for half in (0, 1):
+        test = torch.from_numpy(halves == half)
+        predicted[test] = _train_and_predict(kind, inputs[~test], targets[~test], inputs[test], num_outputs)
+    return predicted
 
 
-def _trained(kind: Kind, inputs: Tensor, targets: Tensor, unseen: Tensor, num: int) -> Tensor:
+def _train_and_predict(
+    kind: ProbeKind, inputs: Tensor, targets: Tensor, test_inputs: Tensor, num_outputs: int
+) -> Tensor:
     mean, spread = inputs.mean(0), inputs.std(0) + 1e-4
     torch_state = torch.get_rng_state()
-    torch.manual_seed(0)  # of the probe's own weights; the caller's generator is put back
-    layers = [nn.Linear(inputs.shape[1], num)]
+    torch.manual_seed(0)  # for the probe's weights; the caller's state is restored below
+    layers = [nn.Linear(inputs.shape[1], num_outputs)]
     if kind == "mlp":
-        layers = [nn.Linear(inputs.shape[1], _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, num)]
+        layers = [nn.Linear(inputs.shape[1], _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, num_outputs)]
     probe = nn.Sequential(*layers)
     torch.set_rng_state(torch_state)
     is_class = not targets.is_floating_point()
@@ -69,13 +86,15 @@ def _trained(kind: Kind, inputs: Tensor, targets: Tensor, unseen: Tensor, num: i
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        out = probe(rows)
-        fit = F.cross_entropy(out, targets) if is_class else F.mse_loss(out[:, 0], (targets - center) / scale)
-        loss = fit + _PENALTY * sum(weight.square().sum() for weight in probe.parameters())
+        output = probe(rows)
+        data_loss = (
+            F.cross_entropy(output, targets) if is_class else F.mse_loss(output[:, 0], (targets - center) / scale)
+        )
+        loss = data_loss + _PENALTY * sum(weight.square().sum() for weight in probe.parameters())
         loss.backward()
         return loss
 
     with torch.enable_grad():
         optimizer.step(closure)
     with torch.no_grad():
-        return probe((unseen - mean) / spread) * scale + center
+        return probe((test_inputs - mean) / spread) * scale + center

@@ -1,7 +1,7 @@
-"""The measuring instrument: a small network that reads an avatar's parameters and its emotion back from frames (ours).
+"""The reader: a small network that estimates an avatar's parameters and emotion from frames (ours).
 
-It is trained on the renderer's truth (`training/stages/reader.py`), and reads true frames and generated ones alike, so every
-figure of the report can be compared with what the reader makes of true frames: the ceiling.
+It is trained on the renderer's ground truth (`training/stages/reader.py`). It reads true and generated frames alike, so
+each figure has a ceiling: the reader's score on true frames.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ _NUM_PARAMETERS = len(LIP) + len(EXPRESSION) + len(POSE)
 
 
 def mouth_opening(lip: Float[Tensor, "*rows 6"]) -> Float[Tensor, "*rows"]:
-    """How far the lips are apart: the jaw, as far as the lips are not pressed together."""
+    """Compute the distance between the lips: jaw opening times (1 - lip press)."""
     return lip[..., _JAW] * (1 - lip[..., _PRESS])
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the reader sees in frames: `emotivetalk.corpus.parameters` names the columns, EMOTIONS those of `emotion` (logits)."""
+    """Estimates for each frame.
+
+    `emotivetalk.corpus.parameters` names the columns of the parameters; `emotion` holds logits in the order of EMOTIONS.
+    """
 
     lip: Float[Tensor, "frames 6"]
     expression: Float[Tensor, "frames 12"]
@@ -39,21 +42,21 @@ class Reading:
 
     @property
     def opening(self) -> Float[Tensor, " frames"]:
-        """See `mouth_opening`."""
+        """Mouth opening of each frame; see `mouth_opening`."""
         return mouth_opening(self.lip)
 
     @property
     def clip_emotion(self) -> int:
-        """The emotion of the frames as one clip: the largest of the mean logits."""
+        """Index of the emotion of the whole clip: the largest mean logit."""
         return int(self.emotion.mean(0).argmax())
 
 
 class Reader(ModelMixin, ConfigMixin):
-    """Frames of an avatar, side 128 or larger, to its parameters and emotion logits; 1.2 M weights.
+    """Convolutional network from frames (side 128 or larger) to avatar parameters and emotion logits; 1.2 M weights.
 
     Args:
-        channels: widths at 1/4, 1/8 and 1/16 of pictures of side 128.
-        hidden_dim: of the layer that sees the whole picture.
+        channels: widths at 1/4, 1/8 and 1/16 of a side of 128 pixels.
+        hidden_dim: width of the fully connected layer.
     """
 
     center: Float[Tensor, " parameters"]
@@ -84,14 +87,14 @@ class Reader(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def set_units(self, parameters: Float[Tensor, "rows parameters"]) -> None:
-        """Makes the network's own outputs have mean 0 and variance 1 over these (lip, expression, pose in a row)."""
+        """Set the output scale so that the raw outputs have mean 0 and variance 1 over these (lip, expression, pose)."""
         self.center.copy_(parameters.mean(0))
         self.spread.copy_(parameters.std(0))
 
     def forward(self, images: Float[Tensor, "frames 3 H W"]) -> Reading:
-        """Reads RGB frames in -1..1."""
-        out = self.net(to_motion_size(images)).float()
-        parameters, emotion = out.split([_NUM_PARAMETERS, len(EMOTIONS)], dim=1)
+        """Estimate parameters and logits of RGB frames in -1..1."""
+        output = self.net(to_motion_size(images)).float()
+        parameters, emotion = output.split([_NUM_PARAMETERS, len(EMOTIONS)], dim=1)
         parameters = parameters * self.spread + self.center
         lip, expression, pose = parameters.split([len(LIP), len(EXPRESSION), len(POSE)], dim=1)
         return Reading(lip, expression, pose, emotion)
@@ -99,7 +102,7 @@ class Reader(ModelMixin, ConfigMixin):
 
 @torch.no_grad()
 def read_frames(reader: Reader, parts: Iterable[UInt8[Tensor, "frames H W 3"]]) -> Reading:
-    """Reads a video that comes in parts, as `EmotiveTalkPipeline` gives it; the parts are not kept.
+    """Read a video in batches, as `EmotiveTalkPipeline` yields it, without keeping the batches.
 
     Raises:
         ValueError: the video has no frames.

@@ -1,4 +1,4 @@
-"""A report against one that was kept: no row may fall by more than the kept row's interval (ours; CI's check)."""
+"""Comparison of a report with a stored reference: no figure may leave its interval for the worse (ours; CI's check)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from emotivetalk.errors import InputError
-from emotivetalk.evaluation.figures import Figure, Report, Settings
+from emotivetalk.evaluation.figures import EvaluationReport, Figure
 from emotivetalk.evaluation.metrics import Estimate
+from emotivetalk.evaluation.settings import EvaluationSettings
 
 _NO_WIDTH = 1e-6
+_TOLERANCE = 1e-3  # for rounding in the file and for another order of summation
 
 
-class Row(BaseModel):
-    """A figure as it was: its value, its 95 % interval, and which way is better."""
+class ReferenceRow(BaseModel):
+    """Stored figure: its value, its 95 % interval, and whether higher is better."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,27 +30,27 @@ class Row(BaseModel):
 
     @property
     def limit(self) -> float:
-        """The worst that is still within the interval."""
+        """Worst value within the interval."""
         return self.low if self.is_better_higher else self.high
 
 
-class Reference(BaseModel):
-    """What is kept of a report. Rows of which nothing says which way is better are not."""
+class EvaluationReference(BaseModel):
+    """Stored figures of a report, without those for which neither direction is better."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     checkpoint: str
-    settings: Settings
-    rows: Mapping[str, Row]
+    settings: EvaluationSettings
+    rows: Mapping[str, ReferenceRow]
 
 
 @dataclass(frozen=True)
-class Fall:
-    """A row that got worse than its interval allows, or that is gone (value None)."""
+class Regression:
+    """A figure that is worse than its interval allows, or is missing (value None)."""
 
     key: str
     value: float | None
-    row: Row
+    row: ReferenceRow
 
     def __str__(self) -> str:
         if self.value is None:
@@ -57,41 +59,41 @@ class Fall:
         return f"{self.key} is {self.value:.3f}, {side} {self.row.limit:.3f}; it was {self.row.value:.3f}"
 
 
-def reference_of(report: Report, checkpoint: str) -> Reference:
-    """The rows of a report, to be kept."""
+def reference_of(report: EvaluationReport, checkpoint: str) -> EvaluationReference:
+    """Return the reference to store for a report."""
     rows = {
         figure.key: _row(figure.value, figure.is_better_higher)
         for figure in report.figures
         if figure.is_better_higher is not None
     }
-    return Reference(checkpoint=checkpoint, settings=report.settings, rows=rows)
+    return EvaluationReference(checkpoint=checkpoint, settings=report.settings, rows=rows)
 
 
-def _row(estimate: Estimate, is_better_higher: bool) -> Row:
-    """Where an interval has no width (one clip, or clips that all agree) a tenth of the value stands in for it."""
+def _row(estimate: Estimate, is_better_higher: bool) -> ReferenceRow:
+    """Return a row; an interval without width (one clip, or equal clips) becomes the value plus or minus a tenth."""
     low, high = estimate.low, estimate.high
     if high - low < _NO_WIDTH:
-        room = abs(estimate.value) / 10
-        low, high = estimate.value - room, estimate.value + room
-    return Row(
+        margin = abs(estimate.value) / 10
+        low, high = estimate.value - margin, estimate.value + margin
+    return ReferenceRow(
         value=round(estimate.value, 4), low=round(low, 4), high=round(high, 4), is_better_higher=is_better_higher
     )
 
 
-def write_reference(reference: Reference, path: Path) -> None:
-    """Writes it as JSON, over what is there."""
+def write_reference(reference: EvaluationReference, path: Path) -> None:
+    """Write a reference as JSON; overwrite an existing file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(reference.model_dump(), indent=2) + "\n", encoding="utf-8")
 
 
-def read_reference(path: Path) -> Reference:
-    """Reads what `write_reference` wrote.
+def read_reference(path: Path) -> EvaluationReference:
+    """Read a reference.
 
     Raises:
-        InputError: there is no such file, or it is something else.
+        InputError: the file cannot be read, or holds no reference.
     """
     try:
-        return Reference.model_validate_json(path.read_text(encoding="utf-8"))
+        return EvaluationReference.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             "reference_unreadable", f"{path} cannot be read: {error.strerror}", "Write one with --keep."
@@ -103,30 +105,29 @@ def read_reference(path: Path) -> Reference:
         ) from error
 
 
-def falls(report: Report, reference: Reference) -> list[Fall]:
-    """The rows that are worse than the reference's interval, and those that are missing.
+def find_regressions(report: EvaluationReport, reference: EvaluationReference) -> list[Regression]:
+    """List the figures that are worse than the reference's interval, and the missing ones.
 
     Raises:
-        InputError: the report was made with other settings, so its rows cannot be compared.
+        InputError: the report was made with other settings.
     """
     if report.settings != reference.settings:
         ours, theirs = report.settings.model_dump(), reference.settings.model_dump()
         differ = ", ".join(name for name in ours if ours[name] != theirs[name])
         raise InputError(
             "reference_differs",
-            f"the reference was measured with another {differ}",
+            f"the report and the reference differ in their settings: {differ}",
             "Evaluate with the same options, or write the reference again with --keep.",
         )
-    now = {figure.key: figure for figure in report.figures}
-    found = []
+    figures = {figure.key: figure for figure in report.figures}
+    regressions = []
     for key, row in reference.rows.items():
-        figure = now.get(key)
+        figure = figures.get(key)
         if figure is None or _is_worse(figure, row):
-            found.append(Fall(key, None if figure is None else figure.value.value, row))
-    return found
+            regressions.append(Regression(key, None if figure is None else figure.value.value, row))
+    return regressions
 
 
-def _is_worse(figure: Figure, row: Row) -> bool:
-    margin = 1e-3  # of rounding in the file, and of sums in another order
+def _is_worse(figure: Figure, row: ReferenceRow) -> bool:
     value = figure.value.value
-    return value < row.limit - margin if row.is_better_higher else value > row.limit + margin
+    return value < row.limit - _TOLERANCE if row.is_better_higher else value > row.limit + _TOLERANCE

@@ -1,4 +1,4 @@
-"""Writes an evaluation down: `report.md` for people, `report.json` for programs, plots and a contact sheet (ours)."""
+"""Files of an evaluation: `report.md`, `report.json`, plots, a contact sheet and videos (ours)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from emotivetalk.evaluation.ablations import Ablation
-from emotivetalk.evaluation.figures import Figure, Movie, Report
-from emotivetalk.evaluation.metrics import Estimate, Motion
+from emotivetalk.evaluation.figures import EvaluationReport, Figure, ReportVideo
+from emotivetalk.evaluation.metrics import Estimate, MotionStatistics
 from emotivetalk.evaluation.plots import plot_confusions, plot_drift, plot_lags, plot_seams
 from emotivetalk.evaluation.targets import MUST_HOLD
 from emotivetalk.media.mux import VideoWriter
@@ -21,20 +21,20 @@ from emotivetalk.models.emotion import EMOTIONS
 
 REPORT_FILE, DATA_FILE = "report.md", "report.json"
 LAGS_FILE, CONFUSIONS_FILE, PICTURES_FILE = "lags.png", "confusion.png", "emotions.png"
-DRIFT_FILE, SEAMS_FILE, MOVIES = "drift.png", "seams.png", "videos"
+DRIFT_FILE, SEAMS_FILE, VIDEOS_FOLDER = "drift.png", "seams.png", "videos"
 
 
-def write_report(report: Report, checkpoint: str, folder: Path, ablation: Ablation | None = None) -> Path:
-    """Writes the report's files into a folder, over those of an earlier one.
+def write_report(report: EvaluationReport, checkpoint: str, folder: Path, ablation: Ablation | None = None) -> Path:
+    """Write the report's files into a folder; overwrite those of an earlier report.
 
     Args:
-        report: of `emotivetalk.evaluation.evaluate`.
-        checkpoint: what was measured, for the heading.
-        folder: made if need be.
-        ablation: what was taken away, if anything.
+        report: result of `emotivetalk.evaluation.evaluate`.
+        checkpoint: name of the checkpoint, for the heading.
+        folder: created if it does not exist.
+        ablation: ablation that was applied, if any.
 
     Returns:
-        The Markdown file.
+        Path of the Markdown file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if report.lags:
@@ -49,8 +49,8 @@ def write_report(report: Report, checkpoint: str, folder: Path, ablation: Ablati
         images = np.stack([picture.image for picture in report.pictures])
         labels = [picture.label for picture in report.pictures]
         contact_sheet(images, len(images) // 3, labels, folder / PICTURES_FILE)
-    for movie in report.movies:
-        _write_movie(movie, folder / MOVIES / f"{movie.name}.mp4")
+    for video in report.videos:
+        _write_video(video, folder / VIDEOS_FOLDER / f"{video.name}.mp4")
     data = as_json(report, checkpoint, ablation)
     (folder / DATA_FILE).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     path = folder / REPORT_FILE
@@ -58,15 +58,15 @@ def write_report(report: Report, checkpoint: str, folder: Path, ablation: Ablati
     return path
 
 
-def _write_movie(movie: Movie, path: Path) -> None:
+def _write_video(video: ReportVideo, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    height, width = movie.frames.shape[1:3]
-    with VideoWriter(path, width, height, waveform=movie.waveform) as writer:
-        writer.write(movie.frames)
+    height, width = video.frames.shape[1:3]
+    with VideoWriter(path, width, height, waveform=video.waveform) as writer:
+        writer.write(video.frames)
 
 
-def as_json(report: Report, checkpoint: str, ablation: Ablation | None = None) -> dict[str, object]:
-    """All numbers of a report."""
+def as_json(report: EvaluationReport, checkpoint: str, ablation: Ablation | None = None) -> dict[str, object]:
+    """Return all numbers of a report."""
     figures = {
         figure.key: {
             "title": figure.title,
@@ -106,12 +106,12 @@ def as_json(report: Report, checkpoint: str, ablation: Ablation | None = None) -
     }
 
 
-def as_markdown(report: Report, checkpoint: str, ablation: Ablation | None = None) -> str:
-    """The report as people read it."""
+def as_markdown(report: EvaluationReport, checkpoint: str, ablation: Ablation | None = None) -> str:
+    """Return the report as Markdown."""
     return "\n".join(_lines(report, checkpoint, ablation)) + "\n"
 
 
-def _lines(report: Report, checkpoint: str, ablation: Ablation | None) -> Iterator[str]:
+def _lines(report: EvaluationReport, checkpoint: str, ablation: Ablation | None) -> Iterator[str]:
     steps = report.settings.num_steps
     yield f"# Evaluation of {checkpoint}"
     yield ""
@@ -120,13 +120,13 @@ def _lines(report: Report, checkpoint: str, ablation: Ablation | None) -> Iterat
         yield ""
     yield (
         f"{report.num_frames} generated frames, seed {report.settings.seed}, "
-        f"{'as many steps as the checkpoint says' if steps is None else f'{steps} steps'}, {report.seconds:.0f} s. "
+        f"{'default number of steps' if steps is None else f'{steps} steps'}, {report.seconds:.0f} s. "
         "People, voices and sentences are held out."
     )
     yield ""
     yield (
         "A small network reads the frames (`evaluation/reader.py`). *Ceiling* is its score on the renderer's own frames, "
-        "*floor* that of a broken pairing: another clip's speech, another command, the portrait for the frame. "
+        "*floor* the score of a mismatched pairing: another clip's speech, another command, the portrait as the frame. "
         "In brackets: 95 % intervals over clips."
     )
     yield ""
@@ -137,7 +137,7 @@ def _lines(report: Report, checkpoint: str, ablation: Ablation | None) -> Iterat
         cells = [estimate_text(estimate, figure.unit) for estimate in (figure.value, figure.ceiling, figure.floor)]
         yield f"| {figure.title} | {' | '.join(cells)} | {_bound(figure)} | {mark} |"
     yield ""
-    yield from _along_time(report)
+    yield from _lags(report)
     yield from _emotions(report)
     yield from _motions(report)
     if report.drift is not None:
@@ -145,48 +145,48 @@ def _lines(report: Report, checkpoint: str, ablation: Ablation | None) -> Iterat
         yield ""
         yield f"![Drift over time]({DRIFT_FILE})"
         if report.seams:
-            yield f"![Change round borders of segments and chunks]({SEAMS_FILE})"
+            yield f"![Change around borders of segments and chunks]({SEAMS_FILE})"
         yield ""
-    if report.movies:
+    if report.videos:
         yield "## Videos"
         yield ""
-        yield "The portrait, the generated video and the renderer's, side by side, with the speech."
+        yield "The portrait, the generated video and the true video, side by side, with the speech."
         yield ""
-        yield from (f"- [{movie.name}]({MOVIES}/{movie.name}.mp4)" for movie in report.movies)
+        yield from (f"- [{video.name}]({VIDEOS_FOLDER}/{video.name}.mp4)" for video in report.videos)
         yield ""
     if report.notes:
-        yield "## Left out"
+        yield "## Not measured"
         yield ""
         yield from (f"- {note}" for note in report.notes)
 
 
-def _along_time(report: Report) -> Iterator[str]:
+def _lags(report: EvaluationReport) -> Iterator[str]:
     if not report.lags:
         return
-    yield "## Lips along time"
+    yield "## Lips over time"
     yield ""
     yield "| | peak at lag | true frames |"
     yield "|---|---|---|"
     for item in report.lags:
         yield f"| {item.title} | {item.curve.peak_lag} | {item.ceiling.peak_lag} |"
     yield ""
-    yield f"![Correlation along lags]({LAGS_FILE})"
+    yield f"![Correlation over lags]({LAGS_FILE})"
     yield ""
 
 
-def _emotions(report: Report) -> Iterator[str]:
+def _emotions(report: EvaluationReport) -> Iterator[str]:
     if not report.confusions:
         return
     yield "## Emotions"
     yield ""
-    yield f"![What was asked for, and what is read]({CONFUSIONS_FILE})"
+    yield f"![Target and recognized emotion]({CONFUSIONS_FILE})"
     if report.pictures:
         yield ""
-        yield f"![Portraits, generated frames, and the renderer's]({PICTURES_FILE})"
+        yield f"![Portraits, generated frames and true frames]({PICTURES_FILE})"
     yield ""
 
 
-def _motions(report: Report) -> Iterator[str]:
+def _motions(report: EvaluationReport) -> Iterator[str]:
     if not report.motions:
         return
     yield "## Motion"
@@ -201,7 +201,7 @@ def _motions(report: Report) -> Iterator[str]:
 
 
 def estimate_text(estimate: Estimate | None, unit: str) -> str:
-    """A value with its interval, as tables have it; nothing for None."""
+    """Format a value with its interval for a table; an empty string for None."""
     if estimate is None:
         return ""
     digits = 1 if unit == "dB" else 2
@@ -217,7 +217,7 @@ def _bound(figure: Figure) -> str:
     return "" if figure.at_most is None else f"≤ {figure.at_most:.3g}"
 
 
-def _motion(generated: Motion, truth: Motion) -> Iterator[str]:
+def _motion(generated: MotionStatistics, truth: MotionStatistics) -> Iterator[str]:
     for name in ("velocity", "low", "middle", "high"):
         yield f"{getattr(generated, name):.2f} / {getattr(truth, name):.2f}"
     yield f"{generated.variance / max(truth.variance, 1e-9):.2f}"

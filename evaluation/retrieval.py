@@ -1,4 +1,4 @@
-"""Retrieval: does a stretch of latents find its own moment among others of the same clip (ours)."""
+"""Retrieval of a window of latents among other windows of the same clip (ours)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ def retrieved_share(
     window: int,
     generator: torch.Generator,
 ) -> float:
-    """How often a window of `queries` is nearest (cosine) to its own among windows of `keys` of the same clip.
+    """Return the share of windows of `queries` whose nearest window of `keys` (cosine) is the one at the same time.
 
     Args:
-        num_candidates: windows drawn without replacement, all if there are fewer; chance is one over it.
-        window: frames of each.
-        generator: draws them.
+        num_candidates: number of windows, drawn without replacement; all windows if there are fewer. Chance level is
+            1 / num_candidates.
+        window: length of a window in frames.
+        generator: random generator that draws the windows.
 
     Raises:
         ValueError: the clip is shorter than a window.
     """
     if len(queries) < window:
-        raise ValueError(f"a clip of {len(queries)} frames has no window of {window}. Give a longer one.")
+        raise ValueError(f"a clip of {len(queries)} frames is shorter than a window of {window}. Give a longer clip.")
 
     def windows(latents: Tensor) -> Tensor:
         return F.normalize(latents.unfold(0, window, 1).flatten(1), dim=-1)
 
     index = torch.randperm(len(queries) - window + 1, generator=generator)[:num_candidates]
-    found = (windows(queries)[index] @ windows(keys)[index].T).argmax(1)
-    return float((found == torch.arange(len(index))).float().mean())
+    nearest = (windows(queries)[index] @ windows(keys)[index].T).argmax(1)
+    return float((nearest == torch.arange(len(index))).float().mean())

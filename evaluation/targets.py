@@ -1,4 +1,4 @@
-"""What must hold of the starter, figure by figure: one table, so that the report, CI and the documents agree (ours)."""
+"""Bounds of the starter's figures, in one table for the report, CI and the documentation (ours)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from emotivetalk.evaluation.figures import Figure
 
 @dataclass(frozen=True)
 class Bound:
-    """What a figure must reach (at_least) or stay below (at_most), in its own unit."""
+    """Least or greatest allowed value of a figure, in the figure's unit."""
 
     at_least: float | None = None
     at_most: float | None = None
 
 
 EDI_MARGIN = 0.05
-"""Emotion swapped by label must fall by so much without EDI: one clip in twenty (ours)."""
+"""Least loss of recognition rate without EDI: one clip in twenty (ours)."""
 
 MUST_HOLD: Mapping[str, Bound] = {
     "mouth_r.held_out": Bound(at_least=0.85),
@@ -45,10 +45,10 @@ MUST_HOLD: Mapping[str, Bound] = {
     "driven.psnr": Bound(at_least=28.0),
     "driven.high_pass": Bound(at_least=0.6),
 }
-"""By the figures' keys. What decoupling must hold depends on what true lips give: `evaluation/decoupling.py` says it."""
+"""Bounds by figure key. The bounds of decoupling depend on the ceiling; `decoupling.py` sets them."""
 
 
-def judged(figure: Figure) -> Figure:
-    """The figure with what must hold of it; one that says so itself, or of which nothing must, stays as it is."""
+def with_bound(figure: Figure) -> Figure:
+    """Return the figure with its bound from the table, or unchanged if the table has none."""
     bound = MUST_HOLD.get(figure.key)
     return figure if bound is None else replace(figure, at_least=bound.at_least, at_most=bound.at_most)

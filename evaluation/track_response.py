@@ -1,4 +1,4 @@
-"""Figures of a time-coded track: how soon after the command the emotion is read from the frames (ours)."""
+"""Figures of emotion tracks: the delay between a commanded change and its appearance in the frames (ours)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,20 @@ from emotivetalk.evaluation.measurements import Measurement
 from emotivetalk.models.emotion import EmotionLabel, EmotionTrack, emotion_index
 from emotivetalk.timebase import FRAME_RATE_HZ
 
-_SMOOTHED_FRAMES = 5  # 0.2 s: a blink is no change of emotion
-_HELD_FRAMES = 10  # 0.4 s, of which half at least must read as commanded
+_SMOOTHING_FRAMES = 5  # 0.2 s; longer than a blink
+_HOLD_FRAMES = 10  # 0.4 s; the emotion must be recognized in at least half of them
 
 
 @dataclass(frozen=True)
-class Change:
-    """A command: from frame `start` on the emotion fades in, half of it is there at `middle`, the next is at `stop`."""
+class Command:
+    """A commanded change of emotion.
+
+    Attributes:
+        emotion: index of the new emotion.
+        start: frame at which it starts to fade in.
+        middle: frame at which half of it has faded in.
+        stop: frame of the next command, or the end of the clip.
+    """
 
     emotion: int
     start: int
@@ -31,40 +38,38 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Following:
-    """Of one change: seconds from the command's middle until it is read, and whether it ever was.
+class Response:
+    """Reaction to a command.
 
-    One that never was counts as late as the time that it had.
+    Attributes:
+        delay_s: seconds from the command's middle until the emotion is recognized, or until the command's end.
+        is_reached: True if the emotion was recognized before the next command.
     """
 
     delay_s: float
-    arrived: bool
+    is_reached: bool
 
 
 def track_figures(measurements: Sequence[Measurement]) -> list[Figure]:
-    """The median delay, and the share of changes that arrive before the next command.
+    """Return the median delay, and the share of commands that are reached before the next one.
 
-    Ceiling: the renderer's frames, whose expressions fade as commanded. Floor: the next clip's commands.
+    Ceiling: the true frames, whose expressions fade as commanded. Floor: the commands of the next clip.
     """
-    asked = [changes(measurement) for measurement in measurements]
-    made = [
-        [follow(measurement.reading.emotion, one) for one in some]
-        for measurement, some in zip(measurements, asked, strict=True)
-    ]
-    true = [
-        [follow(measurement.truth.emotion, one) for one in some]
-        for measurement, some in zip(measurements, asked, strict=True)
-    ]
-    others = [*asked[1:], asked[0]]
-    broken = [
-        [follow(measurement.reading.emotion, one) for one in some]
-        for measurement, some in zip(measurements, others, strict=True)
+    own_commands = [commands(measurement) for measurement in measurements]
+    next_commands = [*own_commands[1:], own_commands[0]]
+    generated, truth = [m.reading.emotion for m in measurements], [m.truth.emotion for m in measurements]
+    responses = [
+        [[response_to(command, logits) for command in clip] for logits, clip in zip(readings, lists, strict=True)]
+        for readings, lists in ((generated, own_commands), (truth, own_commands), (generated, next_commands))
     ]
 
-    def figure(key: str, title: str, unit: str, statistic: Callable[[list[Following]], float]) -> Figure:
+    def figure(key: str, title: str, unit: str, statistic: Callable[[list[Response]], float]) -> Figure:
         estimates = [
-            metrics.bootstrap(lambda index, of=of: statistic([f for i in index for f in of[i]]), len(of))
-            for of in (made, true, broken)
+            metrics.bootstrap(
+                lambda index, by_clip=by_clip: statistic([response for i in index for response in by_clip[i]]),
+                len(by_clip),
+            )
+            for by_clip in responses
         ]
         return Figure(key, title, *estimates, unit=unit)
 
@@ -73,46 +78,46 @@ def track_figures(measurements: Sequence[Measurement]) -> list[Figure]:
             "track.delay",
             "a time-coded track: the emotion is read after the command by (median)",
             "s",
-            lambda found: float(np.median([one.delay_s for one in found])),
+            lambda found: float(np.median([response.delay_s for response in found])),
         ),
         figure(
             "track.arrives",
             "a time-coded track: changes read before the next one",
             "",
-            lambda found: float(np.mean([one.arrived for one in found])),
+            lambda found: float(np.mean([response.is_reached for response in found])),
         ),
     ]
 
 
-def changes(measurement: Measurement) -> list[Change]:
-    """The commands of a take's track after the first, which holds from the start.
+def commands(measurement: Measurement) -> list[Command]:
+    """List the commands of a case's track except the first, which holds from the start.
 
     Raises:
-        ValueError: the take was not played with a track of labels.
+        ValueError: the case has no track, or one with other keys than labels.
     """
     track = measurement.case.emotion
     if not isinstance(track, EmotionTrack):
-        raise ValueError(f"the take's emotion is a {type(track).__name__}. Give one that was played with a track.")
+        raise ValueError(f"the emotion source is a {type(track).__name__}. Give a case with an emotion track.")
     found = []
-    for key, after in zip(track.keys[1:], [*track.keys[2:], None], strict=True):
+    for key, following in zip(track.keys[1:], [*track.keys[2:], None], strict=True):
         if not isinstance(key.source, EmotionLabel):
-            raise ValueError("a track can be followed by its labels only. Give one of labels.")
-        stop = measurement.case.num_frames if after is None else round(after.time_s * FRAME_RATE_HZ)
+            raise ValueError(f"the track has a {type(key.source).__name__} key. Give a track of labels only.")
+        stop = measurement.case.num_frames if following is None else round(following.time_s * FRAME_RATE_HZ)
         start, middle = key.time_s * FRAME_RATE_HZ, (key.time_s + track.fade_s / 2) * FRAME_RATE_HZ
-        found.append(Change(emotion_index(key.source.emotion), round(start), middle, stop))
+        found.append(Command(emotion_index(key.source.emotion), round(start), middle, stop))
     return found
 
 
-def follow(logits: Float[Tensor, "frames 8"], change: Change) -> Following:
-    """When the emotion that is read, smoothed over 0.2 s, becomes the commanded one and stays for most of 0.4 s."""
-    right = _said(logits) == change.emotion
-    for frame in range(change.start, change.stop):
-        if right[frame] and right[frame : min(frame + _HELD_FRAMES, change.stop)].mean() >= 0.5:
-            return Following((frame - change.middle) / FRAME_RATE_HZ, True)
-    return Following((change.stop - change.middle) / FRAME_RATE_HZ, False)
+def response_to(command: Command, logits: Float[Tensor, "frames 8"]) -> Response:
+    """Find the first frame at which the smoothed emotion is the commanded one and stays for most of 0.4 s."""
+    matches = _smoothed_emotion(logits) == command.emotion
+    for frame in range(command.start, command.stop):
+        if matches[frame] and matches[frame : min(frame + _HOLD_FRAMES, command.stop)].mean() >= 0.5:
+            return Response((frame - command.middle) / FRAME_RATE_HZ, True)
+    return Response((command.stop - command.middle) / FRAME_RATE_HZ, False)
 
 
-def _said(logits: Float[Tensor, "frames 8"]) -> Int[np.ndarray, " frames"]:
-    near = _SMOOTHED_FRAMES // 2
-    padded = F.pad(logits.float().T[None], (near, near), mode="replicate")
-    return F.avg_pool1d(padded, _SMOOTHED_FRAMES, 1)[0].argmax(0).numpy()
+def _smoothed_emotion(logits: Float[Tensor, "frames 8"]) -> Int[np.ndarray, " frames"]:
+    margin = _SMOOTHING_FRAMES // 2
+    padded = F.pad(logits.float().T[None], (margin, margin), mode="replicate")
+    return F.avg_pool1d(padded, _SMOOTHING_FRAMES, 1)[0].argmax(0).numpy()

@@ -13,9 +13,9 @@ from av.error import InvalidDataError
 from jaxtyping import Float32
 
 from emotivetalk.errors import InputError
+from emotivetalk.files import quoted
+from emotivetalk.limits import Limits, say_duration
 from emotivetalk.media.containers import check_complete, claimed_duration_s, open_media, too_long
-from emotivetalk.media.files import quoted
-from emotivetalk.media.limits import Limits, say_duration
 from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 SILENCE_PEAK = 1e-3  # -60 dB: a recording whose peak is lower has no speech

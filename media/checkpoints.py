@@ -110,9 +110,9 @@ def trained_on(checkpoint: Path) -> str | None:
 
 
 def checkpoint_id(checkpoint: Path) -> str:
-    """Return the folder's name and a hash of all its files, such as "starter-3f9a0c12"."""
+    """Return the folder's name and a hash of its files but the model card, such as "starter-3f9a0c12"."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
+    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.suffix != ".md"):
         with path.open("rb") as file:
             digest.update(str(path.relative_to(checkpoint)).encode() + hashlib.file_digest(file, "sha256").digest())
     return f"{checkpoint.resolve().name}-{digest.hexdigest()[:8]}"

@@ -12,8 +12,8 @@ from av.error import FFmpegError
 from av.stream import Stream
 
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import check_readable, quoted
-from emotivetalk.media.limits import Limits, say_duration
+from emotivetalk.files import check_readable, quoted
+from emotivetalk.limits import Limits, say_duration
 
 # FFmpeg also "opens" playlists, text, pictures and devices; a playlist names further files and addresses to read.
 READABLE_FORMATS = (

@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from emotivetalk.errors import InputError
+from emotivetalk.files import quoted
+from emotivetalk.limits import Limits
 from emotivetalk.media.faces import FaceBox, choose_face, crop_portrait, detect_faces
-from emotivetalk.media.files import quoted
 from emotivetalk.media.image import load_image
-from emotivetalk.media.limits import Limits
 from emotivetalk.media.video import read_frames
 from emotivetalk.timebase import FRAME_RATE_HZ
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int, UInt8
 
 from emotivetalk.errors import InputError
+from emotivetalk.limits import Limits
 from emotivetalk.media.face_detection import FaceBox, detect_faces
-from emotivetalk.media.limits import Limits
 from emotivetalk.media.squares import Image, cut_square, resize_square
 
 __all__ = ["FaceBox", "Framing", "PortraitCrop", "choose_face", "crop_portrait", "detect_faces"]

@@ -22,10 +22,10 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from jaxtyping import Float32, UInt8
 
+from emotivetalk.files import atomic_write, check_writable, writing
+from emotivetalk.limits import Limits
 from emotivetalk.media.containers import open_media
 from emotivetalk.media.encoding import AUDIO_RATE_HZ, PictureEncoder, SpeechEncoder, SpeechStream
-from emotivetalk.media.files import atomic_write, check_writable, writing
-from emotivetalk.media.limits import Limits
 
 PRIMING_SAMPLES = 1024  # what FFmpeg's AAC encoder puts before the sound
 # One fragment, when we say so; no index at the end. use_metadata_tags: see media/mux.py.

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageCms
 
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import atomic_write, check_readable, check_writable, quoted, writing
-from emotivetalk.media.limits import Limits
+from emotivetalk.files import atomic_write, check_readable, check_writable, quoted, writing
+from emotivetalk.limits import Limits
 
 # Pillow would also open PostScript, PDF-like and scientific formats, whose readers run programs or guess.
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")

@@ -10,8 +10,8 @@ import numpy as np
 from av.container import OutputContainer
 from jaxtyping import Float32, UInt8
 
+from emotivetalk.files import atomic_write, check_writable, writing
 from emotivetalk.media.encoding import PictureEncoder, SpeechEncoder, playable_size
-from emotivetalk.media.files import atomic_write, check_writable, writing
 from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 AUDIO_AHEAD_S = 0.5  # by which sound precedes its picture in the file: players read ahead less

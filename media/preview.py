@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from emotivetalk.media.files import atomic_write, check_writable, writing
+from emotivetalk.files import atomic_write, check_writable, writing
 from emotivetalk.media.image import save_image
 
 GAP = 4

@@ -7,8 +7,8 @@ removed.
 from dataclasses import dataclass
 from pathlib import Path
 
+from emotivetalk.limits import Limits
 from emotivetalk.media.containers import open_media
-from emotivetalk.media.limits import Limits
 
 SYNTHETIC_MEDIA = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 SOFTWARE = "EmotiveTalk"

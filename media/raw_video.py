@@ -25,10 +25,10 @@ from av.video.stream import VideoStream
 from jaxtyping import Float, Int, UInt8
 
 from emotivetalk.errors import InputError
+from emotivetalk.files import quoted
+from emotivetalk.limits import Limits
 from emotivetalk.media.audio import Waveform, read_sound
 from emotivetalk.media.containers import claimed_duration_s, container_duration_s, is_cut_off, open_media, too_long
-from emotivetalk.media.files import quoted
-from emotivetalk.media.limits import Limits
 from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLE_RATE_HZ
 
 RAW_LIMITS = Limits(video_s=1800.0, audio_s=2000.0)  # what is kept of half an hour is a gigabyte
@@ -88,7 +88,7 @@ def probe(path: Path, limits: Limits = RAW_LIMITS) -> Footage:
 
     Raises:
         InputError: video_unreadable, video_truncated, video_missing_stream, video_too_large, video_too_long, and what
-            `emotivetalk.media.files.check_readable` raises.
+            `emotivetalk.files.check_readable` raises.
     """
     if is_cut_off(path):
         raise _truncated(path, "its last part is missing")

@@ -12,9 +12,9 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
 from emotivetalk.errors import InputError
+from emotivetalk.files import quoted
+from emotivetalk.limits import Limits
 from emotivetalk.media.containers import check_complete, claimed_duration_s, open_media, too_long
-from emotivetalk.media.files import quoted
-from emotivetalk.media.limits import Limits
 
 Frame = UInt8[np.ndarray, "height width 3"]
 

@@ -6,10 +6,7 @@ intensity to a mixture of prototypes (mean expression latents, per emotion and l
 expression encoder; a track cross-fades what its keys gave.
 """
 
-import difflib
-import itertools
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,13 +16,26 @@ from diffusers.configuration_utils import register_to_config
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from emotivetalk.errors import InvalidValueError
 from emotivetalk.models.log_mel import NUM_MELS, LogMel
+from emotivetalk.request import (
+    EMOTIONS,
+    Emotion,
+    LabelEmotion,
+    SpeechEmotion,
+    TextEmotion,
+    TrackEmotion,
+    TrackKey,
+    check_intensity,
+    check_key_order,
+    check_key_time,
+    check_num_keys,
+    check_text,
+    emotion_index,
+)
 from emotivetalk.timebase import FRAME_RATE_HZ
 
-EMOTIONS = ("neutral", "angry", "contempt", "disgusted", "fear", "happy", "sad", "surprised")  # MEAD's eight
 NUM_LEVELS = 4  # prototypes at intensity 0, 1/3, 2/3 and 1: MEAD's three levels, and none
-MAX_TEXT_LENGTH = 1_000  # characters
-MAX_TRACK_KEYS = 1_000
 
 
 # --------------------------------------------------------------------------------------------------------- sources
@@ -33,10 +43,10 @@ MAX_TRACK_KEYS = 1_000
 
 @dataclass(frozen=True)
 class EmotionLabel:
-    """One of the eight emotions, at an intensity of 0 (neutral) to 1.
+    """One of the eight emotions, at an intensity of 0 (neutral) to 1 (full).
 
     Raises:
-        ValueError: an emotion that is not among EMOTIONS, or an intensity outside 0..1.
+        InvalidValueError: the emotion is not among EMOTIONS, or the intensity lies outside 0..1.
     """
 
     emotion: str
@@ -44,10 +54,7 @@ class EmotionLabel:
 
     def __post_init__(self) -> None:
         emotion_index(self.emotion)
-        if not 0.0 <= self.intensity <= 1.0:  # refuses NaN too
-            raise ValueError(
-                f"intensity is {self.intensity}; it goes from 0 (neutral) to 1 (full). Give one in between."
-            )
+        check_intensity(self.intensity)
 
 
 @dataclass(frozen=True)
@@ -55,29 +62,24 @@ class EmotionText:
     """A text in English that asks for an emotion ("Speak seriously") or describes one; Figure 2's text source.
 
     Raises:
-        ValueError: no text, or more than MAX_TEXT_LENGTH characters.
+        InvalidValueError: the text is blank or longer than MAX_TEXT_LENGTH.
     """
 
     text: str
 
     def __post_init__(self) -> None:
-        if not self.text.strip():
-            raise ValueError('the emotion text is empty. Describe how to speak, such as "Be cheerful".')
-        if len(self.text) > MAX_TEXT_LENGTH:
-            raise ValueError(
-                f"the emotion text has {len(self.text)} characters; the limit is {MAX_TEXT_LENGTH}. "
-                "Say it in a sentence or two."
-            )
+        check_text(self.text)
 
 
-class MeaninglessTextError(ValueError):
-    """An emotion text that asks for no emotion; which one that is, only the trained mapping can tell."""
+class MeaninglessTextError(InvalidValueError):
+    """The emotion text asks for no emotion. Only the trained mapping can tell."""
 
     def __init__(self, text: str) -> None:
-        shown = text if len(text) <= 40 else text[:37] + "..."
+        excerpt = text if len(text) <= 40 else text[:37] + "..."
         super().__init__(
-            f"no emotion can be made out in the emotion text '{shown}'. "
-            'Describe in English how to speak, such as "Be cheerful", or name an emotion with --emotion.'
+            "emotion_invalid",
+            f"the emotion text '{excerpt}' asks for no emotion",
+            'Describe in English how to speak, such as "Be cheerful", or name an emotion.',
         )
 
 
@@ -119,18 +121,17 @@ KeySource: TypeAlias = EmotionLabel | EmotionText | EmotionImage
 
 @dataclass(frozen=True)
 class EmotionKey:
-    """From time_s on, the emotion turns to that of source; None is the portrait's own expression.
+    """From time_s on, the emotion is that of source; None is the portrait's own expression.
 
     Raises:
-        ValueError: a time that is negative or not finite.
+        InvalidValueError: the time is negative or not finite.
     """
 
     time_s: float
     source: KeySource | None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.time_s) and self.time_s >= 0):
-            raise ValueError(f"an emotion key is at {self.time_s} s. Give a time from 0 s on.")
+        check_key_time(self.time_s)
 
 
 @dataclass(frozen=True)
@@ -140,42 +141,18 @@ class EmotionTrack:
     The first key's emotion holds from the start of the clip. fade_s of 0 cuts.
 
     Raises:
-        ValueError: no keys, more than MAX_TRACK_KEYS, times that do not increase, or a fade that is negative.
+        InvalidValueError: there are no keys, more than MAX_TRACK_KEYS, or times that do not increase.
+        ValueError: the fade is negative or not finite.
     """
 
     keys: tuple[EmotionKey, ...]
     fade_s: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.keys:
-            raise ValueError("the emotion track has no keys. Give at least one.")
-        if len(self.keys) > MAX_TRACK_KEYS:
-            raise ValueError(
-                f"the emotion track has {len(self.keys)} keys; the limit is {MAX_TRACK_KEYS}. Thin it out."
-            )
-        for before, after in itertools.pairwise(self.keys):
-            if after.time_s <= before.time_s:
-                raise ValueError(
-                    f"the emotion track's key at {after.time_s} s follows the one at {before.time_s} s. "
-                    "Sort the keys by time, one for each time."
-                )
+        check_num_keys(len(self.keys))
+        check_key_order(key.time_s for key in self.keys)
         if not (math.isfinite(self.fade_s) and self.fade_s >= 0):
             raise ValueError(f"fade_s is {self.fade_s}. Give seconds, 0 for a cut.")
-
-    @classmethod
-    def from_json(cls, keys: Sequence[Mapping[str, object]]) -> "EmotionTrack":
-        """Read parsed JSON: [{"time_s": 0, "emotion": "happy", "intensity": 0.8}, {"time_s": 2, "text": "..."}].
-
-        Raises:
-            ValueError: a key with other fields than these, or with values of the wrong kind or range, by its number.
-        """
-        parsed = []
-        for number, key in enumerate(keys, start=1):
-            try:
-                parsed.append(_parse_key(key))
-            except ValueError as error:
-                raise ValueError(f"emotion track, key {number}: {error}") from error
-        return cls(tuple(parsed))
 
     def weights(self, num_frames: int) -> Float[Tensor, "frames keys"]:
         """How much of each key there is in each frame, at 25 fps. Rows sum to 1.
@@ -200,53 +177,31 @@ EmotionSource: TypeAlias = (
 """None is the portrait's own expression: Di-CTE's unconditional branch."""
 
 
-def emotion_index(emotion: str) -> int:
-    """The emotion's place in EMOTIONS.
+def emotion_source(emotion: Emotion | None) -> EmotionSource:
+    """Return the source of a request's emotion, unless it needs a file: images and videos are read elsewhere.
 
     Raises:
-        ValueError: there is no such emotion; the nearest ones are named.
+        ValueError: the emotion is given by image or video.
     """
-    if emotion in EMOTIONS:
-        return EMOTIONS.index(emotion)
-    nearest = difflib.get_close_matches(emotion.strip().lower(), EMOTIONS, n=2, cutoff=0.4)
-    hint = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
-    raise ValueError(f"there is no emotion '{emotion}'. {hint}The emotions are {', '.join(EMOTIONS)}.")
+    match emotion:
+        case None:
+            return None
+        case LabelEmotion():
+            return EmotionLabel(emotion.emotion, emotion.intensity)
+        case TextEmotion():
+            return EmotionText(emotion.text)
+        case SpeechEmotion():
+            return EmotionSpeech()
+        case TrackEmotion():
+            return EmotionTrack(tuple(EmotionKey(key.time_s, _key_source(key)) for key in emotion.keys))
+    raise ValueError(f"an emotion by {emotion.kind} needs its file")
 
 
-def parse_label(text: str) -> EmotionLabel:
-    """Read "happy" or "happy:0.8".
-
-    Raises:
-        ValueError: an unknown emotion, or an intensity that is not a number in 0..1.
-    """
-    emotion, colon, intensity = (part.strip() for part in text.partition(":"))
-    if not colon:
-        return EmotionLabel(emotion)
-    try:
-        value = float(intensity)
-    except ValueError as error:
-        raise ValueError(f"the intensity in '{text}' is not a number. Write it as in happy:0.8.") from error
-    return EmotionLabel(emotion, value)
-
-
-def _parse_key(key: Mapping[str, object]) -> EmotionKey:
-    if set(key) not in ({"time_s", "emotion"}, {"time_s", "emotion", "intensity"}, {"time_s", "text"}):
-        raise ValueError(
-            f"the fields are {', '.join(sorted(key)) or 'none'}. "
-            "Give time_s with emotion (and intensity), or with text."
-        )
-    time_s, intensity = _number("time_s", key["time_s"]), _number("intensity", key.get("intensity", 1.0))
-    field = "text" if "text" in key else "emotion"
-    value = key[field]
-    if not isinstance(value, str):
-        raise ValueError(f"{field} is {value!r}. Give a string.")
-    return EmotionKey(time_s, EmotionText(value) if field == "text" else EmotionLabel(value, intensity))
-
-
-def _number(field: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{field} is {value!r}. Give a number.")
-    return float(value)
+def _key_source(key: TrackKey) -> EmotionLabel | EmotionText:
+    source = key.source()
+    if isinstance(source, TextEmotion):
+        return EmotionText(source.text)
+    return EmotionLabel(source.emotion, source.intensity)
 
 
 def _check_pixels(name: str, pixels: Tensor, num_axes: int) -> None:

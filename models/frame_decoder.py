@@ -1,4 +1,4 @@
-"""Decode latents to frames, and encode the portrait: the autoencoder at inference."""
+"""The autoencoder at inference: encode the portrait, decode latents to frames."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ DECODED_AT_ONCE = 8
 
 
 class FrameDecoder:
-    """The autoencoder: a portrait's latent before rendering, pictures after it."""
+    """Encodes portraits and decodes latents."""
 
     def __init__(self, vae: PortraitAutoencoder | AutoencoderKLTemporalDecoder) -> None:
         self.vae, self._codec = vae, LatentCodec(vae)
 
     @torch.no_grad()
     def reference_latent(self, portrait: Float[Tensor, "3 height width"]) -> Float[Tensor, "channels h w"]:
-        """The portrait's latent, float32."""
-        return self._codec.encode(self._picture(portrait))[0].float()
+        """Encode the portrait to a float32 latent."""
+        return self._codec.encode(self._image(portrait))[0].float()
 
     @torch.no_grad()
     def portrait_features(self, portrait: Float[Tensor, "3 height width"]) -> PortraitFeatures | None:
-        """What `pictures` wants to know of the portrait."""
-        return self._codec.portrait(self._picture(portrait))
+        """Compute the portrait's features for `decode`; None if the decoder uses none."""
+        return self._codec.portrait(self._image(portrait))
 
     @torch.no_grad()
     def decode(
-        self, latents: Float[Tensor, "frames channels h w"], seen: PortraitFeatures | None
+        self, latents: Float[Tensor, "frames channels h w"], features: PortraitFeatures | None
     ) -> UInt8[Tensor, "frames height width 3"]:
-        """Consecutive frames as pictures, on the CPU; at most `DECODED_AT_ONCE`, since the decoder's memory is large."""
+        """Decode consecutive frames to RGB, on the CPU. Give at most `DECODED_AT_ONCE`: the decoder needs much memory."""
         latents = latents.to(self.vae.device, self.vae.dtype).contiguous(memory_format=torch.channels_last)
-        images = self._codec.decode(latents, seen).float()
+        images = self._codec.decode(latents, features).float()
         return images.add_(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu()
 
-    def _picture(self, portrait: Float[Tensor, "3 height width"]) -> Float[Tensor, "1 3 height width"]:
-        picture = portrait.to(self.vae.device, self.vae.dtype)[None]
-        return picture.contiguous(memory_format=torch.channels_last)
+    def _image(self, portrait: Float[Tensor, "3 height width"]) -> Float[Tensor, "1 3 height width"]:
+        image = portrait.to(self.vae.device, self.vae.dtype)[None]
+        return image.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Sample video latents with ETHD: the predictions of chunks that long video's plan asks for."""
+"""Sample video latents with ETHD: its noise schedule, conditions and predictions for the chunks of a long video."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
 from emotivetalk.models.motion_generator import MotionBlock
 
 MotionLookup = Callable[[range], MotionBlock]
-"""Any frames of the clip, from V-AID."""
+"""Returns V-AID's latents of any frames of the clip."""
 
 
 @dataclass(frozen=True)
 class PortraitConditions:
-    """What ETHD is shown of the portrait, once per clip."""
+    """ETHD's conditions that are constant over a clip."""
 
     reference_latent: Float[Tensor, "channels h w"]
     expression_reference: Float[Tensor, " dim_expression"]
@@ -31,7 +31,7 @@ class PortraitConditions:
 
 
 def widened(frames: range, window: int, num_frames: int) -> range:
-    """Frames with what a window of this length around each of them reaches, inside the clip."""
+    """Extend a range of frames by half a window on both sides, within the clip."""
     return range(max(0, frames.start - window // 2), min(num_frames, frames.stop + window // 2))
 
 
@@ -49,26 +49,30 @@ class LatentSampler:
         self.ethd, self.scheduler = ethd, scheduler
         self.long_video, self.num_steps, self.noise_scale = long_video, num_steps, noise_scale
 
+    @property
+    def device(self) -> torch.device:
+        return self.ethd.device
+
     def plan(self, num_frames: int, num_steps: int | None = None) -> LongVideoPlan:
-        """The clip's plan in so many steps, or in as many as the checkpoint wants."""
+        """Return the clip's plan; `num_steps` defaults to the checkpoint's."""
         return LongVideoPlan(self.long_video, num_frames, num_steps or self.num_steps)
 
     def sigmas(self, num_steps: int | None = None) -> Float[Tensor, " levels"]:
-        """The noise levels of the steps, and the final 0."""
-        return sigma_schedule(self.scheduler, num_steps or self.num_steps).to(self.ethd.device)
+        """Return the noise level of each step and the final 0."""
+        return sigma_schedule(self.scheduler, num_steps or self.num_steps).to(self.device)
 
     def noise(self, portrait_conditions: PortraitConditions, seed: int) -> Noise:
-        """Of any frames of the clip."""
+        """Return the noise function of a clip."""
         shape = portrait_conditions.reference_latent.shape
 
         def noise(frames: range) -> Tensor:
             normal = frame_noise(seed, frames.start, len(frames), shape, "ethd")
-            return self.noise_scale * normal.to(self.ethd.device)
+            return self.noise_scale * normal.to(self.device)
 
         return noise
 
     def needs(self, frames: range, num_frames: int) -> range:
-        """The frames of V-AID's that a chunk of these frames looks at: its own, and as far as a lip window reaches."""
+        """Return the V-AID frames that a chunk of these frames reads: its own, and half a lip window on both sides."""
         return widened(frames, self.ethd.config["lip_window"], num_frames)
 
     def predict(
@@ -81,7 +85,7 @@ class LatentSampler:
         sigma: Float[Tensor, ""],
         ranges: Sequence[range],
     ) -> Float[Tensor, "chunks frames channels h w"]:
-        """ETHD's estimate of the clean latents of several chunks of a clip of `num_frames`, guided."""
+        """Estimate the clean latents of several chunks of a clip of `num_frames`, with guidance."""
         conditions = [self.conditions(portrait_conditions, motion_at, num_frames, frames) for frames in ranges]
         return self.denoise(x, sigma.expand(len(x)), stack(conditions), guidance)
 
@@ -93,12 +97,12 @@ class LatentSampler:
         conditions: Conditions,
         guidance: Guidance,
     ) -> Float[Tensor, "chunks frames channels h w"]:
-        """The same for chunks of any clips, each at its own noise level."""
+        """Estimate the clean latents of chunks of any clips, each at its own noise level, with guidance."""
         dtype = self.ethd.dtype
 
-        def evaluate(given: Conditions) -> Tensor:
+        def evaluate(conditions: Conditions) -> Tensor:
             def network(scaled: Tensor, timestep: Tensor) -> Tensor:
-                return self.ethd(scaled.to(dtype), timestep, given).float()
+                return self.ethd(scaled.to(dtype), timestep, conditions).float()
 
             return denoise(network, x, sigma)
 
@@ -110,12 +114,12 @@ class LatentSampler:
     def conditions(
         self, portrait_conditions: PortraitConditions, motion_at: MotionLookup, num_frames: int, frames: range
     ) -> Conditions:
-        """Of one chunk, as a batch of one."""
-        device, dtype = self.ethd.device, self.ethd.dtype
-        near = self.needs(frames, num_frames)
-        block = motion_at(near)
-        lip = _windows(block.lip, near, frames, self.ethd.config["lip_window"])
-        expression = block.expression[frames.start - near.start : frames.stop - near.start]
+        """Return the conditions of one chunk, as a batch of one."""
+        device, dtype = self.device, self.ethd.dtype
+        needed = self.needs(frames, num_frames)
+        block = motion_at(needed)
+        lip = _lip_windows(block.lip, needed, frames, self.ethd.config["lip_window"])
+        expression = block.expression[frames.start - needed.start : frames.stop - needed.start]
         return Conditions(
             reference_latent=portrait_conditions.reference_latent[None].to(device, dtype),
             lip=lip[None].to(device, dtype),
@@ -126,14 +130,14 @@ class LatentSampler:
 
 
 def stack(conditions: Sequence[Conditions]) -> Conditions:
-    """Conditions of chunks of equal length, as one batch."""
+    """Stack the conditions of chunks of equal length into one batch."""
     return Conditions(*(torch.cat(column) for column in zip(*(vars(one).values() for one in conditions), strict=True)))
 
 
-def _windows(
-    lip: Float[Tensor, "near dim_lip"], near: range, frames: range, window: int
+def _lip_windows(
+    lip: Float[Tensor, "needed dim_lip"], needed: range, frames: range, window: int
 ) -> Float[Tensor, "frames window dim_lip"]:
-    """As `emotivetalk.models.ethd.lip_windows`, of some frames: the clip's ends, which `near` stops at, are repeated."""
+    """Return the lip windows of some frames, as `ethd.lip_windows`. At the clip's ends, where `needed` ends, frames repeat."""
     offsets = torch.arange(window) - window // 2
-    index = torch.arange(frames.start, frames.stop)[:, None] + offsets - near.start
-    return lip[index.clamp(0, len(near) - 1)]
+    index = torch.arange(frames.start, frames.stop)[:, None] + offsets - needed.start
+    return lip[index.clamp(0, len(needed) - 1)]

@@ -1,4 +1,4 @@
-"""Long video as a plan: chunks, segments and calls as data. `models/long_video.py` says what they mean, and walks it."""
+"""The plan of a long video: chunks, segments and calls as data. `models/long_video.py` explains and executes it."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,18 +12,18 @@ from jaxtyping import Int
 
 @dataclass(frozen=True)
 class LongVideoConfig:
-    """How a clip is divided.
+    """How to divide a clip.
 
     Args:
-        chunk_frames: what the network sees at once. Of a segment shorter than that, one chunk of its length; so the
-            network must take shorter input (with `segment_chunks` of 2 or more, only if the whole clip is shorter).
-        segment_chunks: the longest segment, in chunks. `shift` costs about one chunk more per segment and step.
-        pinned_frames: of each segment but the first, how many frames repeat the end of the one before.
-        fusion: of chunks within a segment.
-        shift_stride: for `shift`, the frames by which the grid moves from step to step; best coprime to `chunk_frames`.
-        overlap_frames: for `overlap`, the fewest frames that neighbouring chunks share.
-        eased_frames: over how many frames the step from a segment to the next is spread.
-        joint: whether a segment's repeated frames are pinned, or free: made anew from the same noise. Free segments do
+        chunk_frames: frames that the network takes at a time. A shorter segment is one chunk of its length, so the network
+            must accept shorter input (with `segment_chunks` of 2 or more, only if the whole clip is shorter).
+        segment_chunks: length of the longest segment, in chunks. `shift` needs about one chunk more per segment and step.
+        pinned_frames: frames at the start of a segment, except the first, that repeat the end of the previous one.
+        fusion: how to combine the chunks of a segment.
+        shift_stride: for `shift`, frames by which the grid moves each step; best coprime to `chunk_frames`.
+        overlap_frames: for `overlap`, minimum number of frames that neighbouring chunks share.
+        eased_frames: frames over which the jump between segments is spread.
+        joint: "pinned" fixes a segment's repeated frames; "free" generates them again from the same noise. Free segments do
             not wait for each other.
     """
 
@@ -60,7 +60,7 @@ class LongVideoConfig:
 
     @classmethod
     def from_checkpoint(cls, settings: Mapping[str, Any]) -> "LongVideoConfig":
-        """How a checkpoint divides ETHD's clips, from its `model_index.json`."""
+        """Read how a checkpoint divides ETHD's clips from its `model_index.json`."""
         return cls(
             settings["chunk_frames"],
             settings["segment_chunks"],
@@ -73,12 +73,12 @@ class LongVideoConfig:
 
     @property
     def segment_frames(self) -> int:
-        """The longest segment, pinned frames included."""
+        """Length of the longest segment, pinned frames included."""
         return self.segment_chunks * self.chunk_frames
 
 
 class CallId(NamedTuple):
-    """A call's name; their order is an order to run them in."""
+    """Name of a call. Sorted names are a valid order of execution."""
 
     segment: int
     step: int
@@ -87,7 +87,7 @@ class CallId(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """Frames taken from one call's result: `frames` of the clip, which begin at row `first` of it, and their weights."""
+    """Frames taken from one call's result: `frames` of the clip, from row `first` of the result on, with weights."""
 
     call: CallId
     frames: range
@@ -95,7 +95,7 @@ class Source:
     weights: tuple[float, ...]
 
     def within(self, frames: range) -> "Source | None":
-        """What of it is among these frames."""
+        """Return the part within these frames; None if there is none."""
         start, stop = max(self.frames.start, frames.start), min(self.frames.stop, frames.stop)
         if start >= stop:
             return None
@@ -106,7 +106,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Gather:
-    """Frames of the clip as a weighted sum of calls' results; the weights of each frame sum to 1."""
+    """Frames of the clip as a weighted sum of call results. The weights of each frame sum to 1."""
 
     frames: range
     sources: tuple[Source, ...]
@@ -117,10 +117,10 @@ class Gather:
         return frozenset(source.call for source in self.sources)
 
     def part(self, frames: range) -> "Gather":
-        """Some of these frames.
+        """Return the part for some of these frames.
 
         Raises:
-            ValueError: they are not among these.
+            ValueError: the frames are not a part of these.
         """
         if not (self.frames.start <= frames.start < frames.stop <= self.frames.stop):
             raise ValueError(f"frames {frames} are not among {self.frames}.")
@@ -129,10 +129,11 @@ class Gather:
 
 @dataclass(frozen=True)
 class Call:
-    """One chunk's step, from noise level `step` to the next.
+    """One step of one chunk, from noise level `step` to the next.
 
-    `input` gathers the frames that are not pinned from the step before; at step 0 it has no sources and they are noise.
-    `pinned` are the leading frames, maybe none, that end the segment before: the last of `SegmentPlan.tail` there.
+    Attributes:
+        input: gathers the frames that are not pinned from the previous step. At step 0 it has no sources: they are noise.
+        pinned: the leading frames that repeat the end of the previous segment's `SegmentPlan.tail`; may be empty.
     """
 
     id: CallId
@@ -142,16 +143,15 @@ class Call:
 
     @property
     def depends_on(self) -> frozenset[CallId]:
-        """The calls of this segment whose results are read; if `pinned`, the tail of the segment before is too."""
+        """The calls of this segment whose results are read. With `pinned` frames, the previous tail is read too."""
         return self.input.depends_on
 
 
 @dataclass(frozen=True)
 class Ease:
-    """How a segment joins the one before.
+    """How a segment joins the previous one.
 
-    The last pinned frame, less what `call` gave for it in its row `row`, is added to the segment's first frames with
-    these weights.
+    The last pinned frame minus row `row` of `call`'s result is added to the segment's first frames with these weights.
     """
 
     call: CallId
@@ -161,11 +161,14 @@ class Ease:
 
 @dataclass(frozen=True)
 class SegmentPlan:
-    """A run of chunks: `calls` in an order to run them in, and what comes of the last step.
+    """One segment.
 
-    `frames` are what its calls see, `pinned` frames included; `result` is what it adds to the clip, and `tail` the end
-    of that, which the next segment repeats (no frames in the last segment). The tail is given apart because it waits
-    for fewer calls. `ease` is None where nothing is repeated; it never reaches the tail.
+    Attributes:
+        frames: frames of all its calls, `pinned` ones included.
+        calls: in a valid order of execution.
+        result: the frames that it adds to the clip.
+        tail: the end of `result`, which the next segment repeats; empty in the last segment. It depends on fewer calls.
+        ease: None if nothing is repeated. It never reaches the tail.
     """
 
     index: int
@@ -177,15 +180,15 @@ class SegmentPlan:
     ease: Ease | None = None
 
     def calls_of(self, step: int) -> tuple[Call, ...]:
-        """The calls of one step, from left to right; all see equally many frames, and none depends on another."""
+        """Return the calls of one step in the order of their frames. They are equally long and independent."""
         return tuple(call for call in self.calls if call.id.step == step)
 
 
 @dataclass(frozen=True)
 class LongVideoPlan:
-    """The plan of a clip of `num_frames` in `num_steps` solver steps. Segments are made when asked for.
+    """The plan of a clip of `num_frames` in `num_steps` solver steps. Segments are planned on demand.
 
-    Segments have equal lengths, within a frame, so none is degenerate; every frame of the clip is in the result of one.
+    The lengths of segments differ by at most one frame. Every frame of the clip is in the result of exactly one segment.
     """
 
     config: LongVideoConfig
@@ -200,13 +203,13 @@ class LongVideoPlan:
 
     @property
     def num_segments(self) -> int:
-        """As few as the longest segment allows."""
+        """Number of segments: the fewest that the longest segment allows."""
         pinned = self.config.pinned_frames
         return max(1, _ceil_div(self.num_frames - pinned, self.config.segment_frames - pinned))
 
     @property
     def num_calls(self) -> int:
-        """Of all segments and steps: the whole of `run`'s progress."""
+        """Number of calls of all segments and steps, for progress."""
         spans = (self._span(index) for index in range(self.num_segments))
         sizes = Counter((len(frames), len(self._held(repeated))) for frames, repeated in spans)
         return sum(
@@ -216,11 +219,11 @@ class LongVideoPlan:
         )
 
     def segments(self, first: int = 0) -> Iterator[SegmentPlan]:
-        """The segments in order, from the one with index `first`."""
+        """Iterate over the segments from index `first` on."""
         return (self.segment(index) for index in range(first, self.num_segments))
 
     def segment(self, index: int) -> SegmentPlan:
-        """One segment's plan. Raises ValueError if the clip has no such segment."""
+        """Plan one segment. Raises ValueError if the clip has no such segment."""
         if not 0 <= index < self.num_segments:
             raise ValueError(f"segment is {index}; the clip has 0..{self.num_segments - 1}.")
         frames, repeated = self._span(index)
@@ -246,19 +249,19 @@ class LongVideoPlan:
         return SegmentPlan(index, frames, pinned, tuple(calls), result, tail, ease)
 
     def _held(self, repeated: range) -> range:
-        """Those of the repeated frames that are pinned: all, or none."""
+        """Return the repeated frames that are pinned: all or none."""
         return repeated if self.config.joint == "pinned" else range(repeated.start, repeated.start)
 
-    def _ease(self, first: Call, repeated: range, most: int) -> Ease | None:
-        """Over at most `most` frames; `first` is the first call of the last step, which sees the repeated frames."""
-        num = min(self.config.eased_frames, most)
+    def _ease(self, first: Call, repeated: range, max_frames: int) -> Ease | None:
+        """Ease over at most `max_frames`; `first` is the last step's first call, which has the repeated frames."""
+        num = min(self.config.eased_frames, max_frames)
         if not repeated or num == 0:
             return None
         weights = tuple(1 - (frame + 1) / (num + 1) for frame in range(num))
         return Ease(first.id, repeated.stop - 1 - first.frames.start, weights)
 
     def _span(self, index: int) -> tuple[range, range]:
-        """What a segment sees, and what of it is in the segment before too."""
+        """Return a segment's frames, and those of them that are in the previous segment too."""
         pinned = self.config.pinned_frames
         total = self.num_frames + (self.num_segments - 1) * pinned  # a pinned frame counts in both its segments
         start, stop = (total * edge // self.num_segments - index * pinned for edge in (index, index + 1))
@@ -267,7 +270,7 @@ class LongVideoPlan:
 
 @dataclass(frozen=True)
 class _Window:
-    """A chunk, in frames of its segment: what the network sees, and the part and weights of its result that are used."""
+    """A chunk in frames of its segment: the network's input, and the part of its result that is used, with weights."""
 
     frames: range
     kept: range
@@ -276,7 +279,7 @@ class _Window:
 
 @lru_cache(maxsize=1024)
 def _windows(config: LongVideoConfig, length: int, pinned: int, step: int) -> tuple[_Window, ...]:
-    """The chunks of one step that cover a segment of `length` frames, of which the first `pinned` are pinned."""
+    """Return the chunks of one step of a segment of `length` frames whose first `pinned` frames are pinned."""
     width = min(config.chunk_frames, length)
     last = length - width
     if config.fusion == "shift":
@@ -288,7 +291,7 @@ def _windows(config: LongVideoConfig, length: int, pinned: int, step: int) -> tu
         starts = [last * chunk // num_gaps for chunk in range(num_gaps + 1)]
     chunks = [range(start, start + width) for start in sorted({min(max(start, 0), last) for start in starts})]
 
-    if config.fusion == "shift":  # the frames nearer to this chunk's middle than to its neighbours'
+    if config.fusion == "shift":  # keep the frames that are closer to this chunk's middle than to its neighbours'
         cuts = [_ceil_div(left.stop + right.start, 2) for left, right in zip(chunks, chunks[1:])]
         keeps = [range(*ends) for ends in zip([0, *cuts], [*cuts, length])]
     else:
@@ -306,12 +309,12 @@ def _windows(config: LongVideoConfig, length: int, pinned: int, step: int) -> tu
 
 
 def _context(chunk: range, frames: Int[np.ndarray, "frames"]) -> Int[np.ndarray, "frames"]:
-    """How many frames each is from the nearer edge of the chunk, itself included."""
+    """Return each frame's distance to the nearer edge of the chunk, itself included."""
     return np.minimum(frames - chunk.start + 1, chunk.stop - frames)
 
 
 def _sources(windows: Sequence[_Window], step: CallId, origin: int, wanted: range) -> tuple[Source, ...]:
-    """Where the `wanted` frames of the clip are among the results of a step; its windows count from frame `origin`."""
+    """Locate the `wanted` frames of the clip in the results of a step, whose windows count from frame `origin`."""
     sources = []
     for chunk, window in enumerate(windows):
         kept = range(origin + window.kept.start, origin + window.kept.stop)

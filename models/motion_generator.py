@@ -1,8 +1,8 @@
-"""V-AID at work: speech and an emotion to the lip and expression latents of a clip of any length, block by block.
+"""Generate motion with V-AID: speech and an emotion to the lip and expression latents of a clip, block by block.
 
-A block is a segment of Di-CTE's long sequence (`models/long_video.py`), so blocks follow each other: the first
-expressions of one are pinned to the last of the one before. A block is a function of the role, its own stretch of the
-speech and the block before: it can be made in any process, and be made again.
+A block is a segment of Di-CTE's long sequence (`models/long_video.py`): its first expressions are pinned to the last ones of
+the previous block. A block is a pure function of the conditions, its part of the speech and the previous block, so any
+process can generate it, again if needed.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from emotivetalk.models.vaid import VAID
 from emotivetalk.timebase import SAMPLES_PER_FRAME
 
 BLOCK_CHUNKS = 8
-"""Of Di-CTE's chunks in a block: the starter's blocks are 20 s long."""
+"""Di-CTE chunks per block; the starter's blocks are 20 s long."""
 TONE_WINDOW_FRAMES = 150
-"""The emotion of the speech itself is judged over six seconds, and follows it."""
-SEEN_AT_ONCE = 8
+"""Length of the windows, six seconds, over which the emotion of the speech itself is estimated."""
+FRAMES_AT_ONCE = 8
 MIN_MEANING = 0.25
-"""A text less likely than this to ask for any emotion is refused."""
+"""Minimum probability that a text describes an emotion; below it the text is rejected."""
 
 
 @runtime_checkable
 class Samples(Protocol):
-    """Mono speech at 16 kHz in -1..1: a tensor, or anything that reads the stretch it is asked for."""
+    """Mono speech at 16 kHz in -1..1: a tensor, or an object that reads a slice on demand."""
 
     def __len__(self) -> int: ...
 
@@ -56,10 +56,11 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class MotionConditions:
-    """What a portrait and an emotion settle before any speech is heard.
+    """Conditions of V-AID that follow from the portrait and the emotion alone.
 
-    keys: the mapped utterance sources: one, or one for each key of a track (the portrait's own expression where the key
-        asks for it); of a video, the expressions of its frames.
+    Attributes:
+        keys: the mapped utterance source. For a track, one for each key (the portrait's expression for keys without an
+            emotion). For a video, the expressions of its frames.
     """
 
     expression_reference: Float[Tensor, " dim_expression"]
@@ -70,7 +71,7 @@ class MotionConditions:
 
 @dataclass(frozen=True)
 class MotionBlock:
-    """Latents of some consecutive frames of the clip."""
+    """Lip and expression latents of consecutive frames."""
 
     frames: range
     lip: Float[Tensor, "frames dim_lip"]
@@ -78,7 +79,7 @@ class MotionBlock:
 
 
 def join(blocks: Sequence[MotionBlock], frames: range) -> MotionBlock:
-    """These frames, from consecutive blocks that have them all."""
+    """Return these frames from consecutive blocks that contain them."""
     parts = []
     for block in blocks:
         start, stop = max(frames.start, block.frames.start), min(frames.stop, block.frames.stop)
@@ -91,14 +92,14 @@ def join(blocks: Sequence[MotionBlock], frames: range) -> MotionBlock:
 
 
 def expression_plan_config(chunk_frames: int) -> LongVideoConfig:
-    """How Di-CTE's sequences are divided, if it was trained on such chunks."""
+    """Return how to divide Di-CTE's sequences, for a network trained on chunks of `chunk_frames`."""
     return LongVideoConfig(
         chunk_frames, BLOCK_CHUNKS, pinned_frames=chunk_frames // 4, shift_stride=chunk_frames // 3 | 1
     )
 
 
 class MotionGenerator:
-    """The networks of V-AID with what they need around them; see `EmotiveTalkPipeline` for the parameters."""
+    """V-AID with its encoders and its sampler; see `EmotiveTalkPipeline` for the parameters."""
 
     def __init__(
         self,
@@ -122,12 +123,12 @@ class MotionGenerator:
         return self.vaid.device
 
     def plan(self, num_frames: int, long_video: LongVideoConfig | None = None) -> LongVideoPlan:
-        """Di-CTE's plan; its segments are the blocks."""
+        """Return Di-CTE's plan. Its segments are the blocks."""
         return LongVideoPlan(long_video or self.long_video, num_frames, self.num_steps)
 
     @torch.no_grad()
     def prepare(self, portrait: Float[Tensor, "3 height width"], emotion: EmotionSource) -> MotionConditions:
-        """The portrait's own expression and identity, and the emotion in expression space.
+        """Compute the portrait's expression and identity, and map the emotion to expression space.
 
         Raises:
             ValueError: values that are not finite; MeaninglessTextError and SentenceEncoderError are such.
@@ -142,7 +143,7 @@ class MotionGenerator:
     @torch.no_grad()
     def generate_motion(
         self,
-        role: MotionConditions,
+        conditions: MotionConditions,
         speech: Samples,
         index: int,
         before: MotionBlock | None,
@@ -151,10 +152,10 @@ class MotionGenerator:
         emotion_strength: float = 1.0,
         long_video: LongVideoConfig | None = None,
     ) -> MotionBlock:
-        """Block `index` of the clip; `before` is the block before it, None for the first.
+        """Generate block `index` of the clip. `before` is the previous block, None for the first.
 
         Args:
-            long_video: how to divide the clip, if not as the sequences that Di-CTE was trained on want it.
+            long_video: how to divide the clip; None follows the sequence length that Di-CTE was trained on.
 
         Raises:
             ValueError: the speech is empty or not finite.
@@ -164,26 +165,26 @@ class MotionGenerator:
         num_frames = -(-len(speech) // SAMPLES_PER_FRAME)
         segment = self.plan(num_frames, long_video).segment(index)
         made = segment.result.frames
-        near = self.vaid.projector.context_frames
-        heard = range(max(0, segment.frames.start - near), min(num_frames, segment.frames.stop + near))
-        features = self._audio_features(speech, heard)
-        lip = self.vaid.projector(features[None])[0][made.start - heard.start : made.stop - heard.start]
-        if isinstance(role.emotion, EmotionVideo):
-            expression = _back_and_forth(role.keys, made)
+        context = self.vaid.projector.context_frames
+        audible = range(max(0, segment.frames.start - context), min(num_frames, segment.frames.stop + context))
+        features = self._audio_features(speech, audible)
+        lip = self.vaid.projector(features[None])[0][made.start - audible.start : made.stop - audible.start]
+        if isinstance(conditions.emotion, EmotionVideo):
+            expression = _back_and_forth(conditions.keys, made)
             return MotionBlock(made, lip.float(), expression.float())
-        seen = features[segment.frames.start - heard.start : segment.frames.stop - heard.start]
+        denoised_features = features[segment.frames.start - audible.start : segment.frames.stop - audible.start]
         predict = partial(
             self._predict,
-            role,
-            seen,
-            self._utterance(role, speech, segment.frames, num_frames),
+            conditions,
+            denoised_features,
+            self._utterance(conditions, speech, segment.frames, num_frames),
             segment.frames.start,
-            self._strength(role, emotion_strength, segment.frames, num_frames),
+            self._strength(conditions, emotion_strength, segment.frames, num_frames),
         )
         sigmas = sigma_schedule(svd_scheduler(0.05, 20.0), self.num_steps).to(self.device)
 
         def noise(frames: range) -> Tensor:
-            return frame_noise(seed, frames.start, len(frames), role.expression_reference.shape, "dicte").to(
+            return frame_noise(seed, frames.start, len(frames), conditions.expression_reference.shape, "dicte").to(
                 self.device
             )
 
@@ -192,17 +193,19 @@ class MotionGenerator:
         return MotionBlock(made, lip.float(), expression.float())
 
     def blocks(
-        self, role: MotionConditions, speech: Samples, *, seed: int = 0, emotion_strength: float = 1.0
+        self, conditions: MotionConditions, speech: Samples, *, seed: int = 0, emotion_strength: float = 1.0
     ) -> Iterator[MotionBlock]:
-        """All blocks of the clip in order, each made when it is asked for."""
+        """Generate the blocks of the clip in order, on demand."""
         before = None
         for index in range(self.plan(-(-len(speech) // SAMPLES_PER_FRAME)).num_segments):
-            before = self.generate_motion(role, speech, index, before, seed=seed, emotion_strength=emotion_strength)
+            before = self.generate_motion(
+                conditions, speech, index, before, seed=seed, emotion_strength=emotion_strength
+            )
             yield before
 
     def _keys(self, emotion: EmotionSource, reference: Float[Tensor, " dim"]) -> Float[Tensor, "keys dim"]:
         if isinstance(emotion, EmotionVideo):
-            parts = emotion.frames.to(self.device).split(SEEN_AT_ONCE)
+            parts = emotion.frames.to(self.device).split(FRAMES_AT_ONCE)
             return torch.cat([self.expression_encoder(part) for part in parts])
         if isinstance(emotion, EmotionTrack):
             return torch.stack([reference if key.source is None else self._mapped(key.source) for key in emotion.keys])
@@ -223,42 +226,42 @@ class MotionGenerator:
         return self.expression_encoder(emotion.image.to(self.device)[None])[0]
 
     def _audio_features(self, speech: Samples, frames: range) -> Float[Tensor, "frames dim_audio"]:
-        """Of these frames, heard with enough before and after that no seam can be found between blocks."""
+        """Encode the speech of these frames, with enough context that blocks join without a seam."""
         context = self.audio_encoder.context_frames
         first, last = max(0, frames.start - context), frames.stop + context
         waveform = speech[first * SAMPLES_PER_FRAME : last * SAMPLES_PER_FRAME].to(self.device)
         if not torch.isfinite(waveform).all():
             raise ValueError("the waveform must be finite; it has NaN or infinite values")
-        heard = self.audio_encoder(waveform[None])[0]
-        return heard[frames.start - first : frames.stop - first]
+        features = self.audio_encoder(waveform[None])[0]
+        return features[frames.start - first : frames.stop - first]
 
     def _utterance(
-        self, role: MotionConditions, speech: Samples, frames: range, num_frames: int
+        self, conditions: MotionConditions, speech: Samples, frames: range, num_frames: int
     ) -> Float[Tensor, "frames dim"] | None:
-        """The mapped utterance source of each frame; None is the portrait's own expression."""
-        if role.emotion is None:
+        """Return the mapped utterance source of each frame; None stands for the portrait's own expression."""
+        if conditions.emotion is None:
             return None
-        if isinstance(role.emotion, EmotionSpeech):
+        if isinstance(conditions.emotion, EmotionSpeech):
             return self._tone_of_voice(speech, frames, num_frames)
-        if isinstance(role.emotion, EmotionTrack):
-            track = self.emotion_mapping.track(role.emotion, role.keys, num_frames)
+        if isinstance(conditions.emotion, EmotionTrack):
+            track = self.emotion_mapping.track(conditions.emotion, conditions.keys, num_frames)
             return track[frames.start : frames.stop].to(self.device)
-        return role.keys.expand(len(frames), -1)
+        return conditions.keys.expand(len(frames), -1)
 
     def _strength(
-        self, role: MotionConditions, strength: float, frames: range, num_frames: int
+        self, conditions: MotionConditions, strength: float, frames: range, num_frames: int
     ) -> float | Float[Tensor, " frames"]:
-        """Of the emotion, in each frame: less of it, down to none, where a track turns to the portrait's own expression."""
-        if not isinstance(role.emotion, EmotionTrack):
+        """Return the emotion's strength in each frame. It fades where a track turns to the portrait's own expression."""
+        if not isinstance(conditions.emotion, EmotionTrack):
             return strength
-        own = [index for index, key in enumerate(role.emotion.keys) if key.source is None]
+        own = [index for index, key in enumerate(conditions.emotion.keys) if key.source is None]
         if not own:
             return strength
-        share = role.emotion.weights(num_frames)[frames.start : frames.stop, own].sum(1)
+        share = conditions.emotion.weights(num_frames)[frames.start : frames.stop, own].sum(1)
         return (strength * (1 - share)).to(self.device)
 
     def _tone_of_voice(self, speech: Samples, frames: range, num_frames: int) -> Float[Tensor, "frames dim"]:
-        """The speech's own emotion, window by window, blended along the frames between the windows' middles."""
+        """Estimate the speech's own emotion in windows; interpolate linearly between the windows' centres."""
         num_windows = max(1, round(num_frames / TONE_WINDOW_FRAMES))
         place = (torch.arange(frames.start, frames.stop) + 0.5) * num_windows / num_frames - 0.5
         place = place.clamp(0, num_windows - 1)
@@ -267,50 +270,50 @@ class MotionGenerator:
         first, last = int(left[0]), int(right[-1])
         edges = [num_frames * i // num_windows * SAMPLES_PER_FRAME for i in range(first, last + 2)]
         windows = [speech[start:stop].to(self.device) for start, stop in zip(edges, edges[1:])]
-        heard = torch.cat([self.emotion_mapping.speech(window[None]) for window in windows])
-        share = (place - left)[:, None].to(heard)
-        return heard[left - first] * (1 - share) + heard[right - first] * share
+        tones = torch.cat([self.emotion_mapping.speech(window[None]) for window in windows])
+        share = (place - left)[:, None].to(tones)
+        return tones[left - first] * (1 - share) + tones[right - first] * share
 
     def _predict(
         self,
-        role: MotionConditions,
-        features: Float[Tensor, "seen dim_audio"],
-        utterance: Float[Tensor, "seen dim"] | None,
+        motion: MotionConditions,
+        features: Float[Tensor, "frames dim_audio"],
+        utterance: Float[Tensor, "frames dim"] | None,
         origin: int,
-        strength: float | Float[Tensor, " seen"],
+        strength: float | Float[Tensor, " frames"],
         x: Tensor,
         sigma: Tensor,
         ranges: Sequence[range],
     ) -> Tensor:
-        """Di-CTE's estimate of the clean expressions of several chunks; what is seen begins at frame `origin`."""
+        """Estimate the clean expressions of several chunks. `features` and `utterance` begin at frame `origin`."""
         num, dicte = len(ranges), self.vaid.dicte
-        chosen = role.expression_reference.expand(len(features), -1) if utterance is None else utterance
+        utterance_or_own = motion.expression_reference.expand(len(features), -1) if utterance is None else utterance
 
         def stacked(rows: Tensor) -> Tensor:
             return torch.stack([rows[r.start - origin : r.stop - origin] for r in ranges])
 
         conditions = DiCTEConditions(
             audio_features=stacked(features),
-            identity=role.identity.expand(num, -1),
-            expression_reference=role.expression_reference.expand(num, -1),
-            utterance=stacked(chosen),
+            identity=motion.identity.expand(num, -1),
+            expression_reference=motion.expression_reference.expand(num, -1),
+            utterance=stacked(utterance_or_own),
             has_utterance=torch.full((num,), utterance is not None, device=x.device),
         )
 
-        def evaluate(given: DiCTEConditions) -> Tensor:
-            return denoise(lambda scaled, timestep: dicte(scaled, timestep, given), x, sigma.expand(num))
+        def evaluate(conditions: DiCTEConditions) -> Tensor:
+            return denoise(lambda scaled, timestep: dicte(scaled, timestep, conditions), x, sigma.expand(num))
 
         if utterance is None:
             return evaluate(conditions)
         if self.guidance_below is None or float(sigma) <= self.guidance_below:
             strength = strength * self.guidance
         if isinstance(strength, Tensor):
-            own, asked = evaluate(conditions.unconditional()), evaluate(conditions)
-            return own + stacked(strength[:, None]) * (asked - own)
+            unconditional, conditional = evaluate(conditions.unconditional()), evaluate(conditions)
+            return unconditional + stacked(strength[:, None]) * (conditional - unconditional)
         return guide(partial(evaluate, conditions.unconditional()), partial(evaluate, conditions), strength)
 
 
-def _back_and_forth(seen: Float[Tensor, "seen dim"], frames: range) -> Float[Tensor, "frames dim"]:
-    """A video's expressions frame by frame; one that is too short is played back and forth."""
-    index = torch.arange(frames.start, frames.stop, device=seen.device) % max(1, 2 * len(seen) - 2)
-    return seen[torch.where(index < len(seen), index, 2 * len(seen) - 2 - index)]
+def _back_and_forth(video: Float[Tensor, "video_frames dim"], frames: range) -> Float[Tensor, "frames dim"]:
+    """Repeat a video's expressions for these frames: forwards and backwards if it is too short."""
+    index = torch.arange(frames.start, frames.stop, device=video.device) % max(1, 2 * len(video) - 2)
+    return video[torch.where(index < len(video), index, 2 * len(video) - 2 - index)]

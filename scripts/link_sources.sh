@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lays the package out as it is installed, for tools that do not follow setuptools' editable finder: .venv/src has a
-# link to each folder (pyright), .venv/files a link to each file (import-linter, which does not enter linked folders).
+# Links the sources in the layout of the installed package, for tools that do not follow setuptools' editable finder:
+# .venv/src links each folder (pyright), .venv/files each file (import-linter, which does not enter linked folders).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rm -rf .venv/src .venv/files

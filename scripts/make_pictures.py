@@ -1,7 +1,7 @@
-"""Makes the README's pictures from the shipped checkpoint: `python scripts/make_pictures.py`.
+"""Make the pictures of README and docs/evaluation.md from the shipped checkpoint: `python scripts/make_pictures.py`.
 
 docs/pictures/emotions.webp: one portrait speaks through the eight emotions. docs/pictures/emotions.png: a frame of each
-emotion for several portraits that the checkpoint has never seen, the portraits in the first column.
+emotion for several held-out portraits, which are in the first column.
 """
 
 from pathlib import Path
@@ -21,8 +21,8 @@ from emotivetalk.models.pipeline import load_pipeline
 from emotivetalk.pictures import to_tensor
 
 PICTURES = Path("docs/pictures")
-PEOPLE = (1053576, 1053582, 1053583, 1053587)
-SECONDS_EACH = 1.6
+IDENTITY_SEEDS = (1053576, 1053582, 1053583, 1053587)
+EMOTION_S = 1.6
 
 
 def main() -> None:
@@ -34,18 +34,20 @@ def main() -> None:
     picture = torch.from_numpy(load_image(Path("examples/portrait.png"))).permute(2, 0, 1)[None].float()
     portrait = torch.nn.functional.interpolate(picture, size=(side, side), mode="area")[0] / 127.5 - 1
 
-    keys = [EmotionKey(i * SECONDS_EACH, EmotionLabel(emotion)) for i, emotion in enumerate(EMOTIONS)]
-    num_samples = int(len(EMOTIONS) * SECONDS_EACH * 16_000)
-    spoken = speech.repeat(-(-num_samples // len(speech)))[:num_samples]
-    frames = torch.cat(list(pipeline(portrait, spoken, EmotionTrack(tuple(keys)))))
+    keys = [EmotionKey(i * EMOTION_S, EmotionLabel(emotion)) for i, emotion in enumerate(EMOTIONS)]
+    num_samples = int(len(EMOTIONS) * EMOTION_S * 16_000)
+    looped_speech = speech.repeat(-(-num_samples // len(speech)))[:num_samples]
+    frames = torch.cat(list(pipeline(portrait, looped_speech, EmotionTrack(tuple(keys)))))
     save_animation(frames[::2].numpy(), PICTURES / "emotions.webp", fps=12.5)
 
     rows, labels = [], []
-    for seed in PEOPLE:
-        person = Identity.sample(1, seed)
+    for seed in IDENTITY_SEEDS:
+        identity = Identity.sample(1, seed)
         neutral = torch.from_numpy(EMOTION_TARGETS[:1])
-        drawn = render(person, torch.zeros(1, 6), neutral, torch.from_numpy(POSE_AT_REST)[None], side, supersample=2)
-        image = (drawn.images[0].permute(1, 2, 0) * 255).round().byte().numpy()
+        rendered = render(
+            identity, torch.zeros(1, 6), neutral, torch.from_numpy(POSE_AT_REST)[None], side, supersample=2
+        )
+        image = (rendered.images[0].permute(1, 2, 0) * 255).round().byte().numpy()
         rows.append(image)
         labels.append("portrait")
         for emotion in EMOTIONS:

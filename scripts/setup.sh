@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Readies .venv with the extras named first, after checking for the Debian packages named after them:
+# Installs the package with the given extras into .venv, after checking for the Debian packages that follow:
 #   scripts/setup.sh text,train,dev libespeak-ng1 flite
-# What is there already is left alone: pip runs again only when pyproject.toml, constraints.txt, the Python or the
-# folder's place has changed.
+# pip runs again only when pyproject.toml, constraints.txt, the Python version or the folder's path has changed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 extras=$1
@@ -11,12 +10,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
 say() { printf '%s\n' "setup: $*"; }
 
-fits() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null >/dev/null 2>&1; }
+is_recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null >/dev/null 2>&1; }
 
 find_python() {
     local candidate
     for candidate in ${PYTHON:+"$PYTHON"} python3.13 python3.12 python3.11 python3; do
-        if fits "$candidate"; then
+        if is_recent "$candidate"; then
             echo "$candidate"
             return
         fi
@@ -25,8 +24,8 @@ find_python() {
 
 installed() { [[ "$(dpkg-query -W -f '${Status}' "$1" 2>/dev/null)" == "install ok installed" ]]; }
 
-# Installs Debian packages as root; otherwise says what to type.
-need() {
+# Installs Debian packages as root; otherwise prints the command and fails.
+install_debian() {
     if [[ $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
         say "installing the Debian packages $*"
         apt-get update -qq </dev/null
@@ -41,19 +40,19 @@ missing=()
 for package in "$@"; do
     installed "$package" || missing+=("$package")
 done
-if [[ ${#missing[@]} -gt 0 ]]; then need "${missing[@]}"; fi
+if [[ ${#missing[@]} -gt 0 ]]; then install_debian "${missing[@]}"; fi
 
 python=$(find_python)
 if [[ -z "$python" ]]; then
-    need python3 python3-venv
+    install_debian python3 python3-venv
     python=$(find_python)
     if [[ -z "$python" ]]; then
-        echo "error: Python 3.11 or newer is needed. Install one and name it: make PYTHON=/path/to/python3.12" >&2
+        echo "error: Python 3.11 or newer is required. Install it and pass its path: make PYTHON=/path/to/python3.12" >&2
         exit 1
     fi
 fi
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-    need "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+    install_debian "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
 fi
 
 key=$({ cat pyproject.toml constraints.txt; "$python" -VV; pwd; } | sha256sum | cut -c1-16)
@@ -61,7 +60,7 @@ stamp=".venv/ready-$extras"
 if [[ -f "$stamp" && "$(cat "$stamp")" == "$key" ]] && .venv/bin/python -c '' 2>/dev/null; then
     exit 0
 fi
-if ! fits .venv/bin/python; then
+if ! is_recent .venv/bin/python; then
     say "making .venv with $("$python" -V)"
     "$python" -m venv --clear .venv
 fi

@@ -1,1 +1,1 @@
-"""Ray Serve's YAML, one per deployment target; installed so that `emotivetalk serve` finds it."""
+"""Ray Serve configurations, one per deployment target. They are a package so that the wheel contains them."""

@@ -1,1 +1,1 @@
-"""One YAML per training stage and size; installed so that `emotivetalk train` finds it."""
+"""Training configurations, one per stage and size. They are a package so that the wheel contains them."""

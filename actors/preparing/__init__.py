@@ -1,1 +1,1 @@
-"""Preparing real video with Ray Data: many files at once, over one machine or many."""
+"""Prepare real video with Ray Data: many files at a time, on one machine or many."""

@@ -1,8 +1,8 @@
-"""The driver: files through Ray Data to parts, parts to a corpus.
+"""The driver: prepare files with Ray Data, then assemble their parts to a corpus.
 
-Each actor of Ray Data's pool has a process of its own to read files in (`corpus/preparing/sandbox.py`) and writes each
-file's part itself; through Ray go names only. So what is done stays done whoever is killed, and a second run asks for
-what is missing. The folder of the corpus must be one that every node sees.
+Each actor of Ray Data's pool reads files in an isolated process (`corpus/preparing/sandbox.py`) and writes each file's part
+itself; only names go through Ray. So finished parts survive any crash, and a second run prepares only what is missing. All
+nodes must share the folder of the corpus.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from emotivetalk.actors.cluster import joined_cluster
 from emotivetalk.corpus.preparing.assembly import CorpusFolder
 from emotivetalk.corpus.preparing.labels import Label
 from emotivetalk.corpus.preparing.report import write_report, write_times
-from emotivetalk.corpus.preparing.results import FileRow, Source
+from emotivetalk.corpus.preparing.results import FileRow, VideoSource
 from emotivetalk.corpus.preparing.sandbox import Bounds, Sandbox
-from emotivetalk.corpus.preparing.settings import Settings
+from emotivetalk.corpus.preparing.settings import PrepareSettings
 from emotivetalk.errors import EmotiveTalkError, OutputError
 
-FILES_PER_BLOCK = 1  # a film and a sentence do not wait for each other
+FILES_PER_BLOCK = 1  # so that a short file does not wait for a long one
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How to run, which changes nothing of the corpus.
+    """How to run. It does not change the corpus.
 
-    num_workers: processes, each with a CPU; None takes all CPUs of the cluster.
-    address: of a running Ray cluster; None starts one here.
+    Attributes:
+        num_workers: number of actors, one CPU each; None takes all CPUs of the cluster.
+        address: of a running Ray cluster; None starts one here.
     """
 
     num_workers: int | None = None
@@ -45,9 +46,11 @@ class Launch:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a run gave.
+    """Result of a run.
 
-    rows: of all files, in the order of their names; num_new: how many were done in this run.
+    Attributes:
+        rows: of all files, in the order of their names.
+        num_new: number of files that this run prepared.
     """
 
     rows: tuple[FileRow, ...]
@@ -57,16 +60,16 @@ class Preparation:
 
 
 class PrepareFiles:
-    """An actor of Ray Data's pool: prepares the files of a batch, one after the other."""
+    """An actor of Ray Data's pool. Prepares the files of a batch one after the other."""
 
-    def __init__(self, parts: Path, settings: Settings, sync_checkpoint: Path | None, bounds: Bounds) -> None:
+    def __init__(self, parts: Path, settings: PrepareSettings, sync_checkpoint: Path | None, bounds: Bounds) -> None:
         self._sandbox = Sandbox(parts, settings, sync_checkpoint, bounds)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """The names of the files that are done, each with the error of writing it, if any."""
+        """Return the names of the prepared files, each with the error of writing its part or an empty string."""
         names, errors = [], []
         for row in batch["source"]:
-            source = Source(row["uri"], row["name"], row["fingerprint"], Label(**row["label"]))
+            source = VideoSource(row["uri"], row["name"], row["fingerprint"], Label(**row["label"]))
             names.append(source.name)
             try:
                 self._sandbox.prepare(source)
@@ -77,28 +80,29 @@ class PrepareFiles:
 
 
 def prepare_corpus(
-    sources: Sequence[Source],
+    sources: Sequence[VideoSource],
     output: Path,
-    settings: Settings,
+    settings: PrepareSettings,
     sync_checkpoint: Path | None,
     launch: Launch,
     progress: Callable[[int, int], None] = lambda done, total: None,
     bounds: Bounds | None = None,
 ) -> Preparation:
-    """Prepare the files that have no good part yet, then put the corpus and its report together.
+    """Prepare the files that have no valid part yet, then assemble the corpus and its report.
 
     Args:
-        sources: by name (`emotivetalk.corpus.preparing.sources.find_sources`).
+        sources: sorted by name (`corpus.preparing.sources.find_sources`).
         output: the folder of the corpus.
-        settings: what is cut and kept; `settings.sync` goes with `sync_checkpoint`.
-        sync_checkpoint: whose networks measure synchrony; None leaves that out.
-        launch: where, and on how many processes.
-        progress: gets (files done, of how many).
-        bounds: of each process that reads videos.
+        settings: what to cut and keep. `settings.sync` requires `sync_checkpoint`.
+        sync_checkpoint: checkpoint whose networks measure synchrony; None skips the measurement.
+        launch: where, and on how many actors.
+        progress: called with (files done, files in all).
+        bounds: limits of each process that reads videos.
 
     Raises:
-        InputError: the folder holds something else; no cluster at the address. OutputError: the disk is full.
-        EmotiveTalkError: Ray gave up.
+        InputError: the folder holds something else, or no cluster answers at the address.
+        OutputError: the disk is full.
+        EmotiveTalkError: Ray failed.
     """
     started, start = datetime.now(UTC), time.monotonic()
     corpus = CorpusFolder(output)
@@ -111,7 +115,9 @@ def prepare_corpus(
             worker = (corpus.parts.absolute(), settings, sync_checkpoint, bounds or Bounds())
             for row in _run(missing, launch, worker):
                 if row["error"]:
-                    raise OutputError("output_failed", row["error"].rstrip("."), "What is done stays; run it again.")
+                    raise OutputError(
+                        "output_failed", row["error"].rstrip("."), "Run it again: finished files are kept."
+                    )
                 done += 1
                 progress(done, len(sources))
     rows = tuple(corpus.rows(sources))
@@ -122,8 +128,8 @@ def prepare_corpus(
     return Preparation(rows, shards, report, len(missing))
 
 
-def _run(missing: Sequence[Source], launch: Launch, worker: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
-    """Give each file's name once it is done, in whatever order."""
+def _run(missing: Sequence[VideoSource], launch: Launch, worker: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
+    """Yield each file's name and error when it is done, in any order."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # the command has its own
@@ -146,6 +152,6 @@ def _run(missing: Sequence[Source], launch: Launch, worker: tuple[Any, ...]) -> 
     except (ray.exceptions.RayError, RuntimeError) as error:
         raise EmotiveTalkError(
             "prepare_failed",
-            f"Ray gave up: {str(error).strip().splitlines()[-1]}",
-            "What is done stays; run it again. Ray's logs, in /tmp/ray/session_latest/logs of each node, say more.",
+            f"Ray failed: {str(error).strip().splitlines()[-1]}",
+            "Run it again: finished files are kept. See Ray's logs in /tmp/ray/session_latest/logs of each node.",
         ) from error

@@ -89,7 +89,7 @@ class DirectorReplica:
         settings, meters = config.director, Meters(InRay())
         self._jobs = job_store(config)
         stages = ServeReplicaCalls(
-            vaid, ethd, decoder, settings.call_attempts, slots=settings.calls_in_flight, meters=meters
+            vaid, ethd, decoder, settings.call_attempts, ethd_in_flight=settings.calls_in_flight, meters=meters
         )
         worker = f"{worker_name()}:{uuid.uuid4().hex[:8]}"
         self._director = Director(self._jobs, stages, CheckpointPlans(Path(checkpoint)), settings, worker, meters)
@@ -172,7 +172,7 @@ class GatewayReplica:
     def _live_renderer(self) -> LiveRenderer:
         live = self._config.live
         calls = live.max_calls * live.ethd_in_flight
-        stages = ServeReplicaCalls(*self._handles, live.call_attempts, slots=calls, meters=self._meters)
+        stages = ServeReplicaCalls(*self._handles, live.call_attempts, ethd_in_flight=calls, meters=self._meters)
         make_plan = partial(
             self._plans.live,
             math.ceil(live.clip_s * FRAME_RATE_HZ),

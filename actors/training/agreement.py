@@ -1,4 +1,4 @@
-"""What workers must agree on. One that gives up alone would leave the others waiting for it in a collective."""
+"""Agreement between workers on errors. A worker that fails alone would leave the others waiting in a collective."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ResultT = TypeVar("ResultT")
 
 
 class AgreedError(Exception):
-    """Every worker raises this at the same place, so all can end in good order.
+    """An error that every worker raises at the same place, so that all end in order.
 
     Attributes:
-        error: what was wrong, on one worker or on all.
+        error: the error of one worker or of all.
     """
 
     def __init__(self, error: EmotiveTalkError) -> None:
@@ -25,14 +25,14 @@ class AgreedError(Exception):
 
 
 def agree(error: EmotiveTalkError | None) -> None:
-    """Tells the others whether this worker has failed; all call it, and it holds up each until all have.
+    """Exchange errors with the other workers. All workers call it, and it waits for all.
 
     Raises:
-        AgreedError: some worker gave an error; of several, the one with the lowest rank is told.
+        AgreedError: a worker gave an error. Among several, that of the lowest rank counts.
     """
-    mine = None if error is None else (type(error), error.code, error.message, error.remedy)
+    own = None if error is None else (type(error), error.code, error.message, error.remedy)
     found: list[tuple[type[EmotiveTalkError], str, str, str] | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, mine)
+    dist.all_gather_object(found, own)
     for rank, failure in enumerate(found):
         if failure is not None:
             kind, code, message, remedy = failure
@@ -41,7 +41,7 @@ def agree(error: EmotiveTalkError | None) -> None:
 
 
 def agreed(work: Callable[[], ResultT]) -> ResultT:
-    """What the work gives, once no worker's has failed; all call it.
+    """Do the work and return its result if no worker fails. All workers call it.
 
     Raises:
         AgreedError: see `agree`.
@@ -50,6 +50,6 @@ def agreed(work: Callable[[], ResultT]) -> ResultT:
         result = work()
     except EmotiveTalkError as error:
         agree(error)
-        raise  # not reached: our own error is one that all are told
+        raise  # not reached: `agree` raises for the own error too
     agree(None)
     return result

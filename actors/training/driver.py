@@ -1,4 +1,4 @@
-"""The driver: starts or joins Ray, runs a stage on its workers, shows what they log, and says how they ended."""
+"""The driver: start or join Ray, train a stage on its workers, print their log, return the result."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ from emotivetalk.training.stages.registry import stage_class
 from emotivetalk.training.stages.stage import Stage
 
 FREE_S = 10.0
-COLLECTIVE_S = 4 * 3600  # the others wait while the leader validates; Ray sees a dead worker much sooner
-RAY_NOTES = ("checkpoint_manager_snapshot.json",)
+COLLECTIVE_S = 4 * 3600  # workers wait while the leader validates; Ray notices a dead worker much sooner
+RAY_STATE_FILES = ("checkpoint_manager_snapshot.json",)
 
 
 class WorkersFailedError(EmotiveTalkError):
-    """Workers failed more often than they are started again."""
+    """Workers failed more often than they are restarted."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How to run, which changes nothing of what is learned.
+    """How to run. It does not change what is learned.
 
-    num_workers: processes, each with a share of every batch; each takes `threads` CPUs, or one, and on "cuda" one GPU.
-    address: of a running Ray cluster ("host:port", "auto", "ray://host:port"); None starts one here.
-    num_loaders: processes, over all workers, that make the batches, by Ray Data, each on a CPU of its own; 0: the workers
-        make them themselves, in a thread.
-    max_failures: how often the workers are started again after one has died.
+    Attributes:
+        num_workers: number of processes that share every batch. Each takes `threads` CPUs, or one, and with "cuda" one GPU.
+        address: of a running Ray cluster ("host:port", "auto", "ray://host:port"); None starts one here.
+        num_loaders: number of actors of all workers that make the batches, one CPU each. With 0 each worker makes its own
+            in a thread.
+        max_failures: number of times the workers are restarted after one has died.
     """
 
     num_workers: int
@@ -59,23 +60,23 @@ def train_on_ray(
     console: Console | None = None,
     stage: type[Stage] | None = None,
 ) -> TrainResult:
-    """Runs a stage on many workers. The run's folder must be one that every node sees.
+    """Train a stage on many workers. All nodes must share the run's folder.
 
-    Losses, order of the data, training checkpoints and networks are those of `emotivetalk.training.run.loop.train`, and each can go on
-    from the other's training checkpoints, with any number of workers.
-    SIGTERM and the first Ctrl-C let the step finish, write a training checkpoint and return.
+    Losses, data order, training checkpoints and networks equal those of `training.run.loop.train`. Either can resume the
+    other's training checkpoints, with any number of workers. On SIGTERM and the first Ctrl-C it finishes the step, writes
+    a training checkpoint and returns.
 
     Args:
         config: the run.
-        launch: where and on how many workers.
-        resume: go on from the last training checkpoint in `config.output`.
-        console: where the lines that the workers log are shown (default: standard error).
-        stage: the class (default: the one of `config.name`).
+        launch: where, and on how many workers.
+        resume: continue from the last training checkpoint in `config.output`.
+        console: where to print the workers' log (default: standard error).
+        stage: the class (default: that of `config.name`).
 
     Raises:
-        InputError: as for `emotivetalk.training.run.loop.train`; or there are not enough resources, no cluster at the address, or the
-            optimiser does not go with `zero`.
-        TrainingDivergedError: as for `emotivetalk.training.run.loop.train`.
+        InputError: as for `training.run.loop.train`; or resources are missing, no cluster answers at the address, or the
+            optimiser does not support `zero`.
+        TrainingDivergedError: as for `training.run.loop.train`.
         OutputError: a training checkpoint could not be written.
         WorkersFailedError: workers died too often.
     """
@@ -83,7 +84,7 @@ def train_on_ray(
     with claimed_run(config, resume):
         files = RunFiles(config.output)
         files.folder.mkdir(parents=True, exist_ok=True)
-        for stale in (files.stop, files.outcome, *(files.folder / name for name in RAY_NOTES)):
+        for stale in (files.stop, files.outcome, *(files.folder / name for name in RAY_STATE_FILES)):
             stale.unlink(missing_ok=True)
         loaders = launch.num_loaders // launch.num_workers
         job = Job(config, stage or stage_class(config.name), loaders, Path.cwd())
@@ -97,10 +98,10 @@ def train_on_ray(
 
 
 def _check_resources(config: TrainConfig, launch: Launch) -> None:
-    """Refuses what Ray would wait for without an end."""
+    """Raise InputError if resources are missing: Ray would wait for them forever."""
     needed = {name: amount * launch.num_workers for name, amount in _per_worker(config).items()}
     needed["CPU"] += launch.num_loaders
-    end = time.monotonic() + FREE_S  # what a run before has given back takes a moment to be counted
+    end = time.monotonic() + FREE_S  # Ray counts the resources that a previous run has freed with a delay
     while True:
         free, whole = ray.available_resources(), ray.cluster_resources()
         short = [name for name in needed if free.get(name, 0) < needed[name]]
@@ -109,12 +110,12 @@ def _check_resources(config: TrainConfig, launch: Launch) -> None:
         if time.monotonic() > end or any(whole.get(name, 0) < needed[name] for name in short):
             break
         time.sleep(0.2)
-    found = ", ".join(f"{free.get(name, 0):g} of {whole.get(name, 0):g} {name}s are free" for name in needed)
+    available = ", ".join(f"{free.get(name, 0):g} of {whole.get(name, 0):g} {name}s are free" for name in needed)
     wanted = ", ".join(f"{amount:g} {name}s" for name, amount in needed.items())
     loaders = f" and {launch.num_loaders} loaders" if launch.num_loaders else ""
     raise InputError(
         code="resources_missing",
-        message=f"{launch.num_workers} workers{loaders} need {wanted}, and {found}",
+        message=f"{launch.num_workers} workers{loaders} need {wanted}, and {available}",
         remedy="Give fewer --workers or --loaders, lower threads (each thread takes a CPU), or add nodes to the cluster.",
     )
 
@@ -137,7 +138,7 @@ def _trainer(job: Job, launch: Launch, files: RunFiles) -> TorchTrainer:
         scaling_config=ScalingConfig(
             num_workers=launch.num_workers, use_gpu=is_gpu, resources_per_worker=_per_worker(config)
         ),
-        # The run's own folder is Ray Train's storage: our checkpoints are where it wants them.
+        # The run's folder is Ray Train's storage, so our checkpoints are already in place.
         run_config=RunConfig(
             name=files.folder.name,
             storage_path=str(files.output.resolve()),
@@ -148,7 +149,7 @@ def _trainer(job: Job, launch: Launch, files: RunFiles) -> TorchTrainer:
 
 
 def _run(trainer: TorchTrainer, files: RunFiles, console: Console) -> Outcome:
-    """Fits in a thread, so that this one can take signals and show the log."""
+    """Run `fit` in a thread, while this one handles signals and prints the log."""
     errors: list[BaseException] = []
 
     def fit() -> None:
@@ -170,7 +171,7 @@ def _run(trainer: TorchTrainer, files: RunFiles, console: Console) -> Outcome:
         _show(log, console)
     outcome = files.read_outcome()
     if errors:
-        raise _explained(errors[0]) from errors[0]
+        raise _translate(errors[0]) from errors[0]
     assert outcome is not None, "the workers ended without an outcome"
     return outcome
 
@@ -180,8 +181,8 @@ def _show(log: TextIO, console: Console) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _explained(error: BaseException) -> BaseException:
-    """What Ray Train gives up with, in our words."""
+def _translate(error: BaseException) -> BaseException:
+    """Translate Ray Train's final error."""
     if not isinstance(error, TrainingFailedError):
         return error
     reason = str(error).strip().splitlines()[-1]
@@ -190,8 +191,9 @@ def _explained(error: BaseException) -> BaseException:
         reason = f"worker {rank}: {str(failure).strip().splitlines()[-1]}"
     return WorkersFailedError(
         code="workers_failed",
-        message=f"workers failed more often than they are started again; the last time, {reason}",
-        remedy="Ray's logs, in /tmp/ray/session_latest/logs of each node, say more. What is done up to the last training checkpoint stays: go on with --resume.",
+        message=f"workers failed more often than they are restarted; the last error: {reason}",
+        remedy="See Ray's logs in /tmp/ray/session_latest/logs of each node. Continue from the last training checkpoint with "
+        "--resume.",
     )
 
 

@@ -1,4 +1,4 @@
-"""`emotivetalk train --dry-run`: what a run would take, and whether it fits, before anything is started."""
+"""`emotivetalk train --dry-run`: estimate a run's memory before anything starts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from emotivetalk.errors import InputError
 from emotivetalk.training.run.config import TrainConfig
 from emotivetalk.training.stages.stage import Stage
 
-FLOAT_BYTES = 4  # weights, gradients, moments and averages are float32, under bf16 too
+FLOAT_BYTES = 4  # weights, gradients, moments and averages are float32, also with bf16
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a run keeps. `num_muon` of the trained numbers have one moment, the rest two."""
+    """Numbers of parameters. Of the trained ones, `num_muon` have one moment and the others two."""
 
     num_trained: int
     num_frozen: int
@@ -27,7 +27,7 @@ class Size:
 
     @staticmethod
     def of(stage: Stage, config: TrainConfig) -> Size:
-        """Counts a stage's module."""
+        """Count the parameters of a stage's module."""
         trained = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
         frozen = sum(p.numel() for p in stage.module.parameters() if not p.requires_grad)
         is_muon = config.optimizer.name == "muon"
@@ -37,7 +37,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that one worker keeps for good. What a step needs besides, activations above all, is not in it."""
+    """Bytes that one worker holds permanently. Temporary memory, above all activations, is not included."""
 
     weights: int
     gradients: int
@@ -50,7 +50,7 @@ class Memory:
 
     @staticmethod
     def of(size: Size, config: TrainConfig, zero: int, num_workers: int) -> Memory:
-        """Of a worker among `num_workers` under a ZeRO stage (0: none)."""
+        """Estimate the memory of one of `num_workers` workers with a ZeRO stage (0: none)."""
         trained, frozen = size.num_trained * FLOAT_BYTES, size.num_frozen * FLOAT_BYTES
         moments = (2 * size.num_trained - size.num_muon) * FLOAT_BYTES
         share = trained // num_workers
@@ -65,14 +65,14 @@ class Memory:
 
 
 def dry_run(stage: Stage, config: TrainConfig, num_workers: int, console: Console) -> None:
-    """Prints what a run would take.
+    """Print the size of a run and its memory for each ZeRO stage.
 
     Args:
-        stage: built, from a configuration that `check` has nothing against.
-        num_workers: among which the work is shared.
+        stage: built from `config`.
+        num_workers: number of workers.
 
     Raises:
-        InputError: it cannot fit into this machine, or the configuration cannot work.
+        InputError: the run does not fit into this machine, or `check` rejects the configuration.
     """
     check(config, num_workers)
     size = Size.of(stage, config)
@@ -104,7 +104,7 @@ def dry_run(stage: Stage, config: TrainConfig, num_workers: int, console: Consol
 
 
 def _room(per_worker: int, config: TrainConfig, num_workers: int) -> tuple[int, int, str]:
-    """What is needed, what there is, and where: on this machine, which on a cluster is one of many."""
+    """Return the bytes needed and available, and what kind of memory: on this machine, one of many in a cluster."""
     if config.device == "cuda" and torch.cuda.is_available():
         return per_worker, torch.cuda.get_device_properties(0).total_memory, "memory of each GPU here"
     return per_worker * num_workers, psutil.virtual_memory().available, "free memory of this machine"

@@ -1,4 +1,4 @@
-"""The files by which driver and workers speak; all live in the run's `training/`, which every node must see."""
+"""The files through which driver and workers communicate, in the run's folder, which all nodes share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from emotivetalk.training.run.loop import TrainResult
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the workers ended: as a `TrainResult`, or with an error that all agreed on."""
+    """Result of the workers: a `TrainResult`, or an error that all agreed on."""
 
     num_done: int = 0
     is_finished: bool = False
@@ -21,24 +21,24 @@ class Outcome:
 
     @staticmethod
     def of(result: TrainResult) -> Outcome:
-        """What a run gave."""
+        """Make the outcome of a run that returned."""
         return Outcome(result.num_done, result.is_finished, result.metrics)
 
     @staticmethod
     def failure(error: EmotiveTalkError) -> Outcome:
-        """What a run raised."""
+        """Make the outcome of a run that failed."""
         return Outcome(error=(type(error).__name__, error.code, error.message, error.remedy))
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where they are, from a run's folder.
+    """Paths in a run's folder.
 
     Attributes:
-        folder: the run's training checkpoints; Ray Train keeps its own notes there too.
-        stop: the driver asks for an end by making it.
+        folder: the run's training checkpoints. Ray Train keeps its state there too.
+        stop: the driver creates it to request the end of the run.
         outcome: the leader writes it last.
-        log: lines for the one who watches; the driver prints what is added.
+        log: lines for the console. The driver prints what is appended.
     """
 
     output: Path
@@ -60,13 +60,13 @@ class RunFiles:
         return self.output / "train.log"
 
     def write_outcome(self, outcome: Outcome) -> None:
-        """Written whole or not at all."""
+        """Write the outcome atomically."""
         temporary = self.outcome.with_name(".outcome.unfinished")
         temporary.write_text(json.dumps(asdict(outcome)) + "\n", encoding="utf-8")
         temporary.replace(self.outcome)
 
     def read_outcome(self) -> Outcome | None:
-        """What the leader wrote; nothing if it never came to that."""
+        """Read the outcome; None if the leader did not write one."""
         if not self.outcome.exists():
             return None
         return Outcome(**json.loads(self.outcome.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""The trainer of one worker among many: `emotivetalk.training.run.trainer.Trainer` with DeepSpeed's engine in place of the bare module."""
+"""The trainer of one of many workers: `training.run.trainer.Trainer` with DeepSpeed's engine around the module."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from emotivetalk.actors.training import zero
 from emotivetalk.actors.training.agreement import AgreedError, agree
 from emotivetalk.actors.training.launch_checks import check
+from emotivetalk.actors.training.loaders import LoaderFeed, Share
 from emotivetalk.actors.training.shards import SavedTensors, ShardedAverage, Shards, Skeleton
 from emotivetalk.errors import EmotiveTalkError
 from emotivetalk.training.checkpoints import training_state as checkpoint
@@ -29,21 +30,21 @@ from emotivetalk.training.stages.stage import Stage, StepLoss
 
 
 class ShardedTrainer(Trainer):
-    """One worker's trainer. Everything in it that all workers must do together, all do, in the same order.
+    """One worker's trainer. All workers execute collective operations in the same order.
 
-    A training checkpoint is the plain loop's: each worker writes the weights, averages and moments of some parameters,
-    whole. So a run goes on with any number of workers and any ZeRO stage, or in one process without Ray.
+    Training checkpoints have the plain loop's format: each worker writes whole weights, averages and moments of some
+    parameters. So a run can continue with any number of workers and any ZeRO stage, or in one process without Ray.
 
     Args:
         stage: the same on every worker, with the same weights.
-        config: the run's.
-        last: the training checkpoint whose weights it begins with; `load` reads the rest.
-        stop_file: the leader ends the run after the step in which it finds this file.
-        committed: is told of every training checkpoint once it is whole on the disk, on every worker.
-        num_loaders: processes that make this worker's batches, by Ray Data; 0: it makes them itself.
+        config: of the run.
+        last: the training checkpoint whose weights to start with; `load` reads the rest.
+        stop_file: the leader ends the run after the step in which this file exists.
+        committed: called on every worker for every training checkpoint that is complete on disk.
+        num_loaders: number of actors that make this worker's batches; with 0 it makes them itself.
 
     Raises:
-        InputError: the optimiser does not go with `zero`, or the batch cannot be dealt evenly.
+        InputError: the optimiser does not support `zero`, or the batch cannot be divided evenly.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class ShardedTrainer(Trainer):
         super().__init__(stage, config, dist.get_rank(), dist.get_world_size())
         self.stop_file, self.committed = stop_file, committed
         self._hidden = set() if config.optimizer.name == "adamw" else set(stage.optimizer_groups().hidden)
-        self._names: dict[int, list[str]] = {}  # of each parameter; one that two layers share has two
+        self._names: dict[int, list[str]] = {}  # of each parameter; one that two layers share has two names
         for name, parameter in self.module.named_parameters(remove_duplicate=False):
             self._names.setdefault(id(parameter), []).append(name)
         self._skeleton = Skeleton(self.module) if self.is_leader else None
@@ -69,15 +70,15 @@ class ShardedTrainer(Trainer):
             self._saved = SavedTensors(last)
             own = self.module.state_dict()
             self.module.load_state_dict({name: self._saved.take(f"module/{name}") for name in own})
-        # DeepSpeed sends and flattens weights as they lie in memory, and takes them in plain order only.
-        pictures = [p for p in self.module.parameters() if not zero.has_plain_order(p)]
-        for parameter in pictures:
+        # DeepSpeed sends and flattens weights in memory order and accepts only row-major order.
+        channels_last = [p for p in self.module.parameters() if not zero.has_plain_order(p)]
+        for parameter in channels_last:
             parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
         self.engine = zero.build_engine(self.module, self.optimizers, config, self.num_workers)
         if config.zero:
             zero.create_moments(self.engine, 0)
-        else:  # the weights are still our own, and convolutions are faster so
-            for parameter in pictures:
+        else:  # DeepSpeed leaves the weights alone, and convolutions are faster in channels_last
+            for parameter in channels_last:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.shards = Shards(self.module, self.rank, self.num_workers, config.zero == 3)
         self.sharded_average = None if config.ema_decay is None else ShardedAverage(self.shards, config.ema_decay)
@@ -85,32 +86,27 @@ class ShardedTrainer(Trainer):
     def _build_feed(self) -> Feed[list[Any]]:
         if not self.num_loaders:
             return super()._build_feed()
-        from emotivetalk.actors.training.dataset import (  # Ray Data, which a run without loaders does not need
-            DatasetFeed,
-            Share,
-        )
-
         share = Share(type(self.stage), self.config, self.rank, self.num_workers, Path.cwd())
-        return DatasetFeed(share, self.num_loaders)
+        return LoaderFeed(share, self.num_loaders)
 
     def _take(self, step: int) -> list[Any]:
-        """The batches of a step, once no worker's could not be made: an error of ours is one that all raise."""
+        """Return the batches of a step. An EmotiveTalkError of one worker is raised by all."""
         batches, problem = [], None
         try:
             batches = super()._take(step)
         except EmotiveTalkError as error:
             problem = error
         num_failed = torch.tensor(float(problem is not None), device=self.device)
-        dist.all_reduce(num_failed)  # cheaper, at every step, than telling each other what went wrong
+        dist.all_reduce(num_failed)  # cheaper at every step than exchanging errors
         if num_failed:
             agree(problem)
         return batches
 
     def _build_average(self) -> WeightAverage | None:
-        return None  # ours is cut up as the weights are, which they are not yet
+        return None  # `ShardedAverage` replaces it, once the weights are distributed
 
     def step(self, step: int) -> StepRecord:
-        """As in `Trainer.step`; what it raises, all workers raise."""
+        """Take a step as `Trainer.step`; all workers raise its errors."""
         try:
             return super().step(step)
         except TrainingDivergedError as error:
@@ -127,27 +123,27 @@ class ShardedTrainer(Trainer):
         return StepLoss(total, terms)
 
     def _mean_over_workers(self) -> tuple[dict[str, float], tuple[int, ...]]:
-        """One sum over the workers for all: the losses, the wish to stop, and a place for each worker's memory."""
+        """Reduce the losses, the stop request and each worker's memory in one all-reduce."""
         names = sorted(self._sums)
         values = [self._sums[name] / self.num_workers for name in names]
         memory = [0.0] * self.num_workers
         memory[self.rank] = float(self._memory())
-        wish = float(self.is_leader and self.stop_file.exists())
-        vector = torch.tensor([wish, *memory, *values], dtype=torch.float64, device=self.device)
+        stop_request = float(self.is_leader and self.stop_file.exists())
+        vector = torch.tensor([stop_request, *memory, *values], dtype=torch.float64, device=self.device)
         dist.all_reduce(vector)
-        wish, *rest = vector.tolist()
-        self.stop_requested = wish > 0
+        stop_request, *rest = vector.tolist()
+        self.stop_requested = stop_request > 0
         memory, values = rest[: self.num_workers], rest[self.num_workers :]
         return dict(zip(names, values, strict=True)), tuple(int(size) for size in memory)
 
     def _backward(self, total: Tensor) -> None:
         is_last = self.engine.is_gradient_accumulation_boundary()
-        self.engine.backward(total)  # divides by the number of micro-batches, and sums over the workers after the last
+        self.engine.backward(total)  # divides by the number of micro-batches; sums over the workers after the last one
         if not is_last:
             self.engine.step()
 
     def _discard(self, total: Tensor) -> None:
-        # DeepSpeed must see every micro-batch to its end. A gradient that is no number is one that it drops itself.
+        # DeepSpeed counts micro-batches, so it must get this one too. It drops a gradient that is not finite.
         self._backward(total * math.nan)
         self._update()
 
@@ -167,9 +163,9 @@ class ShardedTrainer(Trainer):
 
     @contextmanager
     def evaluated(self) -> Iterator[nn.Module]:
-        """The leader gets a whole copy of the module on the CPU, where stages evaluate; it is gone afterwards.
+        """Give the leader a temporary whole copy of the module on the CPU, where stages evaluate.
 
-        The others get their own module, which under ZeRO 3 is good for nothing.
+        The others get their own module, which is unusable with ZeRO 3.
         """
         tensors: dict[str, Tensor] = {}
         for name in self.shards.parameters:
@@ -190,7 +186,7 @@ class ShardedTrainer(Trainer):
         return self.shards.weight(name) if self.sharded_average is None else self.sharded_average.whole(name)
 
     def load(self, folder: Path) -> None:
-        """Reads averages and moments; the weights are there since the beginning."""
+        """Read averages and moments. The constructor has read the weights."""
         saved = self._saved
         assert saved is not None and saved.folder == folder
         if self.sharded_average is not None:
@@ -198,7 +194,9 @@ class ShardedTrainer(Trainer):
                 part = self.shards.cut(name, saved.take(f"average/{name}"))
                 assert part is not None
                 average.copy_(part.view_as(average))
-            saved.left -= {name for name in saved.left if name.startswith("average/")}  # frozen, buffers, the others'
+            saved.left -= {
+                name for name in saved.left if name.startswith("average/")
+            }  # of frozen weights, buffers and other workers
         states: dict[str, dict[str, Tensor]] = {name: {} for name in self.parameters}
         for key in sorted(saved.left):
             place, *rest = key.split("/")
@@ -228,15 +226,15 @@ class ShardedTrainer(Trainer):
                     zero.set_moment(self.parameters[name], key, state[key], part)
 
     def save(self, folder: Path, progress: Progress, retention: Retention) -> None:
-        """Every worker writes its share; when all have, the leader gives the checkpoint its name.
+        """Write this worker's share. When all workers have, the leader renames the folder to its final name.
 
         Raises:
-            AgreedError: some worker could not write; the checkpoints before are as they were.
+            AgreedError: a worker could not write. Earlier checkpoints are unchanged.
         """
         temporary = checkpoint.unfinished_folder(folder, progress.num_done)
         if self.is_leader:
             shutil.rmtree(temporary, ignore_errors=True)
-        agree(None)  # nobody writes before the leader has swept
+        agree(None)  # wait until the leader has removed the old folder
         tensors = self._tensors()
         problem: EmotiveTalkError | None = None
         try:
@@ -249,7 +247,7 @@ class ShardedTrainer(Trainer):
         try:
             agree(problem)
         except AgreedError:
-            # Not before: a folder that goes while others write to it makes errors of its own, which hide the cause.
+            # Not earlier: removing the folder while others write to it would cause errors that hide the cause.
             if self.is_leader:
                 shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -263,7 +261,7 @@ class ShardedTrainer(Trainer):
         self.committed(folder / f"step_{progress.num_done:08d}", progress)
 
     def _tensors(self) -> dict[str, Tensor]:
-        """This worker's share of what `emotivetalk.training.checkpoints.training_state` keeps, by the same names."""
+        """Return this worker's share of the tensors of a training checkpoint, by their names in `training_state`."""
         own: dict[str, Tensor] = {}
         keeps_average = self.sharded_average is not None
 

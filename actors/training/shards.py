@@ -1,4 +1,4 @@
-"""Who keeps which part of a module, and how the parts are put together: for averages, checkpoints and evaluation."""
+"""The parts of a module on each worker, and how to combine them: for averages, checkpoints and evaluation."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from emotivetalk.training.checkpoints.training_state import mismatch, tensor_fil
 
 
 class Shards:
-    """A module's parameters among the workers.
+    """The distribution of a module's parameters over the workers.
 
-    Each parameter has one worker that writes it. Under ZeRO 3 every worker has a part of each, the last one's padded;
-    without, all have them whole, and only the writer keeps an average.
+    Each parameter is written by one worker. With ZeRO 3 every worker holds a part of each parameter, the last one padded.
+    Otherwise all hold whole parameters, and only the writer holds an average.
 
     Args:
-        module: a stage's, after DeepSpeed has taken it.
-        rank, num_workers: which worker this is.
-        is_partitioned: whether ZeRO 3 has cut the parameters up.
+        module: of a stage, after DeepSpeed has wrapped it.
+        rank, num_workers: of this worker.
+        is_partitioned: ZeRO 3 has partitioned the parameters.
     """
 
     def __init__(self, module: nn.Module, rank: int, num_workers: int, is_partitioned: bool) -> None:
@@ -32,14 +32,14 @@ class Shards:
         self.writer = {name: index % num_workers for index, name in enumerate(self.parameters)}
 
     def part(self, name: str) -> Tensor | None:
-        """What of a parameter this worker keeps an average of; shares its memory."""
+        """Return the part of a parameter that this worker averages, as a view; None if another worker does."""
         parameter = self.parameters[name]
         if self.is_partitioned:
             return parameter.ds_tensor.data  # pyright: ignore[reportAttributeAccessIssue] set by ZeRO 3
         return parameter.data if self.writer[name] == self.rank else None
 
     def cut(self, name: str, whole: Tensor) -> Tensor | None:
-        """The part of a tensor of the parameter's shape that `part` would give."""
+        """Return the part of a tensor with the parameter's shape that corresponds to `part`."""
         if not self.is_partitioned:
             return whole if self.writer[name] == self.rank else None
         size = self.parameters[name].ds_tensor.numel()  # pyright: ignore[reportAttributeAccessIssue]
@@ -48,7 +48,7 @@ class Shards:
         return flat[size * self.rank : size * (self.rank + 1)]
 
     def whole(self, name: str, part: Tensor | None) -> Tensor:
-        """Puts together what `cut` cut. All workers call it, in the same order, and all get it."""
+        """Combine the parts that `cut` returns. All workers call it, in the same order, and all get the result."""
         parameter = self.parameters[name]
         if self.is_partitioned:
             assert part is not None
@@ -61,12 +61,12 @@ class Shards:
         return tensor
 
     def weight(self, name: str) -> Tensor:
-        """A parameter, whole. All workers call it."""
+        """Return a whole parameter. All workers call it."""
         return self.whole(name, self.part(name)) if self.is_partitioned else self.parameters[name].data
 
 
 class ShardedAverage:
-    """`emotivetalk.training.optim.ema.WeightAverage`, of which each worker keeps its parts: the same average, in a share of the memory."""
+    """`WeightAverage` (`training/optim/ema.py`), distributed over the workers."""
 
     def __init__(self, shards: Shards, decay: float) -> None:
         self.shards, self.decay = shards, decay
@@ -75,7 +75,7 @@ class ShardedAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Moves towards the weights as they are after step `step` (from 0)."""
+        """Update the average with the weights after step `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, average in self.parts.items():
             part = self.shards.part(name)
@@ -83,14 +83,14 @@ class ShardedAverage:
             average.lerp_(part.float(), 1 - decay)
 
     def whole(self, name: str) -> Tensor:
-        """The average of a parameter; of a frozen one, itself. All workers call it."""
+        """Return the average of a parameter, or the parameter itself if it is frozen. All workers call it."""
         if not self.shards.parameters[name].requires_grad:
             return self.shards.weight(name)
         return self.shards.whole(name, self.parts.get(name))
 
 
 class Skeleton:
-    """A module without its tensors, from which it can be built whole again after ZeRO 3 has cut the original up."""
+    """A module without tensors, to rebuild the whole module after ZeRO 3 has partitioned the original."""
 
     def __init__(self, module: nn.Module) -> None:
         memo: dict[int, object] = {}
@@ -102,7 +102,7 @@ class Skeleton:
         self._module = copy.deepcopy(module, memo)
 
     def fill(self, tensor: Callable[[str], Tensor], device: torch.device) -> nn.Module:
-        """The module in evaluation mode, in float32, with the parameters and buffers that `tensor` gives by name."""
+        """Return the module in evaluation mode, in float32, with the parameters and buffers that `tensor` returns by name."""
         memo: dict[int, object] = {}
         for name, empty in [*self._module.named_parameters(), *self._module.named_buffers()]:
             kind = torch.float32 if empty.is_floating_point() else empty.dtype
@@ -112,23 +112,23 @@ class Skeleton:
 
 
 class SavedTensors:
-    """The tensors of a training checkpoint, read one at a time, whoever wrote them.
+    """The tensors of a training checkpoint, read one at a time, from the files of all workers.
 
     Attributes:
-        left: the names that nobody has taken.
+        left: names that were not taken yet.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         opened = [safe_open(file, framework="pt") for file in tensor_files(folder)]
-        self._files = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 no mapping, it has no iterator
+        self._files = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 it is not iterable
         self.left = set(self._files)
 
     def take(self, name: str) -> Tensor:
-        """One tensor.
+        """Read a tensor.
 
         Raises:
-            InputError: the checkpoint has no such tensor: it is another network's.
+            InputError: the checkpoint does not have it, so it belongs to another network.
         """
         if name not in self._files:
             raise mismatch(f"{self.folder} lacks the tensor {name!r}")
@@ -136,6 +136,6 @@ class SavedTensors:
         return self._files[name].get_tensor(name)
 
     def check_empty(self) -> None:
-        """Raises an InputError if there are tensors left."""
+        """Raise InputError if tensors are left."""
         if self.left:
             raise mismatch(f"{self.folder} has the tensor {min(self.left)!r}, which this run has no place for")

@@ -1,4 +1,4 @@
-"""The run's log, and the same for TensorBoard: numbers, sample pictures and sample videos."""
+"""The run's log in TensorBoard: scalars, sample images and sample videos."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ GIF_FRAME_MS = 40
 
 
 class BoardLog(RunLog):
-    """`RunLog`, and event files in the run's `tensorboard/`.
+    """`RunLog` that also writes event files to the run's `tensorboard/`.
 
     Args:
-        folder, num_done: as for `RunLog`; what an earlier, cut off run wrote of later steps is hidden.
-        num_workers: that share the work.
+        folder, num_done: as for `RunLog`. Later steps of an earlier, interrupted run are hidden.
+        num_workers: number of workers.
     """
 
     def __init__(self, folder: Path, num_done: int, num_workers: int) -> None:
@@ -50,7 +50,7 @@ class BoardLog(RunLog):
         self._writer.flush()
 
     def preview(self, folder: Path, step: int) -> None:
-        """Shows the pictures, videos and texts that have the step in their names, under Images and Text."""
+        """Add the images, videos and texts whose names contain the step, under Images and Text."""
         super().preview(folder, step)
         for file in sorted(folder.glob(f"*{step:06d}*")):
             if file.suffix == ".txt":
@@ -60,7 +60,7 @@ class BoardLog(RunLog):
         self._writer.flush()
 
     def _add_picture(self, file: Path, step: int) -> None:
-        """A picture, or a video as an animated GIF among the pictures: so does `add_video`, which wants moviepy."""
+        """Add an image, or a video as an animated GIF, as `add_video` does, which requires moviepy."""
         stream = io.BytesIO()
         with Image.open(file) as picture:
             width, height = picture.size

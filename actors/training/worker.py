@@ -1,4 +1,4 @@
-"""What runs in each of Ray Train's workers: a thin adapter around `ShardedTrainer` and the plain loop."""
+"""Ray Train's training function: a thin adapter around `ShardedTrainer` and the plain loop."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from emotivetalk.training.run.loop import TrainResult, run
 from emotivetalk.training.stages.stage import Stage
 
 ORPHANS_S = 60.0
-"""How long the workers of a driver that was killed may go on before those of the next give up, in seconds."""
+"""Time for which a run waits for the workers of a killed driver to end, seconds."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the driver sends to every worker.
+    """Message of the driver to every worker.
 
-    stage_class: what to train.
-    num_loaders: processes that make each worker's batches.
-    directory: the driver's working directory, which relative paths of `config` start from.
+    Attributes:
+        stage_class: stage to train.
+        num_loaders: number of processes that make each worker's batches.
+        directory: the driver's working directory, where relative paths in `config` start.
     """
 
     config: TrainConfig
@@ -43,14 +44,13 @@ class Job:
 
 
 def train_worker(arguments: dict[str, Job]) -> None:
-    """Ray Train's training function.
+    """Train in one of Ray Train's workers.
 
-    What all workers agree to be an error ends the run in good order, with an outcome for the driver. Anything else
-    (a killed process, a lost node, a bug) Ray Train sees as a failed worker: it starts all anew, and they go on from
-    the last training checkpoint.
+    An error that all workers agree on ends the run in order, with an outcome for the driver. For anything else (a killed
+    process, a lost node, a bug) Ray Train restarts all workers, and they continue from the last training checkpoint.
     """
     job = arguments["job"]
-    os.chdir(job.directory)  # Ray Train puts each worker into a folder of its own
+    os.chdir(job.directory)  # Ray Train starts each worker in its own folder
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     files = RunFiles(job.config.output)
     try:
@@ -64,7 +64,7 @@ def train_worker(arguments: dict[str, Job]) -> None:
 
 @contextmanager
 def _alone(files: RunFiles) -> Iterator[None]:
-    """Waits for the workers of a driver that was killed: they train on, and write, until Ray notices."""
+    """Wait for the workers of a killed driver: they continue to train and write until Ray notices."""
     with ExitStack() as held:
         is_leader = get_context().get_world_rank() == 0
         agreed(lambda: held.enter_context(claimed(files.folder, ORPHANS_S)) if is_leader else None)
@@ -72,14 +72,14 @@ def _alone(files: RunFiles) -> Iterator[None]:
 
 
 def _train(job: Job, files: RunFiles) -> TrainResult:
-    # Here, for the driver imports this file too, and DeepSpeed and TensorBoard are slow and only the workers'.
+    # Imported here: the driver imports this file too and does not need DeepSpeed and TensorBoard, which load slowly.
     from emotivetalk.actors.training.sharded import ShardedTrainer
     from emotivetalk.actors.training.tensorboard_log import BoardLog
 
     config = job.config
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    found = training_checkpoints(files.folder)  # the driver has seen to it that they are this run's
+    found = training_checkpoints(files.folder)  # the driver has checked that they belong to this run
     last = found[-1] if found else None
     trainer = agreed(lambda: ShardedTrainer(_stage(job), config, last, files.stop, _report, job.num_loaders))
     with files.log.open("a", encoding="utf-8", buffering=1) as log:
@@ -89,7 +89,7 @@ def _train(job: Job, files: RunFiles) -> TrainResult:
 
 
 def _stage(job: Job) -> Stage:
-    """The stage, with the same weights on every worker. The leader's comes first: stages may fill caches on the disk."""
+    """Build the stage with the same weights on every worker. The leader builds first: stages may fill caches on disk."""
 
     def build() -> Stage:
         torch.manual_seed(job.config.seed)
@@ -101,7 +101,7 @@ def _stage(job: Job) -> Stage:
 
 
 def _report(folder: Path, progress: Progress) -> None:
-    """Tells Ray Train of a checkpoint that lies where it looks for them already."""
+    """Report a checkpoint, which is already where Ray Train stores them."""
     report(
         {"num_done": progress.num_done, "loss": progress.score},
         checkpoint=Checkpoint(folder.resolve()),

@@ -1,4 +1,4 @@
-"""DeepSpeed's side: its configuration, the module and the optimiser as it wants them, and the optimiser's state by weight."""
+"""DeepSpeed: its configuration, wrappers of module and optimiser, and the optimiser's state by weight."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from emotivetalk.models.precision import mixed_precision
 from emotivetalk.training.run.config import TrainConfig
 from emotivetalk.training.stages.stage import StepLoss
 
-BUCKET_ELEMENTS = 2**25  # of gradients that travel together; DeepSpeed's default would take 2 GB for each buffer
-SMALL_ELEMENTS = 1024  # ZeRO 3 leaves weights up to this size, biases and norms, whole on every worker
+BUCKET_ELEMENTS = 2**25  # gradients per transfer; DeepSpeed's default needs 2 GB for each buffer
+SMALL_ELEMENTS = 1024  # ZeRO 3 keeps weights up to this size (biases, norms) whole on every worker
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class OptimizerGroup(Optimizer):
-    """Several optimisers as the one that DeepSpeed takes; Muon and AdamW share the work between them."""
+    """Several optimisers as one, as DeepSpeed requires: Muon and AdamW update different weights."""
 
     def __init__(self, optimizers: Sequence[Optimizer]) -> None:
         super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
@@ -35,21 +35,21 @@ class OptimizerGroup(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step of each.
+        """Step each optimiser.
 
         Raises:
-            ValueError: a closure was given; DeepSpeed has computed the gradients by now.
+            ValueError: a closure was given, but DeepSpeed has already computed the gradients.
         """
         if closure is not None:
-            raise ValueError("the gradients are there already: no closure")
+            raise ValueError("the gradients are already computed; give no closure")
         for optimizer in self.optimizers:
             optimizer.step()
 
 
 class Loss(nn.Module):
-    """A stage's module in the precision of the run, with an output that DeepSpeed's hooks can walk through.
+    """A stage's module in the precision of the run, with an output that DeepSpeed's hooks can traverse.
 
-    DeepSpeed switches off an autocast that is put around its engine, so it goes inside; weights stay float32.
+    DeepSpeed disables an autocast around its engine, so it is inside; weights stay float32.
     """
 
     def __init__(self, module: nn.Module, config: TrainConfig) -> None:
@@ -59,17 +59,16 @@ class Loss(nn.Module):
         self.is_bf16 = config.precision == "bf16"
 
     def forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """The stage's loss and its terms; what the batch is, only the stage knows."""
+        """Return the stage's loss and its terms. Only the stage knows the type of the batch."""
         with mixed_precision(self.device, self.is_bf16):
             loss: StepLoss = self.module(batch)
         return loss.total, {name: value.detach() for name, value in loss.terms.items()}
 
 
 def has_plain_order(tensor: Tensor) -> bool:
-    """Whether the last axis is the innermost in memory, and so on outwards.
+    """Return True if the strides are those of row-major order.
 
-    `is_contiguous` does not tell: it passes over axes of length one, as a 1 x 1 convolution in channels_last has, and
-    DeepSpeed looks at the strides of those too.
+    `is_contiguous` ignores axes of length one, as a 1 x 1 convolution in channels_last has, but DeepSpeed uses their strides.
     """
     return tensor.stride() == torch.empty(tensor.shape, device="meta").stride()
 
@@ -77,15 +76,15 @@ def has_plain_order(tensor: Tensor) -> bool:
 def build_engine(
     module: nn.Module, optimizers: Sequence[Optimizer], config: TrainConfig, num_workers: int
 ) -> DeepSpeedEngine:
-    """Wraps a stage's module; torch's process group must be up."""
-    # At a machine's first run DeepSpeed would compile sums over shared memory, which nothing here calls: for that it wants a
-    # compiler and a minute, and a worker that is killed meanwhile leaves a lock file that all later ones wait for without end.
+    """Wrap a stage's module. torch's process group must be initialised."""
+    # On a machine's first run DeepSpeed would compile shared-memory collectives, which are not used here. That takes a
+    # compiler and a minute, and a worker that is killed meanwhile leaves a lock file on which all later ones wait forever.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     settings = {
         "train_batch_size": config.batch_size,
         "train_micro_batch_size_per_gpu": config.batch_size // (num_workers * config.accumulate),
         "gradient_accumulation_steps": config.accumulate,
-        # Without ZeRO the gradients are clipped by our trainer, which wants their norm before the update.
+        # Without ZeRO our trainer clips the gradients, since it needs their norm before the update.
         "gradient_clipping": (config.optimizer.clip_norm or 0.0) if config.zero else 0.0,
         "zero_allow_untested_optimizer": True,
         "zero_optimization": {
@@ -103,7 +102,7 @@ def build_engine(
 
 
 def whole_moments(engine: DeepSpeedEngine, parameter: nn.Parameter) -> dict[str, Tensor]:
-    """AdamW's state of a weight, put together again under ZeRO. All workers call it."""
+    """Return AdamW's whole state of a weight with ZeRO. All workers call it."""
     state = {key: safe_get_full_optimizer_state(parameter, key) for key in MOMENTS}
     shape = getattr(parameter, "ds_shape", parameter.shape)
     zero: Any = engine.optimizer
@@ -113,10 +112,10 @@ def whole_moments(engine: DeepSpeedEngine, parameter: nn.Parameter) -> dict[str,
 
 
 def create_moments(engine: DeepSpeedEngine, num_updates: float) -> None:
-    """Gives AdamW under ZeRO a state of zeros, as if it had made so many updates: a checkpoint's go into it.
+    """Create AdamW's state with ZeRO: zeros, as after `num_updates` updates, into which a checkpoint's moments can be set.
 
-    A new run needs it too: DeepSpeed links weights with their moments after the first group's first step, when the other
-    groups have none yet, and would not find them ever after.
+    A new run needs it too: DeepSpeed links weights to their moments after the first group's first step, when the other groups
+    have none yet, and never again.
     """
     zero: Any = engine.optimizer  # its class depends on the stage
     adamw = zero.optimizer
@@ -133,11 +132,11 @@ def create_moments(engine: DeepSpeedEngine, num_updates: float) -> None:
 
 
 def set_moment(parameter: nn.Parameter, key: str, whole: Tensor, part: Tensor | None) -> None:
-    """Puts a weight's moment into AdamW's state under ZeRO.
+    """Set a weight's moment in AdamW's state with ZeRO.
 
     Args:
         whole: the moment.
-        part: of ZeRO 3, this worker's part of it.
+        part: with ZeRO 3, this worker's part of it.
     """
     if part is not None:
         safe_set_local_optimizer_state(parameter, part, key)

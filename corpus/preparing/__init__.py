@@ -1,1 +1,1 @@
-"""Real video to clips of the corpus: one file at a time, as plain functions; `actors/preparing/` runs them on many."""
+"""Preparation of clips from real video, one file at a time; `actors/preparing/` runs it on many files."""

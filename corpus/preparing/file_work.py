@@ -1,4 +1,4 @@
-"""One raw video to its clips: scenes, faces, crops, scores; each stretch is kept, or dropped with a reason."""
+"""Preparation of one raw video: shots, faces, crops and scores; each candidate clip is kept, or dropped with a reason."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from jaxtyping import Float, UInt8
 from emotivetalk.corpus.parameters import EXPRESSION, LIP, POSE
 from emotivetalk.corpus.preparing.labels import Label
 from emotivetalk.corpus.preparing.reasons import Reason, reason_of_error
-from emotivetalk.corpus.preparing.results import ClipRow, FileRow, Scores, Source, thumbnail
-from emotivetalk.corpus.preparing.settings import Settings
+from emotivetalk.corpus.preparing.results import ClipRow, FileRow, Scores, VideoSource, thumbnail
+from emotivetalk.corpus.preparing.settings import PrepareSettings
 from emotivetalk.corpus.preparing.synchrony import Curve, Offset, SyncMeter, offset_of, slice_sound
 from emotivetalk.corpus.records import Clip, to_float, to_int16
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import quoted
+from emotivetalk.files import quoted
 from emotivetalk.media.image_codec import encode_pictures, scaled, sharpness
 from emotivetalk.media.raw_video import PictureReader, check_whole, probe, read_beside
 from emotivetalk.media.shots import cut_scenes, signature
@@ -27,11 +27,12 @@ from emotivetalk.media.tracking import Track, looks_of, steady_crop, track_faces
 from emotivetalk.models.emotion import EMOTIONS
 from emotivetalk.timebase import FRAME_RATE_HZ
 
-SCENE_SIDE, FACE_SIDE = 160, 640  # long sides at which cuts and faces are looked for
+SHOT_SIDE, FACE_SIDE = 160, 640  # longer side in pixels for detecting cuts and faces
 SHARPNESS_SIZE = 256
-MIN_SEEN = 0.8  # of the looks at a clip must have found its face
-RIVAL_WIDTH, RIVAL_SEEN = 0.5, 0.25  # another face so wide, of the first, in so many of the looks is a second person
-MIN_MOVE = 2  # frames: less is within what can be measured, and nobody notices
+MIN_VISIBLE = 0.8  # least share of the sampled frames in which the face is detected
+# A second face counts as another person from this width, relative to the first, in this share of the sampled frames.
+RIVAL_WIDTH, RIVAL_VISIBLE = 0.5, 0.25
+MIN_MOVE = 2  # frames; smaller offsets are within the error of the measurement and not noticeable
 
 Picture = UInt8[np.ndarray, "height width 3"]
 Sound = Float[np.ndarray, " samples"]
@@ -39,7 +40,7 @@ Sound = Float[np.ndarray, " samples"]
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A stretch that got as far as having pictures."""
+    """A candidate clip that passed all checks but synchrony."""
 
     row: ClipRow
     frames: range
@@ -49,17 +50,18 @@ class _Candidate:
 
 def prepare_file(
     path: Path,
-    source: Source,
-    settings: Settings,
+    source: VideoSource,
+    settings: PrepareSettings,
     meter: SyncMeter | None,
     progress: Callable[[], None] = lambda: None,
 ) -> tuple[FileRow, list[Clip]]:
-    """All clips of a file, and what became of every stretch of it. Deterministic.
+    """Prepare the clips of a file, and report on every candidate. The result is deterministic.
 
     Args:
-        path: where the file is now; its name and label are the source's.
-        meter: measures synchrony; None leaves that out.
-        progress: called after every few seconds of work at most.
+        path: local path of the file.
+        source: name and label of the file.
+        meter: measurement of synchrony; None skips it.
+        progress: called at least every few seconds.
     """
     row = FileRow(source.name, source.label)
     if settings.labelled_only and source.label.source == "assumed":
@@ -72,12 +74,12 @@ def prepare_file(
 
 
 def _prepare(
-    path: Path, row: FileRow, settings: Settings, meter: SyncMeter | None, progress: Callable[[], None]
+    path: Path, row: FileRow, settings: PrepareSettings, meter: SyncMeter | None, progress: Callable[[], None]
 ) -> tuple[FileRow, list[Clip]]:
     footage = probe(path)
     if not footage.has_sound:
         return replace(row, reason=Reason.NO_SOUND, message=Reason.NO_SOUND.meaning), []
-    reader = PictureReader(footage, SCENE_SIDE)
+    reader = PictureReader(footage, SHOT_SIDE)
     sound, sound_s = read_beside(footage, len(reader))
     progress()
     signatures = []
@@ -87,95 +89,95 @@ def _prepare(
             progress()
     check_whole(footage, reader.duration_s, sound_s)
     row = replace(row, duration_s=round(reader.duration_s, 3))
-    looking, whole_size = PictureReader(footage, FACE_SIDE), PictureReader(footage)
-    stretches: list[ClipRow | _Candidate] = []
-    for scene in cut_scenes(signatures):
-        stretches += _cut(looking, whole_size, scene, sound, row.name, settings, meter, progress)
+    small_reader, full_reader = PictureReader(footage, FACE_SIDE), PictureReader(footage)
+    candidates: list[ClipRow | _Candidate] = []
+    for shot in cut_scenes(signatures):
+        candidates += _candidates(small_reader, full_reader, shot, sound, row.name, settings, meter, progress)
     rows, clips = [], []
-    whole = _whole_offset([s.curve for s in stretches if isinstance(s, _Candidate) and s.curve is not None])
-    for stretch in stretches:
-        if isinstance(stretch, ClipRow):
-            rows.append(stretch)
+    file_offset = _file_offset([c.curve for c in candidates if isinstance(c, _Candidate) and c.curve is not None])
+    for candidate in candidates:
+        if isinstance(candidate, ClipRow):
+            rows.append(candidate)
             continue
-        judged = _synchronized(stretch, whole, settings)
-        rows.append(judged)
-        if judged.reason is None:
-            clips.append(_clip(stretch, judged, sound, row.label))
+        clip_row = _synchronized(candidate, file_offset, settings)
+        rows.append(clip_row)
+        if clip_row.reason is None:
+            clips.append(_clip(candidate, clip_row, sound, row.label))
     return replace(row, clips=tuple(rows)), clips
 
 
-def windows(scene: range, num_frames: int) -> list[range]:
-    """As many clips of `num_frames` as fit into a scene, from its middle."""
-    num = len(scene) // num_frames
-    first = scene.start + (len(scene) - num * num_frames) // 2
+def windows(shot: range, num_frames: int) -> list[range]:
+    """Return as many clips of `num_frames` as fit into a shot, centered."""
+    num = len(shot) // num_frames
+    first = shot.start + (len(shot) - num * num_frames) // 2
     return [range(start, start + num_frames) for start in range(first, first + num * num_frames, num_frames)]
 
 
-def _cut(
-    looking: PictureReader,
-    whole_size: PictureReader,
-    scene: range,
+def _candidates(
+    small_reader: PictureReader,
+    full_reader: PictureReader,
+    shot: range,
     sound: Sound,
     name: str,
-    settings: Settings,
+    settings: PrepareSettings,
     meter: SyncMeter | None,
     progress: Callable[[], None],
 ) -> list[ClipRow | _Candidate]:
-    clips = windows(scene, settings.num_frames)
+    clips = windows(shot, settings.num_frames)
     if not clips:
-        return [_row(name, scene, Reason.TOO_SHORT)]
-    looks = looks_of(scene)
+        return [_row(name, shot, Reason.TOO_SHORT)]
+    sampled = looks_of(shot)
     thumbnails: dict[int, str] = {}
 
-    def shown() -> Iterator[tuple[int, Picture]]:
-        for frame, picture in zip(looks, looking.read(looks)):
+    def pictures() -> Iterator[tuple[int, Picture]]:
+        for frame, picture in zip(sampled, small_reader.read(sampled)):
             progress()
             for clip in clips:
                 if frame in clip and clip.start not in thumbnails:
                     thumbnails[clip.start] = thumbnail(picture)
             yield frame, picture
 
-    factor = whole_size.width / looking.width
-    tracks = [track.scaled(factor) for track in track_faces(shown())]
-    found: list[ClipRow | _Candidate] = []
+    factor = full_reader.width / small_reader.width
+    tracks = [track.scaled(factor) for track in track_faces(pictures())]
+    candidates: list[ClipRow | _Candidate] = []
     for frames in clips:
         row = _row(name, frames, None, thumbnails.get(frames.start, ""))
-        looked = [frame for frame in looks if frame in frames]
-        reason, track = choose_track(tracks, frames, looked, settings.min_face)
+        sampled_frames = [frame for frame in sampled if frame in frames]
+        reason, track = choose_track(tracks, frames, sampled_frames, settings.min_face)
         scores = Scores() if track is None else Scores(face=round(track.width(frames), 1))
         if reason is not None or track is None:
-            found.append(replace(row, reason=reason, scores=scores))
+            candidates.append(replace(row, reason=reason, scores=scores))
             continue
-        found.append(_crop(whole_size, track, frames, sound, replace(row, scores=scores), settings, meter))
+        candidates.append(_crop(full_reader, track, frames, sound, replace(row, scores=scores), settings, meter))
         progress()
-    return found
+    return candidates
 
 
 def choose_track(
-    tracks: list[Track], frames: range, looked: list[int], min_face: int
+    tracks: list[Track], frames: range, sampled_frames: list[int], min_face: int
 ) -> tuple[Reason | None, Track | None]:
-    """The one face of a clip, or why there is none.
+    """Choose the face of a clip, or return the reason why there is not exactly one.
 
     Args:
-        tracks: of the scene.
-        frames: of the clip.
-        looked: those among them in which faces were looked for.
+        tracks: face tracks of the shot.
+        frames: frames of the clip.
+        sampled_frames: those of them in which faces were detected.
         min_face: least width in pixels.
     """
-    seen = sorted(
-        (track for track in tracks if track.is_sure and track.share(looked) > 0),
-        key=lambda track: -track.share(looked) * track.width(frames),
+    visible = sorted(
+        (track for track in tracks if track.is_sure and track.share(sampled_frames) > 0),
+        key=lambda track: -track.share(sampled_frames) * track.width(frames),
     )
-    if not seen:
+    if not visible:
         return Reason.NO_FACE, None
-    main = seen[0]
-    for other in seen[1:]:
-        at_once = len(set(main.frames) & set(other.frames) & set(looked)) / len(looked)
-        if at_once >= RIVAL_SEEN and other.width(frames) >= RIVAL_WIDTH * main.width(frames):
+    main = visible[0]
+    for other in visible[1:]:
+        both_visible = len(set(main.frames) & set(other.frames) & set(sampled_frames)) / len(sampled_frames)
+        if both_visible >= RIVAL_VISIBLE and other.width(frames) >= RIVAL_WIDTH * main.width(frames):
             return Reason.SEVERAL_FACES, main
-    if main.width(frames) < min_face:  # before the next: small faces are lost more easily
+    if main.width(frames) < min_face:  # before FACE_LOST, because small faces are lost more easily
         return Reason.FACE_TOO_SMALL, main
-    if main.share(looked) < MIN_SEEN:
+    if main.share(sampled_frames) < MIN_VISIBLE:
         return Reason.FACE_LOST, main
     return None, main
 
@@ -186,17 +188,17 @@ def _crop(
     frames: range,
     sound: Sound,
     row: ClipRow,
-    settings: Settings,
+    settings: PrepareSettings,
     meter: SyncMeter | None,
 ) -> ClipRow | _Candidate:
     crop = steady_crop(track, frames)
     pictures = [crop.cut(i, picture, settings.size) for i, picture in enumerate(reader.read(frames))]
     middle = pictures[len(pictures) // 2]
-    sharp = float(np.median([sharpness(scaled(p, SHARPNESS_SIZE, SHARPNESS_SIZE)) for p in pictures[::8]]))
+    median_sharpness = float(np.median([sharpness(scaled(p, SHARPNESS_SIZE, SHARPNESS_SIZE)) for p in pictures[::8]]))
     speech = speech_activity(slice_sound(sound, frames)).share
-    scores = replace(row.scores, sharpness=round(sharp, 1), speech=round(speech, 3))
+    scores = replace(row.scores, sharpness=round(median_sharpness, 1), speech=round(speech, 3))
     row = replace(row, scores=scores, thumbnail=thumbnail(middle))
-    if sharp < settings.min_sharpness:
+    if median_sharpness < settings.min_sharpness:
         return replace(row, reason=Reason.BLURRED)
     if speech < settings.min_speech:
         return replace(row, reason=Reason.NO_SPEECH)
@@ -204,18 +206,18 @@ def _crop(
     return _Candidate(row, frames, encode_pictures(pictures), curve)
 
 
-def _whole_offset(curves: list[Curve]) -> Offset | None:
-    """Of a file by all its clips, whose noise is averaged away."""
+def _file_offset(curves: list[Curve]) -> Offset | None:
+    """Measure the offset of a file from the average over its clips, which reduces noise."""
     return offset_of(np.mean(curves, axis=0)) if curves else None
 
 
-def _synchronized(candidate: _Candidate, whole: Offset | None, settings: Settings) -> ClipRow:
-    """The clip's row with its offset: its own if that is sure, else the file's if that is; else nothing is claimed."""
+def _synchronized(candidate: _Candidate, file_offset: Offset | None, settings: PrepareSettings) -> ClipRow:
+    """Return the clip's row with its own offset, the file's offset, or none: the first one that is reliable."""
     row = candidate.row
-    if candidate.curve is None or whole is None:
+    if candidate.curve is None or file_offset is None:
         return row
-    own = offset_of(candidate.curve)
-    offset = own if own.is_sure else whole
+    clip_offset = offset_of(candidate.curve)
+    offset = clip_offset if clip_offset.is_sure else file_offset
     scores = replace(row.scores, confidence=round(offset.lead, 3))
     if not offset.is_sure:
         return replace(row, scores=scores)
@@ -233,7 +235,7 @@ def _clip(candidate: _Candidate, row: ClipRow, sound: Sound, label: Label) -> Cl
     emotion = EMOTIONS.index(label.emotion)
     return Clip(
         clip_id=row.clip_id,
-        split="train",  # whoever puts the corpus together decides
+        split="train",  # the assembly decides
         identity_seed=None,
         speaker=label.speaker,
         text=label.text,

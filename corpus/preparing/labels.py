@@ -1,6 +1,6 @@
-"""What is known of a raw video before it is looked at: from how its data set names files, or from a CSV.
+"""Labels of raw videos from the file names of known data sets, or from a CSV file.
 
-The schemes are those that the data sets themselves publish: MEAD, HDTF, RAVDESS and CREMA-D.
+The naming schemes are those that MEAD, HDTF, RAVDESS and CREMA-D publish.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import check_readable, quoted
+from emotivetalk.files import check_readable, quoted
 from emotivetalk.models.emotion import EMOTIONS
 
 MAX_CSV_BYTES = 200_000_000
@@ -42,15 +42,15 @@ _CREMA_TEXTS = {
 
 @dataclass(frozen=True)
 class Label:
-    """Of a whole file.
+    """Label of a whole file.
 
     Attributes:
         emotion: one of `emotivetalk.models.emotion.EMOTIONS`.
         intensity: 0..1.
-        speaker: a name, the same in all files of a person.
-        text: what is said; empty if not known.
-        source: "mead", "hdtf", "ravdess", "crema_d", "csv", or "assumed": neutral for want of a label. HDTF names
-            speakers only; its emotion is taken as neutral too.
+        speaker: name of the person, the same in all files of the person.
+        text: spoken text; empty if unknown.
+        source: "mead", "hdtf", "ravdess", "crema_d", "csv", or "assumed" for neutral without a label. HDTF has no
+            emotion labels; they are set to neutral too.
     """
 
     emotion: str
@@ -61,10 +61,10 @@ class Label:
 
 
 def label_of(name: str) -> Label:
-    """The label that a file's name tells.
+    """Return the label in a file's name.
 
     Args:
-        name: its path with `/`, as far up as is known: MEAD's labels are in its folders.
+        name: path with `/`, including parent folders, which hold MEAD's labels.
     """
     path = PurePosixPath(name)
     for scheme in (_mead, _ravdess, _crema_d, _hdtf):
@@ -75,7 +75,7 @@ def label_of(name: str) -> Label:
 
 
 def _mead(path: PurePosixPath) -> Label | None:
-    """`M003/video/front/angry/level_3/001.mp4`, or the same joined by underscores."""
+    """Parse `M003/video/front/angry/level_3/001.mp4`, or the same joined by underscores."""
     joined = "_".join((*path.parts[:-1], path.stem))
     found = re.search(rf"(?:^|_)([MW]\d{{3}})_(?:.*_)?({'|'.join(EMOTIONS)})_level_([123])_\d+$", joined)
     if found is None:
@@ -84,7 +84,7 @@ def _mead(path: PurePosixPath) -> Label | None:
 
 
 def _ravdess(path: PurePosixPath) -> Label | None:
-    """`01-01-06-01-02-01-12.mp4`: modality, channel, emotion, intensity, statement, repetition, actor."""
+    """Parse `01-01-06-01-02-01-12.mp4`: modality, channel, emotion, intensity, statement, repetition, actor."""
     found = re.fullmatch(r"0[12]-0[12]-0([1-8])-(0[12])-0([12])-0[12]-(\d\d)", path.stem)
     if found is None:
         return None
@@ -94,7 +94,7 @@ def _ravdess(path: PurePosixPath) -> Label | None:
 
 
 def _crema_d(path: PurePosixPath) -> Label | None:
-    """`1001_DFA_ANG_HI.flv`: actor, sentence, emotion, level."""
+    """Parse `1001_DFA_ANG_HI.flv`: actor, sentence, emotion, level."""
     found = re.fullmatch(rf"(1\d{{3}})_([A-Z]{{3}})_({'|'.join(_CREMA_EMOTIONS)})_(LO|MD|HI|XX)", path.stem)
     if found is None or found[2] not in _CREMA_TEXTS:
         return None
@@ -103,19 +103,22 @@ def _crema_d(path: PurePosixPath) -> Label | None:
 
 
 def _hdtf(path: PurePosixPath) -> Label | None:
-    """`WDA_BarackObama_000.mp4`: where it is from, who speaks, a number."""
+    """Parse `WDA_BarackObama_000.mp4`: source, speaker, number."""
     found = re.fullmatch(r"(?:WDA|WRA|RD)_([A-Za-z]+\d*)_?(\d*)", path.stem)
     return None if found is None else Label("neutral", 1.0, f"hdtf-{found[1]}", "", "hdtf")
 
 
 def read_labels(path: Path) -> Mapping[str, Label]:
-    """Labels by file: `path,emotion,intensity,speaker,text`, the last three at will.
+    """Read labels from a CSV with the columns `path,emotion,intensity,speaker,text`; the last three are optional.
 
-    The keys are URLs and absolute paths; relative ones count from the CSV's folder. An empty intensity is 1; an empty speaker is the file's name without its ending.
+    Relative paths start at the CSV's folder. An empty intensity means 1, an empty speaker the file's name without suffix.
+
+    Returns:
+        Labels by URL or absolute path.
 
     Raises:
-        InputError: no such file, not UTF-8, columns missing or unknown, a path twice, an unknown emotion, an intensity
-            outside 0..1.
+        InputError: the file does not exist or is not UTF-8, a column is missing or unknown, a path occurs twice, an
+            emotion is unknown, or an intensity is outside 0..1.
     """
     check_readable(path, "labels", MAX_CSV_BYTES)
     labels: dict[str, Label] = {}
@@ -126,11 +129,11 @@ def read_labels(path: Path) -> Mapping[str, Label]:
             for row in rows:
                 where = f"{quoted(path)}, line {rows.line_num}"
                 cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
-                given = cells["path"]
-                key = given if "://" in given else str((path.parent / given).absolute())
-                if not given or key in labels:
-                    what = f"{given!r} was there before" if given else "the path is empty"
-                    raise _wrong(where, what, "Give each file one line.")
+                file_path = cells["path"]
+                key = file_path if "://" in file_path else str((path.parent / file_path).absolute())
+                if not file_path or key in labels:
+                    problem = f"{file_path!r} occurs twice" if file_path else "the path is empty"
+                    raise _invalid(where, problem, "Give each file one line.")
                 labels[key] = _label(where, cells)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(
@@ -153,17 +156,17 @@ def _check_columns(path: Path, names: object) -> None:
     if unknown:
         raise InputError(
             "labels_columns",
-            f"labels {quoted(path)} have a column {unknown[0]!r}, which means nothing here",
-            f"The columns are {', '.join(COLUMNS)}.",
+            f"labels {quoted(path)} have an unknown column {unknown[0]!r}",
+            f"Use the columns {', '.join(COLUMNS)}.",
         )
 
 
 def _label(where: str, cells: Mapping[str, str]) -> Label:
     if cells["emotion"] not in EMOTIONS:
-        raise _wrong(where, f"emotion {cells['emotion']!r} is not known", f"It is one of {', '.join(EMOTIONS)}.")
+        raise _invalid(where, f"emotion {cells['emotion']!r} is unknown", f"Use one of {', '.join(EMOTIONS)}.")
     intensity = _number(cells["intensity"] or "1")
     if intensity is None or not 0 <= intensity <= 1:
-        raise _wrong(
+        raise _invalid(
             where, f"intensity {cells['intensity']!r} is not a number from 0 to 1", "Give one, or leave it out."
         )
     speaker = cells["speaker"] or PurePosixPath(cells["path"]).stem
@@ -177,5 +180,5 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _wrong(where: str, what: str, remedy: str) -> InputError:
-    return InputError("labels_invalid", f"labels {where}: {what}", remedy)
+def _invalid(where: str, problem: str, remedy: str) -> InputError:
+    return InputError("labels_invalid", f"labels {where}: {problem}", remedy)

@@ -1,10 +1,10 @@
-"""Why a file or a clip is not in the corpus."""
+"""Reasons why a file or a clip is not in the corpus."""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """One reason each, the first that holds in this order. `FILE_REASONS` leave out a whole file, the others a clip."""
+    """The first check that failed, in this order. Reasons up to UNLABELLED drop a whole file, the others a clip."""
 
     NOT_FETCHED = "not_fetched"
     UNREADABLE = "unreadable"
@@ -30,7 +30,7 @@ class Reason(StrEnum):
 
     @property
     def meaning(self) -> str:
-        """In words."""
+        """Description of the reason."""
         return _MEANINGS[self]
 
 
@@ -38,23 +38,23 @@ _MEANINGS = {
     Reason.NOT_FETCHED: "the URL could not be fetched",
     Reason.UNREADABLE: "not a video file, or one that cannot be opened",
     Reason.TRUNCATED: "the file is cut off",
-    Reason.UNKNOWN_CODEC: "its pictures are coded in a way that decord does not know",
+    Reason.UNKNOWN_CODEC: "the video codec is not supported by decord",
     Reason.TOO_LARGE: "too many pixels or bytes",
     Reason.TOO_LONG: "longer than half an hour",
-    Reason.NO_PICTURES: "no moving pictures in it",
-    Reason.NO_SOUND: "no sound track",
+    Reason.NO_PICTURES: "no video stream",
+    Reason.NO_SOUND: "no audio stream",
     Reason.DAMAGED: "decoding failed midway",
     Reason.CRASHED: "the decoder crashed or needed too much memory",
-    Reason.HUNG: "nothing happened for too long",
-    Reason.UNLABELLED: "neither its name nor the CSV has a label",
-    Reason.TOO_SHORT: "the scene is shorter than a clip",
+    Reason.HUNG: "no progress within the time limit",
+    Reason.UNLABELLED: "no label in its name or in the CSV",
+    Reason.TOO_SHORT: "the shot is shorter than a clip",
     Reason.NO_FACE: "no upright frontal face",
     Reason.SEVERAL_FACES: "two faces of comparable size at once",
-    Reason.FACE_LOST: "the face is not seen throughout",
+    Reason.FACE_LOST: "the face is not visible throughout",
     Reason.FACE_TOO_SMALL: "the face has too few pixels",
     Reason.BLURRED: "the face is blurred",
-    Reason.NO_SPEECH: "nobody is heard speaking",
-    Reason.AUDIO_OFFSET: "sound and lips are too far apart to be moved together",
+    Reason.NO_SPEECH: "no speech",
+    Reason.AUDIO_OFFSET: "the offset of sound and lips is too large to correct",
 }
 
 _CODES = {
@@ -75,5 +75,5 @@ _CODES = {
 
 
 def reason_of_error(code: str) -> Reason:
-    """The reason for what an InputError about a file says by its code; whatever is not known is unreadable."""
+    """Return the reason for an InputError's code; unknown codes mean unreadable."""
     return _CODES.get(code, Reason.UNREADABLE)

@@ -1,6 +1,6 @@
-"""What was kept, what was dropped and why: report.json, report.md and contact_sheet.png in the corpus's folder.
+"""Report of a preparation: report.json, report.md and contact_sheet.png in the corpus's folder.
 
-All three are the same for the same videos and settings; when it was done, and how long it took, is in times.json.
+The three files depend only on the videos and settings; times.json holds dates and durations.
 """
 
 from __future__ import annotations
@@ -17,53 +17,53 @@ import numpy as np
 from emotivetalk.corpus.preparing.assembly import held_out_speakers, split_of
 from emotivetalk.corpus.preparing.reasons import Reason
 from emotivetalk.corpus.preparing.results import THUMBNAIL, ClipRow, FileRow
-from emotivetalk.corpus.preparing.settings import Settings
-from emotivetalk.media.files import atomic_write, writing
+from emotivetalk.corpus.preparing.settings import PrepareSettings
+from emotivetalk.files import atomic_write, writing
 from emotivetalk.media.image_codec import decode_picture
 from emotivetalk.media.preview import contact_sheet
 
-NUM_SHOWN = 48  # pictures of kept clips on the sheet
-NUM_SHOWN_DROPPED = 4  # of each reason
+NUM_KEPT_PICTURES = 48  # kept clips on the contact sheet
+NUM_DROPPED_PICTURES = 4  # dropped clips on it for each reason
 COLUMNS = 12
-MAX_LINES = 2000  # of the Markdown's table; the JSON has all
+MAX_LINES = 2000  # rows of the table in Markdown; the JSON file has all
 KEPT = "kept"
 
 
-def write_report(folder: Path, rows: Sequence[FileRow], settings: Settings) -> tuple[Path, ...]:
-    """Write the three; returns their paths. There is no sheet where there is no picture.
+def write_report(folder: Path, rows: Sequence[FileRow], settings: PrepareSettings) -> tuple[Path, ...]:
+    """Write the three files and return their paths. Without pictures there is no contact sheet.
 
     Raises:
-        OutputError: one could not be written.
+        OutputError: a file could not be written.
     """
     paths = [folder / "report.json", folder / "report.md"]
     _write(paths[0], json.dumps(_as_json(rows, settings), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     _write(paths[1], _as_markdown(rows))
-    shown = _shown(rows)
-    if shown:
+    clips = _clips_with_pictures(rows)
+    if clips:
         paths.append(folder / "contact_sheet.png")
-        pictures = [decode_picture(base64.b64decode(clip.thumbnail), THUMBNAIL) for clip in shown]
-        contact_sheet(np.stack(pictures), COLUMNS, [str(clip.reason or KEPT) for clip in shown], paths[-1])
+        pictures = [decode_picture(base64.b64decode(clip.thumbnail), THUMBNAIL) for clip in clips]
+        contact_sheet(np.stack(pictures), COLUMNS, [str(clip.reason or KEPT) for clip in clips], paths[-1])
     return tuple(paths)
 
 
 def write_times(folder: Path, times: Mapping[str, object]) -> None:
-    """Append a run to times.json, a line each."""
+    """Append a run as a line to times.json."""
     path = folder / "times.json"
     before = path.read_text(encoding="utf-8") if path.is_file() else ""
     _write(path, before + json.dumps(times, sort_keys=True) + "\n")
 
 
 def count_files(rows: Sequence[FileRow]) -> dict[str, int]:
-    """How many files gave clips, and how many have none for each reason of a file; `no_clip` for reasons of clips."""
+    """Count files with clips, and files without by reason; `no_clip` means that every clip was dropped."""
     return dict(Counter(KEPT if row.num_kept else str(row.reason or "no_clip") for row in rows))
 
 
 def count_clips(rows: Sequence[FileRow]) -> dict[str, int]:
-    """How many clips were kept, and dropped for each reason."""
+    """Count kept clips, and dropped clips by reason."""
     return dict(Counter(str(clip.reason or KEPT) for row in rows for clip in row.clips))
 
 
-def _as_json(rows: Sequence[FileRow], settings: Settings) -> dict[str, object]:
+def _as_json(rows: Sequence[FileRow], settings: PrepareSettings) -> dict[str, object]:
     held_out = held_out_speakers({row.label.speaker for row in rows if row.num_kept}, settings.held_out)
     return {
         "settings": settings.as_json(),
@@ -119,15 +119,15 @@ def _cells(clip: ClipRow) -> str:
     )
 
 
-def _shown(rows: Sequence[FileRow]) -> list[ClipRow]:
-    """Kept clips from all over the corpus, then some of each reason."""
+def _clips_with_pictures(rows: Sequence[FileRow]) -> list[ClipRow]:
+    """Choose kept clips spread over the corpus, then some dropped clips of each reason."""
     with_picture = [clip for row in rows for clip in row.clips if clip.thumbnail]
     kept = [clip for clip in with_picture if clip.reason is None]
-    places = np.unique(np.linspace(0, len(kept) - 1, min(len(kept), NUM_SHOWN)).astype(int)) if kept else []
-    shown = [kept[place] for place in places]
+    positions = np.unique(np.linspace(0, len(kept) - 1, min(len(kept), NUM_KEPT_PICTURES)).astype(int)) if kept else []
+    chosen = [kept[position] for position in positions]
     for reason in Reason:
-        shown += [clip for clip in with_picture if clip.reason is reason][:NUM_SHOWN_DROPPED]
-    return shown
+        chosen += [clip for clip in with_picture if clip.reason is reason][:NUM_DROPPED_PICTURES]
+    return chosen
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,7 +1,7 @@
-"""What became of a raw video: a row for the file and a row for each clip in it, and the part that holds its clips.
+"""Results of preparing a raw video: a row for the file, a row for each clip, and the part that holds the clips.
 
-A part is one Parquet file of the corpus's schema with the rows in its metadata. It is written whole or not at all, and
-carries a stamp of everything it was made from, so whoever finds it knows whether it is still good.
+A part is one Parquet file of the corpus's schema with the rows in its metadata. It is written atomically, and carries a
+stamp of all inputs, which shows if it is still valid.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from emotivetalk.corpus.preparing.labels import Label
 from emotivetalk.corpus.preparing.reasons import Reason
 from emotivetalk.corpus.records import Clip, read_clips, read_notes, write_clips
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import atomic_write, writing
+from emotivetalk.files import atomic_write, writing
 from emotivetalk.media.image_codec import encode_pictures, scaled
 
 THUMBNAIL = 96  # pixels
@@ -30,14 +30,14 @@ _STAMP_KEY = b"emotivetalk.prepare.stamp"
 
 
 @dataclass(frozen=True)
-class Source:
-    """A raw video that was asked for.
+class VideoSource:
+    """A raw video to prepare.
 
     Attributes:
-        uri: a path or a URL.
-        name: what the report and its clips call it: unique, without what lies above the folder that was named.
-        fingerprint: of its content as far as that can be told without reading it; "" if it cannot be reached.
-        label: what is known of it.
+        uri: path or URL.
+        name: unique name in the report and in clip identifiers, relative to the folder that the user gave.
+        fingerprint: size and times of the content, without reading it; "" if it cannot be reached.
+        label: label of the video.
     """
 
     uri: str
@@ -47,26 +47,26 @@ class Source:
 
     @property
     def part_name(self) -> str:
-        """Of the file that holds its clips."""
+        """Name of the file that holds its clips."""
         return f"{hashlib.sha256(self.name.encode()).hexdigest()[:24]}.parquet"
 
     def stamp(self, settings_key: str) -> str:
-        """Equal for equal inputs of the work on this file."""
+        """Hash all inputs of the preparation of this video."""
         facts = [settings_key, self.name, self.fingerprint, asdict(self.label)]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What was measured of a clip; None where it did not come to that.
+    """Measurements of a clip; None if a check before them rejected it.
 
     Attributes:
-        face: median width of the face in the raw picture, pixels.
-        sharpness: see `Settings.min_sharpness`.
-        speech: share of frames with a voice.
-        offset: frames by which the sound was late; None too where nothing can be claimed.
-        confidence: of the offset (`synchrony.Offset.lead`).
-        moved: frames by which the sound was moved to meet the lips.
+        face: median width of the face in the raw picture in pixels.
+        sharpness: see `PrepareSettings.min_sharpness`.
+        speech: share of frames with speech.
+        offset: frames by which the sound was late; also None if the measurement is not reliable.
+        confidence: confidence of the offset (`synchrony.Offset.lead`).
+        moved: frames by which the sound was shifted to match the lips.
     """
 
     face: float | None = None
@@ -79,9 +79,12 @@ class Scores:
 
 @dataclass(frozen=True)
 class ClipRow:
-    """A stretch of a file that could have been a clip, and was if there is no reason.
+    """Result of a candidate clip.
 
-    start_s, end_s: in the file; thumbnail: a small JPEG in base 64, "" if there is none.
+    Attributes:
+        start_s, end_s: its time in the file.
+        reason: reason why it was dropped; None if it was kept.
+        thumbnail: small JPEG in base 64; "" if there is none.
     """
 
     clip_id: str
@@ -94,7 +97,7 @@ class ClipRow:
 
 @dataclass(frozen=True)
 class FileRow:
-    """A file: its clips, or the reason why it has none at all, with what was wrong in words."""
+    """Result of a file: its clips, or the reason why it has none, with a message."""
 
     name: str
     label: Label
@@ -105,16 +108,16 @@ class FileRow:
 
     @property
     def num_kept(self) -> int:
-        """Clips in the corpus."""
+        """Number of clips that were kept."""
         return sum(row.reason is None for row in self.clips)
 
     def to_json(self) -> str:
-        """The whole row."""
+        """Serialize the row."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> FileRow:
-        """What `to_json` wrote."""
+        """Parse a row that `to_json` wrote."""
         row: dict[str, Any] = json.loads(text)
         clips = tuple(
             ClipRow(**clip | {"scores": Scores(**clip["scores"]), "reason": _reason(clip["reason"])})
@@ -128,18 +131,18 @@ def _reason(value: str | None) -> Reason | None:
 
 
 def thumbnail(picture: UInt8[np.ndarray, "height width 3"]) -> str:
-    """A picture's middle square as a small JPEG in base 64."""
+    """Encode the middle square of a picture as a small JPEG in base 64."""
     side = min(picture.shape[:2])
     top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
     square = np.ascontiguousarray(picture[top : top + side, left : left + side])
     return base64.b64encode(encode_pictures([scaled(square, THUMBNAIL, THUMBNAIL)])[0]).decode()
 
 
-def write_part(folder: Path, source: Source, settings_key: str, row: FileRow, clips: Sequence[Clip]) -> Path:
-    """Write a file's part, atomically.
+def write_part(folder: Path, source: VideoSource, settings_key: str, row: FileRow, clips: Sequence[Clip]) -> Path:
+    """Write the part of a video atomically.
 
     Raises:
-        OutputError: the disk is full, or the folder is gone.
+        OutputError: the disk is full, or the folder does not exist.
     """
     path = folder / source.part_name
     notes = {_RESULT_KEY: row.to_json().encode(), _STAMP_KEY: source.stamp(settings_key).encode()}
@@ -148,24 +151,24 @@ def write_part(folder: Path, source: Source, settings_key: str, row: FileRow, cl
     return path
 
 
-def has_part(folder: Path, source: Source, settings_key: str) -> bool:
-    """Whether there is a part of exactly this input, under these settings, that can be read."""
+def has_part(folder: Path, source: VideoSource, settings_key: str) -> bool:
+    """Return True if there is a readable part of this input with these settings."""
     path = folder / source.part_name
     if not path.is_file():
         return False
     try:
         if read_notes(path).get(_STAMP_KEY) != source.stamp(settings_key).encode():
             return False
-        return read_row(folder, source).reason is not Reason.NOT_FETCHED  # which may be otherwise next time
+        return read_row(folder, source).reason is not Reason.NOT_FETCHED  # fetching may succeed next time
     except InputError:
         return False
 
 
-def read_row(folder: Path, source: Source) -> FileRow:
-    """The rows of a part. Raises InputError if it cannot be read."""
+def read_row(folder: Path, source: VideoSource) -> FileRow:
+    """Read the rows of a part. Raises InputError if it cannot be read."""
     return FileRow.from_json(read_notes(folder / source.part_name)[_RESULT_KEY].decode())
 
 
-def read_part(folder: Path, source: Source) -> Iterator[Clip]:
-    """The clips of a part. Raises InputError if it cannot be read."""
+def read_part(folder: Path, source: VideoSource) -> Iterator[Clip]:
+    """Read the clips of a part. Raises InputError if it cannot be read."""
     return read_clips(folder / source.part_name)

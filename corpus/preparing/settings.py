@@ -1,4 +1,4 @@
-"""How a corpus is prepared: everything that its content depends on besides the raw videos and their labels."""
+"""Settings of the preparation: what a corpus depends on besides the raw videos and their labels."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pathlib import Path
 from emotivetalk.corpus.records import SCHEMA_VERSION
 
 WORK_VERSION = 4
-"""Raised whenever the same video would give other clips."""
+"""Version of the preparation; increase it when the same video would give other clips."""
 SYNC_NETWORKS = ("lip_encoder", "audio_encoder", "vaid")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is cut and what is kept.
+class PrepareSettings:
+    """Length, size and acceptance thresholds of clips.
 
     Attributes:
-        num_frames: of a clip, at 25 a second.
+        num_frames: frames of a clip at 25 a second.
         size: side of its pictures in pixels.
-        min_face: least width of a face in the raw picture, pixels.
+        min_face: least width of a face in the raw picture in pixels.
         min_sharpness: least variance of the smoothed face's Laplacian at 256 x 256, grey levels squared.
-        min_speech: least share of a clip's frames in which a voice is heard.
-        max_offset: frames by which sound may be moved to meet the lips.
-        held_out: share of the speakers that training never sees.
-        labelled_only: leave out what has no label, rather than to take it as neutral.
-        sync: hash of the weights that measure synchrony; None leaves that out.
+        min_speech: least share of a clip's frames with speech.
+        max_offset: largest correction of the sound's offset in frames.
+        held_out: share of the speakers that are held out from training.
+        labelled_only: skip videos without a label instead of labelling them neutral.
+        sync: hash of the weights that measure synchrony; None skips the measurement.
     """
 
     num_frames: int = 64
@@ -41,17 +41,17 @@ class Settings:
     sync: str | None = None
 
     def as_json(self) -> dict[str, object]:
-        """Plain values by name, with the versions of schema and work."""
+        """Return the values by name, with the versions of schema and preparation."""
         return {**asdict(self), "schema": SCHEMA_VERSION, "work": WORK_VERSION}
 
     @property
     def key(self) -> str:
-        """The same for equal settings."""
+        """Hash of the settings."""
         return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def weights_hash(checkpoint: Path) -> str:
-    """Of the networks that measure synchrony, all their files."""
+    """Hash all files of the networks that measure synchrony."""
     digest = hashlib.sha256()
     for network in SYNC_NETWORKS:
         for path in sorted((checkpoint / network).iterdir()):

@@ -1,4 +1,4 @@
-"""Which raw videos there are: files, folders and URLs, in an order that does not depend on where they lie."""
+"""Raw videos in files, folders and URLs, in an order that does not depend on their location."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from emotivetalk.corpus.preparing.labels import Label, label_of
-from emotivetalk.corpus.preparing.results import Source
+from emotivetalk.corpus.preparing.results import VideoSource
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import quoted
+from emotivetalk.files import quoted
 
 SUFFIXES = (
     ".mp4",
@@ -32,34 +32,34 @@ SUFFIXES = (
     ".ogv",
 )
 MAX_BYTES = 16_000_000_000
-_READ_AT_ONCE = 1 << 20
-_STAMPS = ("ETag", "etag", "LastModified", "Last-Modified", "last_modified", "mtime", "checksum")
+_READ_BYTES = 1 << 20
+_FINGERPRINT_KEYS = ("ETag", "etag", "LastModified", "Last-Modified", "last_modified", "mtime", "checksum")
 
 
-def find_sources(raws: Sequence[str], labels: Mapping[str, Label]) -> tuple[Source, ...]:
-    """All raw videos, by name.
+def find_sources(raws: Sequence[str], labels: Mapping[str, Label]) -> tuple[VideoSource, ...]:
+    """List all raw videos, sorted by name.
 
     Args:
-        raws: files (of any ending), folders (all below, by their ending), and URLs that fsspec knows; over HTTP, that
+        raws: files with any suffix, folders (searched recursively by suffix), and URLs of fsspec's protocols. The HTTP URL
             of a folder ends with a slash.
-        labels: by path or URL (`read_labels`); else the name tells.
+        labels: labels by path or URL (`read_labels`); other videos get the label in their name.
 
     Raises:
-        InputError: a path does not exist, nothing was found at all, no such protocol.
+        InputError: a path does not exist, no video was found, or a protocol is unknown.
     """
-    found: dict[str, Source] = {}
+    found: dict[str, VideoSource] = {}
     uris: set[str] = set()
     for raw in raws:
-        for uri, name, fingerprint in _of_url(raw) if "://" in raw else _of_path(Path(raw)):
+        for uri, name, fingerprint in _videos_at_url(raw) if "://" in raw else _videos_at_path(Path(raw)):
             if uri in uris:
-                continue  # named twice, say by its folder and by itself
+                continue  # given twice, for example by its folder and by itself
             uris.add(uri)
             number, unique = 1, name
             while unique in found:
                 number += 1
                 unique = f"{name}~{number}"
             label = labels.get(uri) or label_of(urlsplit(uri).path if "://" in uri else uri)
-            found[unique] = Source(uri, unique, fingerprint, label)
+            found[unique] = VideoSource(uri, unique, fingerprint, label)
     if not found:
         raise InputError(
             "raw_empty",
@@ -69,7 +69,7 @@ def find_sources(raws: Sequence[str], labels: Mapping[str, Label]) -> tuple[Sour
     return tuple(found[name] for name in sorted(found))
 
 
-def _of_path(path: Path) -> Iterator[tuple[str, str, str]]:
+def _videos_at_path(path: Path) -> Iterator[tuple[str, str, str]]:
     path = path.absolute()
     if path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
@@ -86,24 +86,24 @@ def _fingerprint(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _of_url(url: str) -> Iterator[tuple[str, str, str]]:
+def _videos_at_url(url: str) -> Iterator[tuple[str, str, str]]:
     files, root = _open_url(url)
     try:
-        # Over HTTP, to ask whether something is a folder is to download it.
+        # Over HTTP, isdir would download the file.
         is_folder = url.endswith("/") or (not url.startswith("http") and files.isdir(root))
         found: Mapping[str, Mapping[str, Any]] = (
             files.find(root, detail=True) if is_folder else {root: files.info(root)}
         )
-    except Exception:  # noqa: BLE001 each protocol has its own errors; the file's row will say that it cannot be fetched
+    except Exception:  # noqa: BLE001 each protocol has its own errors; fetching will report them in the file's row
         is_folder, found = False, {root: {}}
-    for path, facts in sorted(found.items()):
+    for path, details in sorted(found.items()):
         if is_folder and PurePosixPath(urlsplit(path).path).suffix.lower() not in SUFFIXES:
             continue
         full = files.unstrip_protocol(path) if is_folder else url
         base = PurePosixPath(urlsplit(root).path or root)
         name = f"{base.name}/{PurePosixPath(path).relative_to(root)}" if is_folder else base.name
-        stamps = [f"{facts.get('size')}", *(f"{facts[key]}" for key in _STAMPS if key in facts)]
-        yield full, name, " ".join(stamps) if facts else ""
+        stamps = [f"{details.get('size')}", *(f"{details[key]}" for key in _FINGERPRINT_KEYS if key in details)]
+        yield full, name, " ".join(stamps) if details else ""
 
 
 def _open_url(url: str) -> tuple[Any, str]:
@@ -120,11 +120,12 @@ def _open_url(url: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def local_copy(source: Source, scratch: Path | None = None) -> Iterator[Path]:
-    """The file of a source on this machine; one from a URL is fetched into `scratch` and vanishes afterwards.
+def local_copy(source: VideoSource, scratch: Path | None = None) -> Iterator[Path]:
+    """Provide a source as a local file; a URL is downloaded into `scratch` and deleted after the block.
 
     Raises:
-        InputError: url_unreachable, video_too_many_bytes; OSError: the scratch folder's disk is full.
+        InputError: the URL cannot be fetched (url_unreachable), or the file is too large (video_too_many_bytes).
+        OSError: the disk of the scratch folder is full.
     """
     if "://" not in source.uri:
         yield Path(source.uri)
@@ -135,8 +136,8 @@ def local_copy(source: Source, scratch: Path | None = None) -> Iterator[Path]:
         try:
             files, root = _open_url(source.uri)
             with files.open(root, "rb") as remote, path.open("wb") as file:
-                bounded = _Bounded(remote, source.name)
-                while data := bounded.read(_READ_AT_ONCE):
+                bounded = _LimitedFile(remote, source.name)
+                while data := bounded.read(_READ_BYTES):
                     file.write(data)
         except InputError:
             raise
@@ -144,13 +145,13 @@ def local_copy(source: Source, scratch: Path | None = None) -> Iterator[Path]:
             raise InputError(
                 "url_unreachable",
                 f"{source.name!r} could not be fetched: {type(error).__name__} {' '.join(str(error).split())[:200]}",
-                "Check the URL, and run it again.",
+                "Check the URL, and run the command again.",
             ) from error
         yield path
 
 
-class _Bounded:
-    """A remote file that ends with an error once it gives more than MAX_BYTES."""
+class _LimitedFile:
+    """A remote file that raises an error after MAX_BYTES."""
 
     def __init__(self, file: Any, name: str) -> None:
         self._file, self._name, self._left = file, name, MAX_BYTES

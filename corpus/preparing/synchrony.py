@@ -1,9 +1,9 @@
-"""By how many frames the sound of footage is late, measured where V-AID compares lips seen with lips heard.
+"""Offset of sound and picture in frames, measured with V-AID's lip latents from video and from audio.
 
-The lip encoder and the audio encoder with its projector were trained to meet in one space, and to tell the right moment
-of a clip from the others (training/stages/lip_sync.py, training/stages/vaid.py). So the lag at which the two agree best is the
-offset; how much better than elsewhere says whether it is to be believed. The starter's encoders know avatars: on
-faces unlike these the curve is flat, and nothing is claimed.
+The lip encoder, and the audio encoder with its projector, were trained to give similar latents at the same moment of a
+clip and different ones at others (training/stages/lip_sync.py, training/stages/vaid.py). The offset is the lag of the
+best agreement; its lead over other lags shows if it is reliable. The starter's encoders were trained on avatars: on other
+faces the curve is flat, and no offset is reported.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from torch import Tensor
 
 from emotivetalk.corpus.preparing.settings import SYNC_NETWORKS
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import quoted
+from emotivetalk.files import quoted
 from emotivetalk.models.networks import load_network
 from emotivetalk.timebase import SAMPLES_PER_FRAME
 
 MAX_LAG = 15  # frames
-PEAK_HALF_WIDTH = 3  # frames around the peak that belong to it
-MIN_AGREEMENT, MIN_LEAD = 0.35, 0.2  # of avatars with the wrong speech, none of 100 leads by 0.19
-_SEEN_AT_ONCE = 16
+PEAK_HALF_WIDTH = 3  # frames on each side that belong to the peak
+MIN_AGREEMENT, MIN_LEAD = 0.35, 0.2  # with mismatched speech, none of 100 avatars had a lead of 0.19
+_BATCH_SIZE = 16
 
 Curve = Float[np.ndarray, "lags"]
 
 
 @dataclass(frozen=True)
 class Offset:
-    """What a curve says.
+    """Offset of the sound.
 
     Attributes:
-        frames: by which the sound is late, to parts of a frame; negative if it is early.
-        lead: how far the best lag's agreement is above any other's: the confidence.
-        is_sure: whether it is to be believed.
+        frames: frames by which the sound is late, with fractions; negative if it is early.
+        lead: agreement at the best lag less the best agreement away from it, as a confidence.
+        is_sure: True if agreement and lead reach their minimums.
     """
 
     frames: float
@@ -48,21 +48,21 @@ class Offset:
 
 
 def check_sync_checkpoint(checkpoint: Path) -> None:
-    """Raise InputError unless the folder has the networks that measure synchrony."""
+    """Check that the folder has the networks that measure synchrony; raise InputError otherwise."""
     missing = [name for name in SYNC_NETWORKS if not (checkpoint / name / "config.json").is_file()]
     if missing:
         raise InputError(
             "sync_checkpoint_missing",
-            f"{quoted(checkpoint)} has no {missing[0]}/, which measures whether sound and lips go together",
-            "Name a checkpoint that has lip_encoder/, audio_encoder/ and vaid/, or give --no-sync.",
+            f"{quoted(checkpoint)} has no {missing[0]}/, which is needed to measure synchrony",
+            "Give a checkpoint that has lip_encoder/, audio_encoder/ and vaid/, or give --no-sync.",
         )
 
 
 class SyncMeter:
-    """The networks of a checkpoint that compare lips seen with lips heard.
+    """Measurement of synchrony with the networks of a checkpoint.
 
     Args:
-        checkpoint: the folder; `check_sync_checkpoint` says what it must have.
+        checkpoint: folder with the networks that `check_sync_checkpoint` checks.
     """
 
     def __init__(self, checkpoint: Path) -> None:
@@ -71,63 +71,67 @@ class SyncMeter:
         self._projector = load_network(checkpoint, "vaid").projector
 
     @torch.inference_mode()
-    def see(self, pictures: Sequence[UInt8[np.ndarray, "size size 3"]]) -> Float[Tensor, "frames dim"]:
-        """Lip latents of framed faces."""
-        parts = []
-        for start in range(0, len(pictures), _SEEN_AT_ONCE):
-            images = torch.from_numpy(np.stack(pictures[start : start + _SEEN_AT_ONCE])).permute(0, 3, 1, 2)
-            parts.append(self._lip_encoder(images.float() / 127.5 - 1).float())
-        return torch.cat(parts)
+    def visual_latents(self, pictures: Sequence[UInt8[np.ndarray, "size size 3"]]) -> Float[Tensor, "frames dim"]:
+        """Compute lip latents of cropped faces."""
+        batches = []
+        for start in range(0, len(pictures), _BATCH_SIZE):
+            images = torch.from_numpy(np.stack(pictures[start : start + _BATCH_SIZE])).permute(0, 3, 1, 2)
+            batches.append(self._lip_encoder(images.float() / 127.5 - 1).float())
+        return torch.cat(batches)
 
     @torch.inference_mode()
-    def hear(self, sound: Float[np.ndarray, " samples"], frames: range) -> Float[Tensor, "frames dim"]:
-        """Lip latents of the sound at frames of a file; what lies outside of the file is silent."""
+    def audio_latents(self, sound: Float[np.ndarray, " samples"], frames: range) -> Float[Tensor, "frames dim"]:
+        """Compute lip latents of the sound at these frames of a file; frames outside the file are silent."""
         context = self._audio_encoder.context_frames
-        stretch = slice_sound(sound, range(frames.start - context, frames.stop + context))
-        heard = self._projector(self._audio_encoder(torch.from_numpy(stretch)[None]))[0].float()
-        return heard[context : context + len(frames)]
+        samples = slice_sound(sound, range(frames.start - context, frames.stop + context))
+        latents = self._projector(self._audio_encoder(torch.from_numpy(samples)[None]))[0].float()
+        return latents[context : context + len(frames)]
 
     def curve(
         self, pictures: Sequence[UInt8[np.ndarray, "size size 3"]], sound: Float[np.ndarray, " samples"], frames: range
     ) -> Curve:
-        """Agreement of a clip with the sound of its file at lags of -15 .. 15 frames.
+        """Compute the agreement of a clip with its file's sound at lags of -15 .. 15 frames.
 
         Args:
-            pictures: of the clip.
-            sound: of the whole file.
-            frames: of the file, that the clip is.
+            pictures: cropped faces of the clip.
+            sound: sound of the whole file.
+            frames: frames of the file that make up the clip.
         """
-        near = range(frames.start - MAX_LAG, frames.stop + MAX_LAG)
-        return agreement_curve(self.see(pictures), self.hear(sound, near))
+        with_margin = range(frames.start - MAX_LAG, frames.stop + MAX_LAG)
+        return agreement_curve(self.visual_latents(pictures), self.audio_latents(sound, with_margin))
 
 
-def slice_sound(sound: Float[np.ndarray, " samples"], frames: range) -> Float[np.ndarray, " stretch"]:
-    """The samples of some frames, 640 each; silence before the beginning and after the end."""
+def slice_sound(sound: Float[np.ndarray, " samples"], frames: range) -> Float[np.ndarray, " samples"]:
+    """Return the samples of some frames, 640 each, with silence outside the file."""
     start, stop = frames.start * SAMPLES_PER_FRAME, frames.stop * SAMPLES_PER_FRAME
     inside = sound[max(0, start) : max(0, stop)]
     before = min(max(0, -start), stop - start)
     return np.pad(inside, (before, stop - start - before - len(inside))).astype(np.float32)
 
 
-def agreement_curve(seen: Float[Tensor, "frames dim"], heard: Float[Tensor, "more dim"]) -> Curve:
-    """Mean cosine of the two, each about its own mean, at every lag; `heard` has MAX_LAG frames more at either end."""
-    num = len(seen)
-    still = F.normalize(seen - seen.mean(0), dim=-1)
+def agreement_curve(visual: Float[Tensor, "frames dim"], audio: Float[Tensor, "frames_with_margin dim"]) -> Curve:
+    """Compute the mean cosine of the latents, each about its mean, at every lag.
+
+    Args:
+        audio: latents with MAX_LAG more frames at both ends.
+    """
+    num = len(visual)
+    directions = F.normalize(visual - visual.mean(0), dim=-1)
     curve = []
     for lag in range(2 * MAX_LAG + 1):
-        moved = heard[lag : lag + num]
-        curve.append(float((still * F.normalize(moved - moved.mean(0), dim=-1)).sum(-1).mean()))
+        shifted = audio[lag : lag + num]
+        curve.append(float((directions * F.normalize(shifted - shifted.mean(0), dim=-1)).sum(-1).mean()))
     return np.array(curve)
 
 
 def offset_of(curve: Curve) -> Offset:
-    """The lag of the best agreement, between frames by a parabola through it and its neighbours."""
+    """Find the lag of the best agreement, refined by a parabola through the neighboring lags."""
     best = int(np.argmax(curve))
     elsewhere = np.delete(curve, range(max(0, best - PEAK_HALF_WIDTH), min(len(curve), best + PEAK_HALF_WIDTH + 1)))
     lead = float(curve[best] - elsewhere.max())
-    part = 0.0
+    fraction = 0.0
     if 0 < best < len(curve) - 1:
         before, peak, after = curve[best - 1 : best + 2]
-        part = float(0.5 * (before - after) / min(before - 2 * peak + after, -1e-9))
+        fraction = float(0.5 * (before - after) / min(before - 2 * peak + after, -1e-9))
     is_sure = bool(curve[best] >= MIN_AGREEMENT and lead >= MIN_LEAD)
-    return Offset(best - MAX_LAG + part, lead, is_sure)
+    return Offset(best - MAX_LAG + fraction, lead, is_sure)

@@ -1,4 +1,4 @@
-"""`emotivetalk ablate`: a checkpoint without one of its parts, trained again where that takes training, measured."""
+"""`emotivetalk ablate`: remove one part of a checkpoint, retrain if needed, and measure the result."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,42 +6,48 @@ from typing import Annotated
 import typer
 
 from emotivetalk.commands.evaluate import check_corpus, find_reader
-from emotivetalk.commands.evaluation_options import DEFAULT_CORPUS, Checkpoint, Corpus, Reader, Seed, Steps
+from emotivetalk.commands.evaluation_options import DEFAULT_CORPUS, Checkpoint, Corpus, NumSteps, Reader, Seed
 from emotivetalk.errors import InputError
+from emotivetalk.files import quoted
 from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
-from emotivetalk.media.files import quoted
 
 STOPPED = 130
 
 
 def ablate(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Which one; `--list` names them all.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the ablation; --list shows all.")] = "",
     checkpoint: Checkpoint = None,
-    show: Annotated[bool, typer.Option("--list", help="Name the ablations, and do nothing.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="List the ablations and exit.")] = False,
     corpus: Corpus = DEFAULT_CORPUS,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The report's folder [default: build/ablations/NAME].")
+        Path | None, typer.Option("-o", "--output", help="Folder of the report [default: build/ablations/NAME].")
     ] = None,
     reader: Reader = None,
-    part: Annotated[bool, typer.Option("--slice", help="Measure a small part only.")] = False,
-    steps: Steps = None,
+    part: Annotated[bool, typer.Option("--slice", help="Measure a small part, in about a minute.")] = False,
+    num_steps: NumSteps = None,
     seed: Seed = 0,
-    size: Annotated[str, typer.Option(help="Of the training YAMLs: train_configs/<stage>_<size>.yaml.")] = "starter",
+    size: Annotated[
+        str, typer.Option(help="Size of the training YAMLs: train_configs/<stage>_<size>.yaml.")
+    ] = "starter",
     control: Annotated[
-        bool, typer.Option("--control", help="Train the same with nothing taken away: what to compare with.")
+        bool, typer.Option("--control", help="Train the same with nothing removed, for comparison.")
     ] = False,
     training_corpus: Annotated[
-        Path | None, typer.Option(help="To train on, if not on what the training YAMLs name.")
+        Path | None, typer.Option(help="Corpus to train on; the default is the one in the training YAMLs.")
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override one key of all of them, such as steps=400."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a key of every training YAML, such as steps=400; may be repeated.",
+        ),
     ] = None,
 ) -> None:
-    """Take one part away, and measure what that part was for.
+    """Remove one part of a checkpoint and measure the effect.
 
-    What needs training is trained from the checkpoint's other networks, in the report's folder, and goes on where it was;
-    the rest is measured at once. The report has the figures that tell, and no others.
+    Ablations that need training start from the checkpoint's other networks, train in the report's folder, and resume an
+    unfinished run. The report holds only the figures that concern the part.
 
     \b
     Example:
@@ -66,9 +72,9 @@ def ablate(
 
     from emotivetalk.evaluation.ablations import settings_of
     from emotivetalk.evaluation.evaluate import evaluate as measure
-    from emotivetalk.evaluation.figures import Settings
     from emotivetalk.evaluation.reader import Reader
     from emotivetalk.evaluation.report import write_report
+    from emotivetalk.evaluation.settings import EvaluationSettings
     from emotivetalk.models.pipeline import load_pipeline
     from emotivetalk.progress import progress_bar
     from emotivetalk.training.ablation import train_ablation
@@ -79,7 +85,7 @@ def ablate(
     if measured is None:
         typer.echo("Go on with the same command.")
         raise typer.Exit(STOPPED)
-    whole = Settings.slice(steps, seed) if part else Settings(num_steps=steps, seed=seed)
+    whole = EvaluationSettings.slice(num_steps, seed) if part else EvaluationSettings(num_steps=num_steps, seed=seed)
     with progress_bar("frames") as bar:
         report = measure(
             load_pipeline(measured),

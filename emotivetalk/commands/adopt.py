@@ -1,4 +1,4 @@
-"""`emotivetalk adopt`: Stable Video Diffusion's VAE and wav2vec 2.0 into a checkpoint folder that the stages train on."""
+"""`emotivetalk adopt`: copy Stable Video Diffusion's VAE and wav2vec 2.0 into a checkpoint folder for training."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,16 +9,18 @@ from emotivetalk.errors import InputError
 
 
 def adopt(
-    output: Annotated[Path, typer.Option("-o", "--output", help="The checkpoint folder of the stages.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint folder of the training stages.")],
     stable_video_diffusion: Annotated[
-        Path | None, typer.Option(help="Its folder in diffusers' layout; the VAE is taken.")
+        Path | None, typer.Option(help="Folder of Stable Video Diffusion in diffusers' layout; its VAE is copied.")
     ] = None,
-    wav2vec2: Annotated[Path | None, typer.Option(help="A folder of transformers, base or large.")] = None,
+    wav2vec2: Annotated[
+        Path | None, typer.Option(help="Folder of wav2vec 2.0 in transformers' layout, base or large.")
+    ] = None,
 ) -> None:
-    """Put networks that others trained in the place of the small ones: the full size.
+    """Replace the small networks of a checkpoint by pretrained ones, for training at full size.
 
-    The weights come from your disk. Stable Video Diffusion's U-Net needs no adopting: name its folder as `stage.initial` of
-    stage ethd.
+    The weights are read from disk. Stable Video Diffusion's U-Net needs no command: name its folder as `stage.initial` of
+    the stage ethd.
 
     \b
     Example:

@@ -1,43 +1,43 @@
-"""`emotivetalk avatar`: a portrait of a synthetic person, as the starter checkpoint knows them."""
+"""`emotivetalk avatar`: draw a portrait of a synthetic person, like those the starter checkpoint was trained on."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from emotivetalk.checks import as_input_error, check_output
+from emotivetalk.checks import check_output
+from emotivetalk.request import emotion_index, parse_label
 
 
 def avatar(
     output: Annotated[Path, typer.Option("-o", "--output", help="The portrait to write, a PNG.")],
-    seed: Annotated[int, typer.Option(min=0, help="Draws whatever the other options leave open.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for the traits that no option sets.")] = 0,
     emotion: Annotated[
-        str, typer.Option(help="The face that the portrait makes, with an intensity of 0 to 1, as in happy:0.8.")
+        str, typer.Option(help="Named emotion, with an intensity of 0 to 1, such as happy:0.8.")
     ] = "neutral",
     size: Annotated[int, typer.Option(min=64, max=2048, help="Width and height, pixels.")] = 512,
     skin: Annotated[str | None, typer.Option(metavar="COLOR", help="Such as porcelain, tan or deep.")] = None,
     hair: Annotated[str | None, typer.Option(metavar="COLOR", help="Such as black, chestnut or ginger.")] = None,
     hair_style: Annotated[str | None, typer.Option(metavar="STYLE", help="Such as fringe, parted or crop.")] = None,
-    long_hair: Annotated[bool | None, typer.Option("--long-hair/--short-hair", help="How long the hair is.")] = None,
+    long_hair: Annotated[bool | None, typer.Option("--long-hair/--short-hair", help="Length of the hair.")] = None,
     eyes: Annotated[str | None, typer.Option(metavar="COLOR", help="Such as hazel, blue or green.")] = None,
     cloth: Annotated[str | None, typer.Option(metavar="COLOR", help="Such as blue, coral or charcoal.")] = None,
     background: Annotated[str | None, typer.Option(metavar="COLOR", help="Such as sky, peach or paper.")] = None,
-    glasses: Annotated[bool | None, typer.Option("--glasses/--no-glasses", help="Whether glasses are worn.")] = None,
-    beard: Annotated[bool | None, typer.Option("--beard/--no-beard", help="Whether there is a beard.")] = None,
-    freckles: Annotated[
-        bool | None, typer.Option("--freckles/--no-freckles", help="Whether there are freckles.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output where it exists.")] = False,
+    glasses: Annotated[bool | None, typer.Option("--glasses/--no-glasses", help="With or without glasses.")] = None,
+    beard: Annotated[bool | None, typer.Option("--beard/--no-beard", help="With or without a beard.")] = None,
+    freckles: Annotated[bool | None, typer.Option("--freckles/--no-freckles", help="With or without freckles.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
     """Draw the portrait of a person who does not exist.
 
-    A name that is not known is answered with those that are.
+    An unknown name of a trait is answered with the known ones.
 
     \b
     Example:
       emotivetalk avatar --seed 7 --hair ginger --glasses --emotion happy:0.5 -o portrait.png
     """
     check_output(output, (".png",), overwrite)
+    label = parse_label(emotion)
 
     import torch
 
@@ -45,25 +45,20 @@ def avatar(
     from emotivetalk.corpus.parameters import EMOTION_TARGETS, POSE_AT_REST
     from emotivetalk.corpus.renderer import render
     from emotivetalk.media.image import save_image
-    from emotivetalk.models.emotion import emotion_index, parse_label
 
-    try:
-        label = parse_label(emotion)
-        person = Identity.from_traits(
-            seed,
-            skin=skin,
-            hair=hair,
-            eyes=eyes,
-            cloth=cloth,
-            background=background,
-            hair_style=hair_style,
-            long_hair=long_hair,
-            glasses=glasses,
-            beard=beard,
-            freckles=freckles,
-        )
-    except ValueError as error:
-        raise as_input_error("avatar_invalid", error) from error
+    person = Identity.from_traits(
+        seed,
+        skin=skin,
+        hair=hair,
+        eyes=eyes,
+        cloth=cloth,
+        background=background,
+        hair_style=hair_style,
+        long_hair=long_hair,
+        glasses=glasses,
+        beard=beard,
+        freckles=freckles,
+    )
     face = torch.from_numpy(EMOTION_TARGETS)[emotion_index(label.emotion)] * label.intensity
     drawn = render(person, torch.zeros(1, 6), face[None], torch.from_numpy(POSE_AT_REST)[None], size, supersample=2)
     pixels = (drawn.images[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()

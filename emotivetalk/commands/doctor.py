@@ -1,4 +1,4 @@
-"""`emotivetalk doctor`: is this deployment safe, and will it work?"""
+"""`emotivetalk doctor`: check a deployment before it starts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,11 +8,11 @@ import typer
 
 def doctor(
     config: Annotated[
-        Path | None, typer.Argument(help="A YAML of Ray Serve's schema (default: serve_configs/local.yaml).")
+        Path | None, typer.Argument(help="YAML of Ray Serve's schema; the default is serve_configs/local.yaml.")
     ] = None,
-    address: Annotated[str | None, typer.Option(help="The Ray cluster that it is meant for.")] = None,
+    address: Annotated[str | None, typer.Option(help="Address of the Ray cluster that the deployment is for.")] = None,
 ) -> None:
-    """Check a deployment for what is unsafe or will not work. Exit status 1 if something must be changed.
+    """Check that a deployment is safe and will work. Exit with status 1 if something must be changed.
 
     \b
     Example:

@@ -1,14 +1,15 @@
-"""`emotivetalk evaluate`: how well a checkpoint does, beside its ceiling and its floor."""
+"""`emotivetalk evaluate`: measure a checkpoint and report it beside its ceiling and its floor."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from emotivetalk.commands.evaluation_options import DEFAULT_CORPUS, Checkpoint, Corpus, Reader, Seed, Steps
+from emotivetalk.commands.evaluation_options import DEFAULT_CORPUS, Checkpoint, Corpus, NumSteps, Reader, Seed
 from emotivetalk.errors import InputError
+from emotivetalk.files import quoted
 from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
-from emotivetalk.media.files import quoted
+from emotivetalk.resources import find_config
 
 FAILED = 1
 
@@ -16,38 +17,43 @@ FAILED = 1
 def evaluate(
     checkpoint: Checkpoint = None,
     corpus: Corpus = DEFAULT_CORPUS,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The report's folder.")] = Path("build/evaluation"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the report.")] = Path("build/evaluation"),
     reader: Reader = None,
-    part: Annotated[bool, typer.Option("--slice", help="A small part, in about a minute.")] = False,
-    steps: Steps = None,
+    part: Annotated[bool, typer.Option("--slice", help="Measure a small part, in about a minute.")] = False,
+    num_steps: NumSteps = None,
     seed: Seed = 0,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail with exit status 1 if a figure misses what must hold.")
+        bool, typer.Option("--strict", help="Exit with status 1 if a figure misses its threshold.")
     ] = False,
     against: Annotated[
         Path | None,
-        typer.Option(help="Fail with exit status 1 if a row falls by more than its interval in this file."),
+        typer.Option(help="Exit with status 1 if a row falls by more than its interval in this file."),
     ] = None,
-    keep: Annotated[Path | None, typer.Option(help="Write the rows into this file, for --against.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Write the rows to this file, for a later --against.")] = None,
     real: Annotated[
-        Path | None, typer.Option(help="A folder of real videos: the field's metrics, instead of a corpus's truth.")
+        Path | None,
+        typer.Option(
+            help="Folder of real videos: compute the field's metrics on them instead of measuring on a corpus."
+        ),
     ] = None,
     generated: Annotated[
         Path | None,
-        typer.Option(help="With --real: generated videos of the same names; without it the checkpoint makes them."),
+        typer.Option(
+            help="With --real: folder of generated videos of the same names; by default the checkpoint makes them."
+        ),
     ] = None,
     by_video: Annotated[
-        bool, typer.Option("--by-video", help="With --real: the real videos' expressions drive the face too.")
+        bool, typer.Option("--by-video", help="With --real: take the expressions from the real videos too.")
     ] = False,
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=PATH", help="With --real: a metric's network, as TorchScript; may be given again."),
+        typer.Option(metavar="NAME=PATH", help="With --real: network of a metric, as TorchScript; may be repeated."),
     ] = None,
 ) -> None:
-    """Measure lips, emotion, pictures and drift of a checkpoint on people, voices and sentences it never met.
+    """Measure lips, emotion, picture quality and drift of a checkpoint on held-out people, voices and sentences.
 
-    With --real, FID, FVD, E-FID, Sync-C, Sync-D, CSIM, LPIPS, PSNR and SSIM of videos beside real ones; docs/evaluation.md
-    says which weights they want.
+    With --real, compute FID, FVD, E-FID, Sync-C, Sync-D, CSIM, LPIPS, PSNR and SSIM against real videos;
+    docs/evaluation.md lists the weights that they need.
 
     \b
     Example:
@@ -60,31 +66,33 @@ def evaluate(
     if real is not None:
         if part or strict or against or keep:
             raise typer.BadParameter("--real goes without --slice, --strict, --against and --keep.")
-        _evaluate_real(checkpoint, real, generated, output, weights or [], steps, seed, by_video)
+        _evaluate_real(checkpoint, real, generated, output, weights or [], num_steps, seed, by_video)
         return
     if generated is not None or weights or by_video:
         raise typer.BadParameter("--generated, --weights and --by-video go with --real.")
     folder = find_checkpoint(checkpoint)
     instrument = find_reader(reader)
     check_corpus(corpus)
+    if against is not None:
+        against = find_config(against, "evaluation")
 
     from emotivetalk.evaluation.evaluate import evaluate as measure
-    from emotivetalk.evaluation.figures import Settings
     from emotivetalk.evaluation.reader import Reader
-    from emotivetalk.evaluation.reference import falls, read_reference, reference_of, write_reference
+    from emotivetalk.evaluation.reference import find_regressions, read_reference, reference_of, write_reference
     from emotivetalk.evaluation.report import write_report
+    from emotivetalk.evaluation.settings import EvaluationSettings
     from emotivetalk.models.pipeline import load_pipeline
     from emotivetalk.progress import progress_bar
 
     reference = None if against is None else read_reference(against)
-    settings = Settings.slice(steps, seed) if part else Settings(num_steps=steps, seed=seed)
+    settings = EvaluationSettings.slice(num_steps, seed) if part else EvaluationSettings(num_steps=num_steps, seed=seed)
     network = Reader.from_pretrained(instrument)
     with progress_bar("frames") as bar:
         report = measure(load_pipeline(folder), network, corpus, settings, progress=bar.at)
     typer.echo(write_report(report, checkpoint_id(folder), output))
     for figure in report.failures:
-        typer.echo(f"misses what must hold: {figure.title}, {figure.value.value:.2f} {figure.unit}".rstrip(), err=True)
-    fallen = [] if reference is None else falls(report, reference)
+        typer.echo(f"misses its threshold: {figure.title}, {figure.value.value:.2f} {figure.unit}".rstrip(), err=True)
+    fallen = [] if reference is None else find_regressions(report, reference)
     for fall in fallen:
         typer.echo(f"fell: {fall}", err=True)
     if keep is not None:
@@ -99,7 +107,7 @@ def _evaluate_real(
     generated: Path | None,
     output: Path,
     options: list[str],
-    steps: int | None,
+    num_steps: int | None,
     seed: int,
     by_video: bool,
 ) -> None:
@@ -118,7 +126,7 @@ def _evaluate_real(
         made = checkpoint_id(folder)
         with progress_bar("clips generated") as bar:
             real, generated = generate_again(
-                load_pipeline(folder), real, output, seed=seed, num_steps=steps, by_video=by_video, progress=bar.at
+                load_pipeline(folder), real, output, seed=seed, num_steps=num_steps, by_video=by_video, progress=bar.at
             )
     with progress_bar("clips compared") as bar:
         report = measure_folders(real, generated, weights, progress=bar.at)
@@ -128,17 +136,17 @@ def _evaluate_real(
 
 
 def check_corpus(corpus: Path) -> None:
-    """Raises InputError where there is no folder."""
+    """Raise InputError unless the corpus is a folder."""
     if not corpus.is_dir():
         message = f"there is no corpus at {quoted(corpus)}"
         raise InputError("corpus_missing", message, f"Make one with `emotivetalk synthesize -o {corpus}`.")
 
 
 def find_reader(folder: Path | None) -> Path:
-    """The reader's folder that the user named, or the one that ships beside the starter.
+    """Return the reader's folder: the one that the user named, or the one that ships beside the starter.
 
     Raises:
-        InputError: there is no network there.
+        InputError: the folder holds no network.
     """
     from emotivetalk.media.checkpoints import STARTER
 

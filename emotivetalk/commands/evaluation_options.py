@@ -1,15 +1,19 @@
-"""Options that `evaluate` and `ablate` share."""
+"""The options that `evaluate` and `ablate` share."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Corpus = Annotated[Path, typer.Option(help="A corpus with held-out people, from `emotivetalk synthesize`.")]
-Reader = Annotated[Path | None, typer.Option(help="The network that reads the frames; without it, the one that ships.")]
-Steps = Annotated[int | None, typer.Option(min=1, max=1000, help="Denoising steps [default: the checkpoint's].")]
-Seed = Annotated[int, typer.Option(min=0, help="Draws the noise.")]
+from emotivetalk.options import setting_option
+
+Corpus = Annotated[Path, typer.Option(help="Corpus with held-out people, from `emotivetalk synthesize`.")]
+Reader = Annotated[
+    Path | None, typer.Option(help="Network that measures the frames; the default ships with the package.")
+]
+NumSteps = Annotated[int | None, setting_option("num_steps")]
+Seed = Annotated[int, setting_option("seed")]
 Checkpoint = Annotated[
-    Path | None, typer.Argument(help="A checkpoint folder; without it, the starter that ships with the project.")
+    Path | None, typer.Argument(help="Checkpoint folder; the default is the starter that ships with the package.")
 ]
 DEFAULT_CORPUS = Path("build/corpus/starter")

@@ -1,4 +1,4 @@
-"""`emotivetalk export`: what the stages trained, as a checkpoint that generates."""
+"""`emotivetalk export`: make a checkpoint for generating from the networks that the training stages wrote."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,23 +7,23 @@ import typer
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="The folder that the stages wrote into.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The checkpoint to write; one there is replaced.")],
-    trained_on: Annotated[str, typer.Option(help="The data, for whoever generates with it.")] = "drawn avatars only",
-    image_size: Annotated[int, typer.Option(min=64, help="Side of the pictures it was trained on, pixels.")] = 256,
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Folder that the training stages wrote to.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to write; an existing one is replaced.")],
+    trained_on: Annotated[
+        str, typer.Option(help="Description of the training data, shown when generating.")
+    ] = "drawn avatars only",
+    image_size: Annotated[int, typer.Option(min=64, help="Side of the training pictures, pixels.")] = 256,
     chunk_frames: Annotated[int, typer.Option(min=2, help="Frames of ETHD's training windows.")] = 12,
-    num_steps: Annotated[int, typer.Option("--steps", min=1, max=50, help="Of ETHD's sampling.")] = 3,
-    noise_scale: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Of the noise that generating begins with.")
-    ] = 0.5,
+    num_steps: Annotated[int, typer.Option(min=1, max=50, help="Denoising steps of ETHD.")] = 3,
+    noise_scale: Annotated[float, typer.Option(min=0.0, max=1.0, help="Scale of the noise at the first step.")] = 0.5,
     expression_guidance: Annotated[
-        float, typer.Option(min=0.0, max=4.0, help="Di-CTE's guidance at an emotion strength of 1.")
+        float, typer.Option(min=0.0, max=4.0, help="Guidance of Di-CTE at an emotion strength of 1.")
     ] = 2.5,
     expression_guidance_below: Annotated[
-        float, typer.Option(min=0.0, help="The noise level from which on Di-CTE is guided; it begins at 20.")
+        float, typer.Option(min=0.0, help="Noise level below which Di-CTE is guided; sampling starts at 20.")
     ] = 6.0,
 ) -> None:
-    """Make one checkpoint, in half precision, of the networks that the stages trained.
+    """Write one checkpoint, in half precision, from the networks that the training stages wrote.
 
     \b
     Example:

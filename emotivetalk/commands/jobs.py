@@ -1,4 +1,4 @@
-"""`emotivetalk jobs`: the service's jobs, for who operates it. It works on the job store itself, also while nothing serves."""
+"""`emotivetalk jobs`: inspect, cancel and retry jobs. It uses the job store directly, so no service has to run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 jobs = typer.Typer(
     name="jobs",
-    help="Look at the jobs of a service, cancel them or try them again.\n\n\b\nExample:\n  emotivetalk jobs list --status failed",
+    help="Inspect, cancel and retry the jobs of a service.\n\n\b\nExample:\n  emotivetalk jobs list --status failed",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -24,11 +24,11 @@ StoreOption = Annotated[
         "--store",
         metavar="URL",
         envvar="EMOTIVETALK_JOBS",
-        help="The job store, such as sqlite:////var/lib/emotivetalk/jobs.db or postgresql://user@host/emotivetalk.",
+        help="URL of the job store, such as sqlite:////var/lib/emotivetalk/jobs.db or postgresql://user@host/emotivetalk.",
     ),
 ]
 JobsArgument = Annotated[list[str], typer.Argument(metavar="ID", help="The videos, such as video_0198c7a2....")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 
 @jobs.command("list")
@@ -36,14 +36,19 @@ def list_jobs(
     store: StoreOption,
     status: Annotated[
         str | None,
-        typer.Option(metavar="STATUS", help="Only these: queued, in_progress, completed, failed or cancelled."),
+        typer.Option(
+            metavar="STATUS",
+            help="List only jobs with this status: queued, in_progress, completed, failed or cancelled.",
+        ),
     ] = None,
-    owner: Annotated[str | None, typer.Option(metavar="NAME", help="Only those that this token asked for.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 20,
-    after: Annotated[str | None, typer.Option(metavar="ID", help="Go on behind this one, the last of a page.")] = None,
+    owner: Annotated[str | None, typer.Option(metavar="NAME", help="List only jobs of this token.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of jobs.")] = 20,
+    after: Annotated[
+        str | None, typer.Option(metavar="ID", help="Start after this job, the last one of the previous page.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, the newest first.
+    """List jobs, newest first.
 
     \b
     Example:
@@ -56,7 +61,7 @@ def list_jobs(
         raise InputError(
             "status_unknown",
             f"there is no status {status!r}",
-            f"Take one of {', '.join(one.value for one in JobStatus)}.",
+            f"Choose one of {', '.join(one.value for one in JobStatus)}.",
         )
     with _opened(store) as opened:
         page = opened.list(owner, limit=limit, after=after, status=None if status is None else JobStatus(status))
@@ -80,7 +85,7 @@ def list_jobs(
         ],
     )
     if page.has_more:
-        typer.echo(f"There are more: --after {page.jobs[-1].job_id}")
+        typer.echo(f"More jobs follow: --after {page.jobs[-1].job_id}")
 
 
 @jobs.command("show")
@@ -89,7 +94,7 @@ def show_job(
     store: StoreOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Show all about one job, and its finished segments.
+    """Show one job and its finished segments.
 
     \b
     Example:
@@ -106,7 +111,7 @@ def show_job(
     if segments:
         typer.echo()
         _write_table(
-            ("segment", "frames", "MB", "published", "seconds by stage"),
+            ("segment", "frames", "MB", "published", "seconds by step"),
             [
                 (
                     str(segment.index),
@@ -122,7 +127,7 @@ def show_job(
 
 @jobs.command("cancel")
 def cancel_jobs(job_ids: JobsArgument, store: StoreOption, as_json: JsonOption = False) -> None:
-    """Cancel jobs; those that have ended stay as they are.
+    """Cancel jobs. Jobs that have ended do not change.
 
     \b
     Example:
@@ -134,7 +139,7 @@ def cancel_jobs(job_ids: JobsArgument, store: StoreOption, as_json: JsonOption =
 
 @jobs.command("retry")
 def retry_jobs(job_ids: JobsArgument, store: StoreOption, as_json: JsonOption = False) -> None:
-    """Queue failed or cancelled jobs again; finished segments are not made again.
+    """Queue failed or cancelled jobs again. Finished segments are kept.
 
     \b
     Example:
@@ -149,12 +154,12 @@ def _opened(url: str) -> Any:
 
     from emotivetalk.actors.serving.jobs.store import JobStore
 
-    store: JobStore = JobStore(url, create=False)  # a mistyped URL is not answered with a new, empty store
+    store: JobStore = JobStore(url, create=False)  # a mistyped URL must not create an empty store
     return closing(store)
 
 
 def _write_statuses(changed: Iterator[Job], as_json: bool) -> None:
-    for job in changed:  # each is said as soon as it is done, in case the next one fails
+    for job in changed:  # write each at once, in case the next one fails
         if as_json:
             _write_json(_job_as_json(job), indent=None)
         else:
@@ -178,7 +183,7 @@ def _write_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         table.add_row(*(_printable(cell) for cell in row))
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
-        console.width = 240  # in a pipe nothing is cut off to fit 80 columns
+        console.width = 240  # do not cut lines in a pipe
     console.print(table)
 
 
@@ -213,7 +218,7 @@ def _facts(job: Job) -> Iterator[tuple[str, str]]:
 
 
 def _printable(text: str) -> str:
-    """What a client or an exception said, without what would move the cursor of who reads it."""
+    """Replace control characters in text from clients and exceptions: they would move the terminal's cursor."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
@@ -230,7 +235,7 @@ def _age(since: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Such as 4.5 s, 12 min, 3.4 h or 6.0 d."""
+    """Format as 4.5 s, 12.0 min, 3.4 h or 6.0 d."""
     for limit, size, unit in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
         if seconds < limit:
             return f"{seconds / size:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""`emotivetalk prepare`: raw video to a training corpus."""
+"""`emotivetalk prepare`: make a training corpus from raw video."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,60 +7,59 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emotivetalk.errors import InputError
+from emotivetalk.files import quoted
 from emotivetalk.media.checkpoints import find_checkpoint
-from emotivetalk.media.files import quoted
 
 if TYPE_CHECKING:
     from emotivetalk.actors.preparing.driver import Preparation
 
-PRECOMPUTED_FRAMES = 16  # what the ethd stage takes of a clip unless its YAML says otherwise
+PRECOMPUTED_FRAMES = 16  # frames of a clip that the ethd stage uses by default
 
 
 def prepare(
     raw: Annotated[list[str], typer.Argument(metavar="RAW...", help="Videos, folders of videos, or URLs of either.")],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="The folder of the corpus; an unfinished one goes on.")
-    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the corpus; an unfinished one is resumed.")],
     labels: Annotated[
-        Path | None, typer.Option(help="A CSV: path,emotion,intensity,speaker,text. Else the files' names tell.")
+        Path | None,
+        typer.Option(help="CSV with path,emotion,intensity,speaker,text; by default labels come from the file names."),
     ] = None,
     labelled_only: Annotated[
-        bool, typer.Option("--labelled-only", help="Drop what has no label, rather than to take it as neutral.")
+        bool, typer.Option("--labelled-only", help="Drop videos without a label instead of treating them as neutral.")
     ] = False,
-    seconds: Annotated[float, typer.Option(min=0.4, max=60, help="How long a clip is.")] = 2.56,
-    size: Annotated[int, typer.Option(min=64, max=1024, help="Side of a clip's pictures in pixels.")] = 256,
-    min_face: Annotated[int, typer.Option(min=16, help="Least width of a face in the raw video, pixels.")] = 64,
+    seconds: Annotated[float, typer.Option(min=0.4, max=60, help="Length of a clip, seconds.")] = 2.56,
+    size: Annotated[int, typer.Option(min=64, max=1024, help="Side of a clip's pictures, pixels.")] = 256,
+    min_face: Annotated[int, typer.Option(min=16, help="Minimum width of a face in the raw video, pixels.")] = 64,
     min_sharpness: Annotated[
-        float, typer.Option(min=0, help="Least variance of the smoothed face's Laplacian at 256 x 256.")
+        float, typer.Option(min=0, help="Minimum variance of the smoothed face's Laplacian at 256 x 256.")
     ] = 5.0,
-    min_speech: Annotated[
-        float, typer.Option(min=0, max=1, help="Least share of a clip in which a voice is heard.")
-    ] = 0.15,
+    min_speech: Annotated[float, typer.Option(min=0, max=1, help="Minimum share of a clip that has speech.")] = 0.15,
     max_offset: Annotated[
-        int, typer.Option(min=0, max=14, help="Frames by which sound may be moved to meet the lips.")
+        int, typer.Option(min=0, max=14, help="Maximum shift of the sound against the lips, frames.")
     ] = 10,
     held_out: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Share of the speakers that training never sees.")
+        float, typer.Option(min=0, max=0.9, help="Share of the speakers that are kept out of training.")
     ] = 0.1,
     sync_checkpoint: Annotated[
-        Path | None, typer.Option(help="Whose encoders measure synchrony; the shipped ones unless given.")
+        Path | None, typer.Option(help="Checkpoint whose encoders measure synchrony; the default is the starter.")
     ] = None,
     sync: Annotated[
-        bool, typer.Option("--sync/--no-sync", help="Measure synchrony, and move sound that is off.")
+        bool, typer.Option("--sync/--no-sync", help="Measure synchrony, and shift sound that is off.")
     ] = True,
     precompute: Annotated[
         Path | None,
-        typer.Option(metavar="CHECKPOINT", help="Also fill CORPUS/latents for training: motion, VAE, audio."),
+        typer.Option(
+            metavar="CHECKPOINT", help="Also write motion, VAE and audio latents for training to CORPUS/latents."
+        ),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; as many as there are CPUs unless given.")
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of processes; the default is one per CPU.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address of a running Ray cluster; by default one is started on this machine.")
     ] = None,
-    address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it one is started here.")] = None,
 ) -> None:
-    """Prepare raw video for training: cut into scenes, faces found and followed, clips scored, kept or dropped.
+    """Prepare raw video for training: cut it into shots, track faces, score clips, and keep the good ones.
 
-    Names of MEAD, HDTF, RAVDESS and CREMA-D are understood. The same command again does only what is missing.
-    CORPUS/report.md says what was kept, what was dropped and why.
+    File names of MEAD, HDTF, RAVDESS and CREMA-D are understood. The same command again does only what is missing.
+    CORPUS/report.md lists what was kept and dropped, with reasons.
 
     \b
     Example:
@@ -73,11 +72,11 @@ def prepare(
 
     from emotivetalk.actors.preparing.driver import Launch, prepare_corpus
     from emotivetalk.corpus.preparing.labels import read_labels
-    from emotivetalk.corpus.preparing.settings import Settings, weights_hash
+    from emotivetalk.corpus.preparing.settings import PrepareSettings, weights_hash
     from emotivetalk.corpus.preparing.sources import find_sources
-    from emotivetalk.corpus.records import FRAME_RATE_HZ
+    from emotivetalk.timebase import FRAME_RATE_HZ
 
-    settings = Settings(
+    settings = PrepareSettings(
         num_frames=round(seconds * FRAME_RATE_HZ),
         size=size,
         min_face=min_face,
@@ -124,7 +123,7 @@ def _check_precompute(checkpoint: Path) -> None:
         if not (checkpoint / network / "config.json").is_file():
             raise InputError(
                 "checkpoint_incomplete",
-                f"{quoted(checkpoint)} has no {network}/, whose results --precompute is to keep",
+                f"{quoted(checkpoint)} has no {network}/, which --precompute needs",
                 "Name a checkpoint that has it.",
             )
 

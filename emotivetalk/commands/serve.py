@@ -1,4 +1,4 @@
-"""`emotivetalk serve`: the service behind HTTP and gRPC."""
+"""`emotivetalk serve`: run the service over HTTP and gRPC."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,19 +8,24 @@ import typer
 
 def serve(
     config: Annotated[
-        Path | None, typer.Argument(help="A YAML of Ray Serve's schema (default: serve_configs/local.yaml).")
+        Path | None, typer.Argument(help="YAML of Ray Serve's schema; the default is serve_configs/local.yaml.")
     ] = None,
     host: Annotated[
-        str | None, typer.Option(help="Where HTTP listens; loopback unless the YAML says otherwise.")
+        str | None, typer.Option(help="Address for HTTP; the default is the YAML's, else loopback.")
     ] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="HTTP's port.")] = None,
-    grpc_port: Annotated[int | None, typer.Option(min=1, max=65535, help="gRPC's port.")] = None,
-    data: Annotated[Path | None, typer.Option(help="The folder for jobs and videos.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="A checkpoint folder (default: the starter).")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port for HTTP.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port for gRPC.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder for jobs and videos.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default is the starter.")] = None,
     metrics_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Where Prometheus reads what processes count (default: any).")
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Port for Prometheus metrics of the processes; the default is any free one."
+        ),
     ] = None,
-    address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it one is started here.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address of a running Ray cluster; by default one is started on this machine.")
+    ] = None,
 ) -> None:
     """Serve videos over HTTP and gRPC until Ctrl-C.
 
@@ -51,4 +56,4 @@ def serve(
             typer.echo(f"gRPC: {plan.config.grpc.host}:{plan.config.grpc.port}", err=True)
         typer.echo(f"jobs and videos: {plan.config.data_folder}; stop with Ctrl-C", err=True)
         service.wait_for_stop()
-        typer.echo("stopping: what is under way goes on at the next start", err=True)
+        typer.echo("stopping: unfinished videos resume at the next start", err=True)

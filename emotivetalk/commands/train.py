@@ -1,4 +1,4 @@
-"""`emotivetalk train`: one stage of training, from a YAML."""
+"""`emotivetalk train`: run one training stage from a YAML."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,28 +10,30 @@ STOPPED = 130
 
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A training YAML, such as those in train_configs/.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last training checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the run's last training checkpoint.")] = False,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override one key of the YAML; may be given again."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the YAML; may be repeated."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Train on so many workers with Ray; without it, in this process.")
+        int | None, typer.Option(min=1, help="Number of Ray workers to train on; by default this process trains.")
     ] = None,
-    address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it one is started here.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address of a running Ray cluster; by default one is started on this machine.")
+    ] = None,
     zero: Annotated[
-        int | None, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage (the YAML's zero); 0 shares nothing out.")
+        int | None, typer.Option(min=0, max=3, help="DeepSpeed's ZeRO stage (the YAML's zero); 0 shards nothing.")
     ] = None,
     loaders: Annotated[
-        int, typer.Option(min=0, help="Make the batches in so many processes of their own; 0: the workers make them.")
+        int, typer.Option(min=0, help="Number of processes that make batches; with 0 the workers make them.")
     ] = 0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what the run would take, and whether it fits; train nothing.")
+        bool, typer.Option("--dry-run", help="Estimate memory and time of the run, and train nothing.")
     ] = False,
 ) -> None:
     """Train one stage and write its networks into a checkpoint folder.
 
-    Ctrl-C lets the step finish and saves; the same command with --resume goes on, with any number of workers.
+    Ctrl-C finishes the current step and saves. The same command with --resume continues, with any number of workers.
 
     \b
     Example:
@@ -54,9 +56,9 @@ def train(
         return
     if workers is None:
         if address is not None:
-            raise typer.BadParameter("--address needs --workers: how many of the cluster's workers to train on.")
+            raise typer.BadParameter("--address needs --workers, the number of the cluster's workers to train on.")
         if loaders:
-            raise typer.BadParameter("--loaders needs --workers: without Ray this process makes the batches.")
+            raise typer.BadParameter("--loaders needs --workers; without Ray this process makes the batches.")
         from emotivetalk.training.run.loop import train as run_training
 
         result = run_training(run_config, resume=resume)

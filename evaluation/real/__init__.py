@@ -1,1 +1,1 @@
-"""Real video: the metrics of the field, where there is no truth but another video."""
+"""Evaluation on real video with the field's standard metrics; the ground truth is another video."""

@@ -1,4 +1,4 @@
-"""Clips to compare: a folder of real videos, and one of generated videos with the same names (ours)."""
+"""Pairs of real and generated videos with the same name in two folders (ours)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from emotivetalk.errors import InputError
+from emotivetalk.files import quoted
 from emotivetalk.media.audio import load_speech
-from emotivetalk.media.files import quoted
 from emotivetalk.media.video import read_frames
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One name in both folders."""
+class PathPair:
+    """Paths of a real and a generated video with the same name."""
 
     name: str
     real: Path
@@ -30,9 +30,10 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class ClipPair:
-    """Both videos at 25 frames a second, cut to the shorter, of one size; RGB in 0..1. Speech is the real clip's.
+    """Frames of a real and a generated video at 25 frames a second, cut to the shorter; RGB in 0..1.
 
-    waveform: 16 kHz mono; None where the real clip has no sound.
+    Attributes:
+        waveform: the real video's sound, 16 kHz mono; None if it has no sound.
     """
 
     name: str
@@ -41,37 +42,37 @@ class ClipPair:
     waveform: Float[np.ndarray, " samples"] | None
 
 
-def find_pairs(real: Path, generated: Path) -> list[Pair]:
-    """The videos of both folders, by name without ending, in order.
+def find_pairs(real: Path, generated: Path) -> list[PathPair]:
+    """Match the videos of two folders by name without suffix, sorted by name.
 
     Raises:
         InputError: a folder is missing, or no name is in both.
     """
-    found = [_videos(folder) for folder in (real, generated)]
-    names = sorted(found[0].keys() & found[1].keys())
+    real_videos, generated_videos = _videos(real), _videos(generated)
+    names = sorted(real_videos.keys() & generated_videos.keys())
     if not names:
         raise InputError(
             "pairs_missing",
             f"no video of {quoted(generated)} has the name of one in {quoted(real)}",
             "Give the generated videos the names of the real ones.",
         )
-    return [Pair(name, found[0][name], found[1][name]) for name in names]
+    return [PathPair(name, real_videos[name], generated_videos[name]) for name in names]
 
 
-def read_pairs(pairs: list[Pair]) -> Iterator[ClipPair]:
-    """Each pair, read when its turn comes.
+def read_pairs(pairs: list[PathPair]) -> Iterator[ClipPair]:
+    """Read the pairs one at a time.
 
     Raises:
-        InputError: a file that is no video, or two whose pictures differ in size.
+        InputError: a file is no video, or the two videos of a pair differ in picture size.
     """
     for pair in pairs:
         real, generated = (_frames(path) for path in (pair.real, pair.generated))
         if real.shape[1:] != generated.shape[1:]:
-            sizes = " and ".join(f"{one.shape[3]} x {one.shape[2]}" for one in (real, generated))
+            sizes = " and ".join(f"{frames.shape[3]} x {frames.shape[2]}" for frames in (real, generated))
             raise InputError(
                 "pairs_differ",
-                f"the videos called '{pair.name}' have {sizes} pixels",
-                "Frame both alike; `emotivetalk evaluate --real` without --generated does it.",
+                f"the videos named '{pair.name}' differ in size: {sizes} pixels",
+                "Crop both to the same size; `emotivetalk evaluate --real` without --generated does so.",
             )
         num = min(len(real), len(generated))
         yield ClipPair(pair.name, real[:num], generated[:num], _speech(pair.real))

@@ -1,4 +1,4 @@
-"""Real clips made again by a checkpoint: each one's first frame speaks its own words (the field's self-driven test)."""
+"""Self-driven generation: a real clip's first frame and its own speech make a video to compare with the clip."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 
 from emotivetalk.errors import InputError
 from emotivetalk.evaluation.real.clips import SUFFIXES
+from emotivetalk.files import quoted
 from emotivetalk.media.audio import load_speech
 from emotivetalk.media.expressions import read_expression_video
-from emotivetalk.media.files import quoted
 from emotivetalk.media.mux import VideoWriter
 from emotivetalk.models.emotion import EmotionSpeech, EmotionVideo
 from emotivetalk.models.pipeline import EmotiveTalkPipeline
@@ -31,22 +31,26 @@ def generate_again(
     by_video: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Path, Path]:
-    """Writes the framed real clips and the generated ones under `output`; returns the two folders.
+    """Generate a video for each real clip, and write the cropped real clips beside them.
 
     Args:
-        folder: videos with sound and one face each; the first minute of each is taken.
-        by_video: the real clip's own expressions drive the face (the paper's "audio and video"), not its voice alone.
-        progress: told of clips.
+        folder: videos with sound and one face each; the first minute of each is used.
+        output: folder for the folders "real" and "generated".
+        by_video: drive the face with the clip's own expressions (the paper's "audio and video") instead of its voice.
+        progress: called with (clips done, clips in total).
+
+    Returns:
+        The folders of the real and of the generated clips.
 
     Raises:
-        InputError: no videos, or one without a face or speech.
+        InputError: there are no videos, or one has no face or no speech.
     """
     paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES] if folder.is_dir() else []
     if not paths:
         raise InputError("folder_missing", f"there are no videos in {quoted(folder)}", "Give a folder of videos.")
     folders = output / REAL, output / GENERATED
-    for made in folders:
-        made.mkdir(parents=True, exist_ok=True)
+    for subfolder in folders:
+        subfolder.mkdir(parents=True, exist_ok=True)
     side = pipeline.image_size
     for done, path in enumerate(paths, start=1):
         frames = read_expression_video(path, side, _MAX_S)

@@ -1,4 +1,4 @@
-"""Writes what was measured of real video: `report.md` for people, `report.json` for programs (ours)."""
+"""Report on real video: `report.md` and `report.json` (ours)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from emotivetalk.evaluation.report import DATA_FILE, REPORT_FILE, estimate_text
 
 
 def write_real_report(report: RealReport, real: str, generated: str, folder: Path) -> Path:
-    """Writes both files into a folder, over those of an earlier report; returns the Markdown one.
+    """Write both files into a folder, overwrite earlier ones, and return the path of the Markdown file.
 
     Args:
-        real, generated: what was compared, for the heading.
+        real, generated: names of the compared videos, for the heading.
     """
     folder.mkdir(parents=True, exist_ok=True)
     figures = {
@@ -38,11 +38,11 @@ def write_real_report(report: RealReport, real: str, generated: str, folder: Pat
 
 
 def _lines(report: RealReport, real: str, generated: str) -> Iterator[str]:
-    yield f"# {generated} beside {real}"
+    yield f"# {generated} compared with {real}"
     yield ""
     yield (
-        f"{report.num_clips} clips, {report.num_frames} frames. *Real* is the real videos' own score, *floor* that of a "
-        "broken pairing: the clip before. In brackets: 95 % intervals over clips; distances between sets have none."
+        f"{report.num_clips} clips, {report.num_frames} frames. *Real* is the real videos' own score, *floor* the score of "
+        "a mismatched pairing with the clip before. In brackets: 95 % intervals over clips, except for distances of sets."
     )
     yield ""
     yield "| metric | value | real | floor |"

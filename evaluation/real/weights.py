@@ -1,7 +1,6 @@
-"""Networks of others that the field's metrics need, from files that the user has (ours: nothing is ever downloaded).
+"""Third-party networks for the field's metrics, loaded from the user's TorchScript files (ours; nothing is downloaded).
 
-Each is a TorchScript file that maps tensors to tensors as its row says (`docs/evaluation.md` has the same table); code
-that others wrote stays out of this project.
+`NETWORKS` lists the input and output of each network; `docs/evaluation.md` has the same table.
 """
 
 from __future__ import annotations
@@ -17,81 +16,81 @@ import torch
 from emotivetalk.errors import InputError
 
 VARIABLE = "EMOTIVETALK_WEIGHTS_"
-"""Environment variables of this beginning, such as EMOTIVETALK_WEIGHTS_I3D, name files too."""
+"""Prefix of environment variables that name files, such as EMOTIVETALK_WEIGHTS_I3D."""
 
-Network = Callable[..., Any]
-"""Gives a tensor, or SyncNet two; a file's own promise, which its first use would break loudly."""
+ScriptedNetwork = Callable[..., Any]
+"""Loaded network; it returns one tensor, SyncNet two. Types are not checked before the first call."""
 
 
 @dataclass(frozen=True)
-class Need:
-    """A network by its short name: what it is, and what it takes and gives."""
+class NetworkSpec:
+    """A network: its short name, a description, and the shapes of its inputs and outputs."""
 
     name: str
-    what: str
-    measurements: str
-    gives: str
+    description: str
+    inputs: str
+    outputs: str
 
 
-NEEDS: Mapping[str, Need] = {
-    need.name: need
-    for need in (
-        Need("inception", "Inception v3, for FID", "images 3 299 299, RGB in 0..255", "images dim (2048)"),
-        Need("i3d", "I3D of Kinetics 400, for FVD", "videos 3 16 224 224, RGB in -1..1", "videos dim (400)"),
-        Need(
+NETWORKS: Mapping[str, NetworkSpec] = {
+    spec.name: spec
+    for spec in (
+        NetworkSpec("inception", "Inception v3, for FID", "images 3 299 299, RGB in 0..255", "images dim (2048)"),
+        NetworkSpec("i3d", "I3D of Kinetics 400, for FVD", "videos 3 16 224 224, RGB in -1..1", "videos dim (400)"),
+        NetworkSpec(
             "syncnet",
             "SyncNet, for Sync-C and Sync-D",
             "mouths 3 5 224 224, RGB in 0..255, and speech 1 13 20, MFCC at 100 Hz",
             "two embeddings: moments dim, moments dim",
         ),
-        Need(
+        NetworkSpec(
             "expression",
             "a 3D face reconstruction's expression, for E-FID",
             "images 3 224 224, RGB in 0..1",
             "images dim",
         ),
-        Need("face", "face recognition (ArcFace), for CSIM", "images 3 112 112, RGB in -1..1", "images dim"),
-        Need("lpips", "LPIPS, backbone and all", "two of images 3 height width, RGB in -1..1", "images"),
+        NetworkSpec("face", "face recognition (ArcFace), for CSIM", "images 3 112 112, RGB in -1..1", "images dim"),
+        NetworkSpec("lpips", "LPIPS, backbone and all", "two of images 3 height width, RGB in -1..1", "images"),
     )
 }
 
 
 class Weights:
-    """The networks that were given, loaded when they are first asked for.
+    """The user's networks; each is loaded on first use.
 
     Args:
-        files: by the names of NEEDS.
+        files: files by the names of NETWORKS.
 
     Raises:
-        InputError: a name that is not among them, or a file that is not there.
+        InputError: a name is unknown, or a file does not exist.
     """
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         for name, path in files.items():
-            if name not in NEEDS:
+            if name not in NETWORKS:
                 raise InputError(
-                    "weights_unknown", f"there are no weights called '{name}'", f"There are {', '.join(NEEDS)}."
+                    "weights_unknown", f"weights '{name}' are unknown", f"Choose among {', '.join(NETWORKS)}."
                 )
             if not path.is_file():
                 raise InputError(
-                    "weights_missing", f"there are no {name} weights at {path}", "Give a TorchScript file."
+                    "weights_missing", f"there are no {name} weights at {path}", "Give the path of a TorchScript file."
                 )
         self._files = dict(files)
-        self._loaded: dict[str, Network] = {}
+        self._loaded: dict[str, ScriptedNetwork] = {}
 
     def has(self, name: str) -> bool:
-        """Whether its file was given."""
+        """Return True if the user gave a file for this network."""
         return name in self._files
 
-    def lacks(self, metrics: str, name: str) -> str:
-        """The line that says what a metric wants."""
-        return f"lacks: {metrics} wants {NEEDS[name].what.split(',')[0]} weights: --weights {name}=PATH"
+    def missing_text(self, metrics: str, name: str) -> str:
+        """Return the report's line for metrics whose weights are missing."""
+        return f"lacks: {metrics} needs {NETWORKS[name].description.split(',')[0]} weights: --weights {name}=PATH"
 
-    def network(self, name: str) -> Network:
-        """The network, in evaluation mode on the CPU.
+    def network(self, name: str) -> ScriptedNetwork:
+        """Return the network in evaluation mode on the CPU.
 
         Raises:
-            InputError: the file is no TorchScript.
+            InputError: the file is no TorchScript file.
         """
         if name not in self._loaded:
             path = self._files[name]
@@ -103,32 +102,34 @@ class Weights:
                     f"{path} is no TorchScript file ({str(error).splitlines()[0]})",
                     "Save the network with torch.jit.script or torch.jit.trace.",
                 ) from error
-            self._loaded[name] = _plain(module)
+            self._loaded[name] = _feature_extractor(module)
         return self._loaded[name]
 
 
 def weights_from(options: Sequence[str], environment: Mapping[str, str] = os.environ) -> Weights:
-    """From NAME=PATH options, and from the environment where an option says nothing.
+    """Collect weights from NAME=PATH options and from environment variables; options take precedence.
 
     Raises:
-        InputError: an option of another form, an unknown name, or a missing file.
+        InputError: an option has another form, a name is unknown, or a file does not exist.
     """
     files = {
-        name: Path(environment[VARIABLE + name.upper()]) for name in NEEDS if environment.get(VARIABLE + name.upper())
+        name: Path(environment[VARIABLE + name.upper()])
+        for name in NETWORKS
+        if environment.get(VARIABLE + name.upper())
     }
     for option in options:
         name, equals, path = option.partition("=")
         if not equals or not path:
             raise InputError(
-                "weights_option", f"'{option}' names no weights", "Write --weights NAME=PATH, such as i3d=i3d.pt."
+                "weights_option", f"--weights '{option}' is not NAME=PATH", "Give for example --weights i3d=i3d.pt."
             )
         files[name.strip()] = Path(path)
     return Weights(files)
 
 
-def _plain(module: torch.jit.ScriptModule) -> Network:
-    """Feature extractors that are passed around give classes unless they are asked for features; these are asked."""
-    arguments = {argument.name for argument in module.forward.schema.arguments}
-    asked = {"return_features": True, "rescale": False, "resize": False}
-    chosen = {name: value for name, value in asked.items() if name in arguments}
-    return lambda *given: module(*given, **chosen)
+def _feature_extractor(module: torch.jit.ScriptModule) -> ScriptedNetwork:
+    """Wrap a network so that it returns features; published Inception and I3D files return classes by default."""
+    parameters = {argument.name for argument in module.forward.schema.arguments}
+    feature_options = {"return_features": True, "rescale": False, "resize": False}
+    options = {name: value for name, value in feature_options.items() if name in parameters}
+    return lambda *inputs: module(*inputs, **options)

@@ -1,4 +1,4 @@
-"""Which tests need a speech synthesiser on this machine."""
+"""Marks of tests that need a speech synthesizer on this machine."""
 
 import ctypes.util
 import shutil

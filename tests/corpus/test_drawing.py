@@ -1,4 +1,4 @@
-"""Frames of clips, drawn on demand."""
+"""Frames of clips that are rendered on demand."""
 
 from dataclasses import replace
 
@@ -11,14 +11,14 @@ from tests.training.debug import NUM_FRAMES, clip
 CLIP = clip("train", 1, 5, seed=2)
 
 
-def test_a_frame_is_the_same_whatever_is_drawn_with_it():
+def test_a_frame_does_not_depend_on_the_others():
     all_ = draw_clip(CLIP, size=48).images
     assert len(all_) == NUM_FRAMES
     some = draw_clip(CLIP, [3, 20, 4], size=48).images
     torch.testing.assert_close(some, all_[[3, 20, 4]], rtol=0, atol=1e-5)
 
 
-def test_somebody_else_does_the_same_with_other_lips():
+def test_another_person_and_other_lips_can_be_drawn():
     same = draw_clip(CLIP, [0, 8], size=48)
     other = draw_clip(CLIP, [0, 8], size=48, identity_seed=77)
     assert (same.images - other.images).abs().mean() > 0.02

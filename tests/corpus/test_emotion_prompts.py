@@ -6,7 +6,7 @@ import pytest
 
 from emotivetalk.corpus.emotion_prompts import emotion_words, reworded_prompts, training_prompts
 from emotivetalk.corpus.held_out_prompts import DEMO_PROMPTS, HELD_OUT, INTENSITY_PAIRS, MEANINGLESS, NEGATED
-from emotivetalk.corpus.prompt import KINDS, EmotionPrompt, strengthened, weakened
+from emotivetalk.corpus.prompt import PROMPT_KINDS, EmotionPrompt, strengthened, weakened
 from emotivetalk.models.emotion import EMOTIONS, EmotionText
 
 PAIRED = tuple(prompt for pair in INTENSITY_PAIRS for prompt in pair)
@@ -33,7 +33,7 @@ def test_there_are_thousands_of_every_emotion_and_kind(training: tuple[EmotionPr
     emotions = Counter(prompt.emotion for prompt in training)
     assert set(emotions) == {*EMOTIONS, None}
     assert min(emotions.values()) > 400
-    assert set(Counter(prompt.kind for prompt in training)) == set(KINDS)
+    assert set(Counter(prompt.kind for prompt in training)) == set(PROMPT_KINDS)
 
 
 def test_the_same_seed_gives_the_same_prompts(training: tuple[EmotionPrompt, ...]) -> None:
@@ -41,14 +41,14 @@ def test_the_same_seed_gives_the_same_prompts(training: tuple[EmotionPrompt, ...
     assert training_prompts(1) != training
 
 
-def test_no_text_twice_and_none_of_the_tested(training: tuple[EmotionPrompt, ...]) -> None:
+def test_texts_are_unique_and_none_is_held_out(training: tuple[EmotionPrompt, ...]) -> None:
     texts = [prompt.text.lower().strip(" .!") for prompt in training]
     assert len(set(texts)) == len(texts)
     assert not set(texts) & {prompt.text.lower().strip(" .!") for prompt in TESTED}
 
 
 def test_tested_prompts_share_no_emotion_word_with_training() -> None:
-    # those without emotion may: they are no test of words
+    # prompts without an emotion may share words
     shared = [
         (word, known)
         for word in words_of((*HELD_OUT, *DEMO_PROMPTS, *NEGATED, *PAIRED))
@@ -58,13 +58,13 @@ def test_tested_prompts_share_no_emotion_word_with_training() -> None:
     assert shared == []
 
 
-def test_held_out_scenes_are_no_training_scenes_reworded(training: tuple[EmotionPrompt, ...]) -> None:
+def test_held_out_situations_are_not_reworded_training_situations(training: tuple[EmotionPrompt, ...]) -> None:
     common = words_of(prompt for prompt in training if prompt.kind in ("none", "word"))
-    scenes = [words_of([prompt]) - common for prompt in training if prompt.kind == "scene"]
+    situations = [words_of([prompt]) - common for prompt in training if prompt.kind == "situation"]
     for prompt in HELD_OUT:
-        if prompt.kind == "scene":
+        if prompt.kind == "situation":
             words = words_of([prompt]) - common
-            assert max(len(words & scene) for scene in scenes) <= max(2, len(words) // 2), prompt.text
+            assert max(len(words & situation) for situation in situations) <= max(2, len(words) // 2), prompt.text
 
 
 def test_reworded_prompts_are_new_sentences_with_known_words(training: tuple[EmotionPrompt, ...]) -> None:
@@ -74,7 +74,7 @@ def test_reworded_prompts_are_new_sentences_with_known_words(training: tuple[Emo
     assert all(words_of([prompt]) & emotion_words() for prompt in reworded)
 
 
-def test_there_is_enough_to_test_with() -> None:
+def test_there_are_enough_held_out_prompts() -> None:
     assert len(HELD_OUT) >= 120
     assert min(Counter(prompt.emotion for prompt in HELD_OUT).values()) >= 15
     assert len(MEANINGLESS) >= 15

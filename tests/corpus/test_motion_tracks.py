@@ -3,7 +3,7 @@ import pytest
 
 from emotivetalk.corpus.motion_tracks import (
     BLINKS_PER_S,
-    EmotionChange,
+    EmotionTransition,
     blinks,
     emotion_per_frame,
     emotion_weights,
@@ -19,16 +19,16 @@ LONG = 4000
 
 
 def speech_like(num_frames: int, seed: int = 0) -> np.ndarray:
-    """Energy that comes in syllables of about 0.2 s."""
+    """Draw energy with syllables of about 0.2 s."""
     return np.clip(0.06 + 0.05 * smooth_noise(num_frames, 0.045, np.random.default_rng(seed))[:, 0], 0.001, None)
 
 
 def still(emotion: int, intensity: float, num_frames: int = LONG) -> np.ndarray:
-    return emotion_weights([EmotionChange(0, emotion, intensity)], num_frames)
+    return emotion_weights([EmotionTransition(0, emotion, intensity)], num_frames)
 
 
-def test_change_builds_and_fades():
-    changes = [EmotionChange(0, 5, 1.0), EmotionChange(30, 6, 2 / 3, build_s=0.8)]
+def test_a_transition_rises_and_the_old_emotion_fades():
+    changes = [EmotionTransition(0, 5, 1.0), EmotionTransition(30, 6, 2 / 3, build_s=0.8)]
     weights = emotion_weights(changes, 64)
     assert weights[0, 5] == 1 and weights[-1, 6] == pytest.approx(2 / 3)
     assert (np.diff(weights[:, 6]) >= 0).all() and (np.diff(weights[:, 5]) <= 0).all()
@@ -54,7 +54,7 @@ def test_blinks_come_at_their_rate_and_look_like_blinks():
     assert np.diff(starts).min() >= 12  # half a second apart
 
 
-def test_blinks_do_not_wait_for_the_clip_to_begin():
+def test_blinks_are_as_frequent_at_the_start_of_a_clip():
     first = np.mean([blinks(64, np.random.default_rng(seed)) for seed in range(1500)], axis=0)
     assert first[:16].mean() == pytest.approx(first[48:].mean(), rel=0.25)
 
@@ -67,7 +67,7 @@ def test_gaze_rests_and_jumps():
 
 @pytest.mark.parametrize("emotion", range(len(EMOTION_TARGETS)))
 @pytest.mark.parametrize("intensity", [1 / 3, 1.0])
-def test_face_stays_round_its_target(emotion, intensity):
+def test_face_stays_around_its_target(emotion, intensity):
     track = expression_track(still(emotion, intensity), speech_like(LONG), np.random.default_rng(1))
     away = np.abs(track.mean(0) - intensity * EMOTION_TARGETS[emotion])
     assert away[[i for i, name in enumerate(EXPRESSION) if name != "blink"]].max() < 0.12
@@ -76,7 +76,7 @@ def test_face_stays_round_its_target(emotion, intensity):
     assert np.abs(np.diff(smile)).max() < 0.2  # no jitter
 
 
-def test_brows_follow_the_stress_but_not_slavishly():
+def test_brows_correlate_with_the_stress_in_part():
     energy = speech_like(LONG)
     track = expression_track(still(0, 1.0), energy, np.random.default_rng(0))
     for name in ("brow_in", "brow_out"):
@@ -104,7 +104,7 @@ def test_anger_nods_more_than_sadness():
     assert (angry > 1.3 * sad).all()
 
 
-def test_pure_given_the_generator():
+def test_tracks_depend_on_the_generator_alone():
     weights, energy = still(4, 1.0, 64), speech_like(64)
     for make in (expression_track, pose_track):
         first, again, other = (make(weights, energy, np.random.default_rng(seed)) for seed in (7, 7, 8))

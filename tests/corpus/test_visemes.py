@@ -28,7 +28,7 @@ def test_lips_close_or_tuck_fully_however_short_the_consonant(consonant, start_s
     if consonant in "pbm":
         assert lip[shut.argmax(), JAW] < 0.08
     frames = np.flatnonzero(shut > 0.5)
-    assert abs((frames.mean() + 0.5) / 25 - (start_s + length_s / 2)) < 0.06  # at its time
+    assert abs((frames.mean() + 0.5) / 25 - (start_s + length_s / 2)) < 0.06  # in the middle of the consonant
     assert len(frames) <= np.ceil((max(length_s, 0.06) + 0.04) * 25) + 1  # and no longer
 
 
@@ -38,7 +38,7 @@ def test_vowels_reach_their_shapes():
     assert spread[PUCKER] < 0.05 and rounded[WIDE] < 0.05
 
 
-def test_neighbours_colour_a_weak_consonant_and_a_strong_one_resists():
+def test_neighbors_change_a_weak_consonant_more_than_a_strong_one():
     def pucker_between_rounds(consonant: str) -> float:
         return track((0.0, "u:"), (0.6, consonant), (0.7, "u:"))[15, PUCKER]
 

@@ -5,7 +5,7 @@ from emotivetalk.corpus.voices import (
     ESPEAK_ACCENTS,
     ESPEAK_VARIANTS,
     FLITE_SHARE,
-    OWN_THROAT_SHARE,
+    OWN_VARIANT_SHARE,
     VOICES,
     colour,
     prosody_of,
@@ -30,13 +30,13 @@ def test_identity_keeps_its_voice_and_some_speak_flite():
     assert len(set(voices)) > 200
 
 
-def test_half_of_the_trained_have_a_throat_of_their_own_and_nobody_else():
+def test_half_of_the_espeak_training_voices_have_a_random_variant():
     voices = [voice_of(seed, "train") for seed in range(600)]
-    own = [voice for voice in voices if voice.throat]
-    assert abs(len(own) / sum(v.engine == "espeak" for v in voices) - OWN_THROAT_SHARE) < 0.06
-    assert len({voice.throat for voice in own}) == len({voice.name for voice in own}) == len(own)
+    own = [voice for voice in voices if voice.definition]
+    assert abs(len(own) / sum(v.engine == "espeak" for v in voices) - OWN_VARIANT_SHARE) < 0.06
+    assert len({voice.definition for voice in own}) == len({voice.name for voice in own}) == len(own)
     assert not {voice.variant for voice in own} & {voice.variant for split in VOICES.values() for voice in split}
-    assert not any(voice_of(seed, split).throat for seed in range(200) for split in ("held_out", "foreign"))
+    assert not any(voice_of(seed, split).definition for seed in range(200) for split in ("held_out", "foreign"))
 
 
 @pytest.mark.parametrize("emotion", range(len(EMOTIONS)))
@@ -61,7 +61,7 @@ def test_colour_keeps_time_and_grows_with_intensity(emotion):
     waveform[:8_000] = 0
     weak, strong = (colour(waveform, emotion, intensity) for intensity in (1 / 3, 1.0))
     assert strong.dtype == np.float32 and strong.shape == waveform.shape and np.isfinite(strong).all()
-    assert not strong[:8_000].any()  # nothing before its cause
+    assert not strong[:8_000].any()  # the filters are causal
     changed = [np.abs(w - waveform).mean() for w in (weak, strong)]
     plain = EMOTIONS[emotion] in ("neutral", "surprised")  # prosody alone
     assert changed == [0, 0] if plain else 0 < changed[0] < changed[1]

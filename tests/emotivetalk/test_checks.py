@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emotivetalk.checks import as_input_error, check_output
+from emotivetalk.checks import check_output
 from emotivetalk.errors import InputError
 
 
@@ -26,15 +26,3 @@ def test_an_output_that_exists_is_kept_unless_told_otherwise(tmp_path: Path) -> 
 def test_an_output_of_another_format_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.mp4"):
         check_output(tmp_path / name, (".mp4",), overwrite=False)
-
-
-def test_a_value_error_becomes_message_and_remedy() -> None:
-    error = as_input_error("emotion_invalid", ValueError("the intensity is 1.5. Give 0 to 1."))
-    assert (error.code, error.message) == ("emotion_invalid", "the intensity is 1.5")
-    assert str(error) == "the intensity is 1.5. Give 0 to 1."
-
-
-def test_a_value_error_without_a_remedy_gets_one() -> None:
-    assert str(as_input_error("avatar_invalid", ValueError("skin 'pink' is unknown"))) == (
-        "skin 'pink' is unknown. See --help."
-    )

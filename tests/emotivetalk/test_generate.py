@@ -60,10 +60,10 @@ def test_emotions_that_conflict(files: Path, capsys: pytest.CaptureFixture[str])
     assert "--emotion and --emotion-text cannot be given together" in said
 
 
-@pytest.mark.parametrize("steps", ["0", "many"])
+@pytest.mark.parametrize("steps", ["0", "51", "many"])
 def test_numbers_out_of_range(steps: str, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["generate", "--portrait", "p.png", "--audio", "a.wav", "-o", "o.mp4", "--steps", steps]
-    assert "--steps" in refused(arguments, capsys)
+    arguments = ["generate", "--portrait", "p.png", "--audio", "a.wav", "-o", "o.mp4", "--num-steps", steps]
+    assert "--num-steps" in refused(arguments, capsys)
 
 
 def test_speech_of_an_hour(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

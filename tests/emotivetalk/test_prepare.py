@@ -27,7 +27,7 @@ def test_bad_input_is_one_line_with_a_remedy(tmp_path: Path, capsys: pytest.Capt
     labels.write_text("path,feeling\na.mp4,happy\n")
     assert "no column emotion" in said(capsys, str(file), "-o", output, "--labels", str(labels))
     labels.write_text("path,emotion\na.mp4,joyful\n")
-    assert "line 2: emotion 'joyful' is not known" in said(capsys, str(file), "-o", output, "--labels", str(labels))
+    assert "line 2: emotion 'joyful' is unknown" in said(capsys, str(file), "-o", output, "--labels", str(labels))
     assert "has no lip_encoder/" in said(capsys, str(file), "-o", output, "--sync-checkpoint", str(empty))
     assert "has no vae/" in said(capsys, str(file), "-o", output, "--precompute", str(empty))
     assert not Path(output).exists()

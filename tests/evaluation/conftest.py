@@ -1,4 +1,4 @@
-"""A small corpus, scenes, and a stand-in for the pipeline that cannot do better: it draws the truth."""
+"""A small corpus, and a fake pipeline that returns the true frames of a known case."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from emotivetalk.evaluation.figures import Settings
-from emotivetalk.evaluation.latents import seen_expressions, seen_lips
+from emotivetalk.evaluation.cases import CaseBuilder, EvaluationCase, true_frames
+from emotivetalk.evaluation.latents import visual_expression_latents, visual_lip_latents
 from emotivetalk.evaluation.measurements import to_pixels
 from emotivetalk.evaluation.reader import Reader
-from emotivetalk.evaluation.test_cases import CaseBuilder, TestCase, true_frames
+from emotivetalk.evaluation.settings import EvaluationSettings
 from emotivetalk.models.autoencoder import PortraitAutoencoder
 from emotivetalk.models.emotion import EmotionSource
 from emotivetalk.models.encoders import MOTION_SIZE
@@ -23,7 +23,7 @@ from emotivetalk.models.pipeline import MotionSequence
 from tests.models import debug as debug_models
 from tests.training import debug as debug_training
 
-SETTINGS = Settings(
+SETTINGS = EvaluationSettings(
     clip_frames=12,
     audio_clips=2,
     foreign_clips=0,
@@ -47,8 +47,8 @@ SETTINGS = Settings(
 )
 
 
-def cases_of(builder: CaseBuilder, settings: Settings) -> list[TestCase]:
-    """All that `evaluate` asks for."""
+def cases_of(builder: CaseBuilder, settings: EvaluationSettings) -> list[EvaluationCase]:
+    """Build all cases that `evaluate` builds with these settings."""
     return [
         *builder.speech_alone(settings.audio_clips),
         *builder.by_label(settings.label_clips + settings.motion_clips),
@@ -63,21 +63,21 @@ def cases_of(builder: CaseBuilder, settings: Settings) -> list[TestCase]:
     ]
 
 
-class TruthTalker:
-    """Finds the scene that it is asked to play, and gives the renderer's frames."""
+class TruthPipeline:
+    """Fake pipeline that looks its inputs up among known cases, and returns the true frames."""
 
     image_size = MOTION_SIZE
     long_video = LongVideoConfig(chunk_frames=8, segment_chunks=3, pinned_frames=2, shift_stride=3)
     config: dict[str, Any] = {"num_steps": 2}  # noqa: RUF012 as a pipeline's
 
-    def __init__(self, cases: list[TestCase]) -> None:
+    def __init__(self, cases: list[EvaluationCase]) -> None:
         self._networks = debug_models.pipeline()
         self.vae: PortraitAutoencoder = self._networks.vae
         self.ethd = self._networks.ethd
         self.lip_encoder, self.expression_encoder = self._networks.lip_encoder, self._networks.expression_encoder
         self.motion_generator = self._networks.motion_generator
-        self._last: TestCase | None = None
-        self._scenes = {_key(s.portrait, s.waveform, s.emotion): s for s in cases}
+        self._last: EvaluationCase | None = None
+        self._cases = {_key(case.portrait, case.waveform, case.emotion): case for case in cases}
 
     def __call__(
         self,
@@ -88,36 +88,36 @@ class TruthTalker:
         seed: int = 0,
         num_steps: int | None = None,
     ) -> Iterator[Tensor]:
-        for images in true_frames(self._scenes[_key(portrait, waveform, emotion)], self.image_size):
+        for images in true_frames(self._cases[_key(portrait, waveform, emotion)], self.image_size):
             yield to_pixels(images)
 
     def generate_motion(self, portrait: Tensor, waveform: Tensor, emotion: EmotionSource = None, *, seed: int = 0):
-        """Of the random networks: V-AID's latents are not what this stand-in is perfect at."""
-        self._last = self._scenes.get(_key(portrait, waveform, emotion))
+        """Generate latents with random networks; only the frames of this fake are the true ones."""
+        self._last = self._cases.get(_key(portrait, waveform, emotion))
         small = torch.nn.functional.interpolate(portrait[None], size=self._networks.image_size)[0]
         return self._networks.generate_motion(small, waveform, emotion, seed=seed)
 
     def excerpts(self, motion: MotionSequence, spans: Sequence[range], *, seed: int = 0, num_steps: int | None = None):
-        """Of the scene that was performed last."""
+        """Return true frames of the last case whose motion was generated."""
         assert self._last is not None
         frames = torch.cat(list(true_frames(self._last, self.image_size)))
         yield from (to_pixels(frames[span.start : span.stop]) for span in spans)
 
     def render(self, motion: MotionSequence, *, seed: int = 0, num_steps: int | None = None) -> Iterator[Tensor]:
-        """The frames of the scene whose lips and expressions these are."""
-        for case in self._scenes.values():
+        """Return the true frames of the case with these lips and expressions."""
+        for case in self._cases.values():
             if not torch.equal(case.portrait, motion.portrait) or case.num_frames != len(motion.lip):
                 continue
-            if torch.equal(seen_lips(self, case), motion.lip) and torch.equal(
-                seen_expressions(self, case), motion.expression
+            if torch.equal(visual_lip_latents(self, case), motion.lip) and torch.equal(
+                visual_expression_latents(self, case), motion.expression
             ):
                 yield from (to_pixels(images) for images in true_frames(case, self.image_size))
                 return
 
 
 def _key(portrait: Tensor, waveform: Tensor, emotion: EmotionSource) -> tuple[object, ...]:
-    said = repr(emotion) if type(emotion).__eq__ is not object.__eq__ else type(emotion).__name__
-    return float(portrait.sum()), float(waveform.square().sum()), len(waveform), said
+    source = repr(emotion) if type(emotion).__eq__ is not object.__eq__ else type(emotion).__name__
+    return float(portrait.sum()), float(waveform.square().sum()), len(waveform), source
 
 
 @pytest.fixture(scope="session")
@@ -134,6 +134,6 @@ def builder(corpus) -> CaseBuilder:
 
 @pytest.fixture(scope="session")
 def reader() -> Reader:
-    """Untrained: it reads something, and the same from the same frames."""
+    """Return an untrained reader; equal frames give equal readings."""
     torch.manual_seed(1)
     return Reader((16, 32, 32), 32).eval()

@@ -1,4 +1,4 @@
-"""Ablations: what is taken away is away, comes back after, and nothing but what shows it is measured."""
+"""Ablations: a part is removed within the block only, and only the needed figures are measured."""
 
 from dataclasses import replace
 
@@ -9,19 +9,19 @@ from emotivetalk.errors import InputError
 from emotivetalk.evaluation.ablations import (
     ABLATIONS,
     Ablation,
-    at_work,
-    audio_features,
+    apply_ablation,
+    audio_features_as_lips,
+    constant_expression,
+    disable_edi,
     find_ablation,
-    held_utterance,
     settings_of,
-    without_edi,
 )
 from emotivetalk.evaluation.evaluate import evaluate
-from emotivetalk.evaluation.figures import Settings
+from emotivetalk.evaluation.settings import EvaluationSettings
 from emotivetalk.models.edi import EDI
 from emotivetalk.models.emotion import EmotionLabel, EmotionSpeech
 from tests.evaluation.conftest import SETTINGS
-from tests.evaluation.measured import case
+from tests.evaluation.made_measurements import case
 from tests.models import debug as debug_models
 
 
@@ -30,7 +30,7 @@ def pipeline():
     return debug_models.pipeline()
 
 
-def spoken(emotion):
+def spoken_case(emotion):
     made = case(emotion=emotion, num=12)
     generator = torch.Generator().manual_seed(0)
     portrait = torch.rand(3, debug_models.IMAGE_SIZE, debug_models.IMAGE_SIZE, generator=generator) * 2 - 1
@@ -39,42 +39,42 @@ def spoken(emotion):
 
 def test_names_are_found_and_others_refused():
     assert len({ablation.name for ablation in ABLATIONS}) == len(ABLATIONS) == 7
-    assert find_ablation("no-edi").switch == "edi"
+    assert find_ablation("no-edi").disabled_part == "edi"
     with pytest.raises(InputError, match=r"no ablation 'edi'.*no-vaid"):
         find_ablation("edi")
 
 
-def test_without_edi_its_layers_change_nothing_until_the_block_ends(pipeline):
+def test_disabled_edi_layers_return_their_input_until_the_block_ends(pipeline):
     edi = next(module for module in pipeline.ethd.modules() if isinstance(module, EDI))
     width = edi.driving.attention.to_q.in_features
     hidden, one, other = torch.randn(2, 5, width), torch.randn(2, 4, 16), torch.randn(2, 4, 16)
     mask = torch.ones(2, 5, 1)
     before = edi(hidden, one, other, mask)
     assert not torch.equal(before, hidden)
-    with without_edi(pipeline):
+    with disable_edi(pipeline):
         assert torch.equal(edi(hidden, one, other, mask), hidden)
     assert torch.equal(edi(hidden, one, other, mask), before)
 
 
-def test_the_utterance_is_held_and_the_lips_are_not(pipeline):
+def test_the_expression_is_constant_and_the_lips_are_not(pipeline):
     label = EmotionLabel("happy")
-    held = held_utterance(pipeline, spoken(label), 0)
-    made = pipeline.generate_motion(spoken(label).portrait, spoken(label).waveform, label)
+    held = constant_expression(pipeline, spoken_case(label), 0)
+    made = pipeline.generate_motion(spoken_case(label).portrait, spoken_case(label).waveform, label)
     assert torch.equal(held.lip, made.lip)
     assert torch.allclose(held.expression, pipeline.emotion_mapping.label("happy").expand(12, -1))
     assert (held.expression == held.expression[0]).all() and not (made.expression == made.expression[0]).all()
-    own = held_utterance(pipeline, spoken(None), 0)
-    neutral = EmotionLabel("neutral")  # what `case` puts in for none
+    own = constant_expression(pipeline, spoken_case(None), 0)
+    neutral = EmotionLabel("neutral")  # `case` replaces None by it
     assert torch.allclose(own.expression, pipeline.emotion_mapping.label(neutral.emotion).expand(12, -1))
-    assert len(held_utterance(pipeline, spoken(EmotionSpeech()), 0).expression) == 12
+    assert len(constant_expression(pipeline, spoken_case(EmotionSpeech()), 0).expression) == 12
 
 
-def test_audio_features_want_a_network_that_was_trained_on_them(pipeline):
-    with pytest.raises(InputError, match="lips of 8 numbers"):
-        audio_features(pipeline, spoken(None), 0)
+def test_audio_features_need_an_ethd_that_was_trained_on_them(pipeline):
+    with pytest.raises(InputError, match="lip latents of size 8"):
+        audio_features_as_lips(pipeline, spoken_case(None), 0)
     ours = debug_models.pipeline()
     ours.register_modules(ethd=debug_models.ethd(dim_lip=debug_models.DIM_AUDIO))
-    made = audio_features(ours, spoken(None), 0)
+    made = audio_features_as_lips(ours, spoken_case(None), 0)
     assert made.lip.shape == (12, debug_models.DIM_AUDIO)
     assert torch.equal(made.expression, made.expression_reference.expand(12, -1))
     assert sum(len(part) for part in ours.render(made)) == 12
@@ -82,23 +82,23 @@ def test_audio_features_want_a_network_that_was_trained_on_them(pipeline):
 
 def test_fusion_is_set_for_the_block_and_idle_ablations_are_refused(pipeline):
     other = find_ablation("overlap-fusion")
-    with at_work(other, pipeline) as generate_motion:
+    with apply_ablation(other, pipeline) as generate_motion:
         assert generate_motion is None and pipeline.long_video.fusion == "overlap"
     assert pipeline.long_video.fusion == "shift"
-    with pytest.raises(InputError, match="changes nothing"), at_work(find_ablation("shift-fusion"), pipeline):
+    with pytest.raises(InputError, match="changes nothing"), apply_ablation(find_ablation("shift-fusion"), pipeline):
         pass
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS, ids=lambda ablation: ablation.name)
-def test_only_what_shows_it_is_asked_for(ablation: Ablation):
-    chosen = settings_of(ablation, Settings())
-    shown = ablation.shows
-    assert bool(chosen.long_s) == ("long." in shown)
-    assert bool(chosen.driven_clips) == ("driven." in shown)
-    assert bool(chosen.motion_clips) == ("motion." in shown)
-    assert bool(chosen.latent_clips) == ("retrieval" in shown)
-    assert chosen.audio_clips == Settings().audio_clips
-    assert chosen.level_clips == chosen.track_clips == chosen.still_frames == 0
+def test_only_the_needed_figures_are_measured(ablation: Ablation):
+    chosen = settings_of(ablation, EvaluationSettings())
+    keys = ablation.figure_keys
+    assert bool(chosen.long_s) == ("long." in keys)
+    assert bool(chosen.driven_clips) == ("driven." in keys)
+    assert bool(chosen.motion_clips) == ("motion." in keys)
+    assert bool(chosen.latent_clips) == ("retrieval" in keys)
+    assert chosen.audio_clips == EvaluationSettings().audio_clips
+    assert chosen.level_clips == chosen.track_clips == chosen.still_frames == chosen.sample_clips == 0
 
 
 @pytest.mark.parametrize("name", ["no-edi", "no-dicte"])

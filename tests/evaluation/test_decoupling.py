@@ -1,4 +1,4 @@
-"""Retrieval and decoupling on latents whose answer is known."""
+"""Retrieval and decoupling on latents with a known answer."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import torch
 
 from emotivetalk.evaluation.decoupling import decoupling_figures, retrieval_figure
 from emotivetalk.evaluation.latents import ClipLatents
-from emotivetalk.evaluation.probes import read_classes, read_number
+from emotivetalk.evaluation.probes import PROBE_KINDS, predict_classes, predict_values
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -18,33 +18,33 @@ def gauss(*shape: int) -> torch.Tensor:
 
 
 def clips(leak: float = 0.0, noise: float = 0.0, num: int = 32, frames: int = 32) -> list[ClipLatents]:
-    """Lips are noise in time; `leak` of the emotion is in the lip latents, and of the jaw in the expression latents."""
-    found = []
+    """Make clips of noise with a leak of the emotion into lip latents, and of the jaw into expression latents."""
+    made = []
     for k in range(num):
         lip = gauss(frames, 6)
         emotion = k % 8
         mark = torch.nn.functional.one_hot(torch.tensor(emotion), 8).float()
-        seen = lip @ MIX
-        heard = seen + noise * gauss(*seen.shape)
-        heard[:, :8] += leak * 4 * mark
+        visual = lip @ MIX
+        audio = visual + noise * gauss(*visual.shape)
+        audio[:, :8] += leak * 4 * mark
         expression = gauss(frames, 18)
-        made = gauss(frames, 10)
-        made[:, 0] += leak * 4 * lip[:, 0]
-        found.append(ClipLatents(k // 8, emotion, heard, seen, seen, made, lip, expression))
-    return found
+        expression_audio = gauss(frames, 10)
+        expression_audio[:, 0] += leak * 4 * lip[:, 0]
+        made.append(ClipLatents(k // 8, emotion, audio, visual, visual, expression_audio, lip, expression))
+    return made
 
 
 MIX = torch.randn(6, 16, generator=GENERATOR)
 
 
-def test_perfect_lips_find_their_moment_and_others_do_not():
+def test_equal_latents_retrieve_their_moment_and_mismatched_ones_do_not():
     found = retrieval_figure(clips())
     assert found.value.value == found.ceiling.value == 1
     assert found.floor.value == pytest.approx(1 / 16, abs=0.06)
     assert retrieval_figure(clips(noise=30)).value.value < 0.5
 
 
-def test_latents_that_are_the_truth_tell_as_much_and_no_more():
+def test_true_parameters_as_latents_score_the_ceiling():
     true = [replace(clip, lip_audio=clip.lip, expression_audio=clip.expression) for clip in clips()]
     for figure in decoupling_figures(true):
         assert figure.holds, figure.key
@@ -62,29 +62,32 @@ def test_leaks_are_found_by_both_probes():
         assert abs(jaw.floor.value) < 0.3
 
 
-def test_what_is_hidden_in_a_product_only_the_network_reads():
+def test_only_the_mlp_probe_finds_a_product():
     rows = gauss(3000, 2)
     people = [0] * 1500 + [1] * 1500
     targets = (rows[:, 0] * rows[:, 1] > 0).long()
     right = {
-        kind: (read_classes(kind, rows, targets, people, 2) == targets.numpy()).mean() for kind in ("linear", "mlp")
+        kind: (predict_classes(kind, rows, targets, people, 2) == targets.numpy()).mean() for kind in ("linear", "mlp")
     }
     assert right["linear"] < 0.6 < 0.85 < right["mlp"]
 
 
-def test_a_probe_is_never_tested_on_whom_it_learned_from():
-    """A number that belongs to the person alone cannot be read of another person."""
-    rows = torch.nn.functional.one_hot(torch.arange(8).repeat_interleave(50), 8).float()
-    people = np.repeat(np.arange(8), 50).tolist()
-    secret = gauss(8).repeat_interleave(50)
-    read = read_number("mlp", rows, secret, people)
-    assert abs(np.corrcoef(read, secret.numpy())[0, 1]) < 0.9
-    with pytest.raises(ValueError, match="two people"):
-        read_number("linear", rows, secret, [1] * 400)
+@pytest.mark.parametrize("kind", PROBE_KINDS)
+def test_a_probe_is_never_tested_on_people_that_it_was_trained_on(kind):
+    """A value that depends on the person alone cannot be predicted for another person from a one-hot identity."""
+    identity = torch.arange(8).repeat_interleave(50)
+    rows = torch.nn.functional.one_hot(identity, 8).float()
+    secret = torch.tensor([1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0])[identity]
+    predicted = predict_values(kind, rows, secret, identity.tolist())
+    assert np.square(predicted - secret.numpy()).mean() > 0.9  # no better than the mean, which is 0
+    seen = predict_values(kind, rows, secret, (torch.arange(400) % 2).tolist())
+    assert np.square(seen - secret.numpy()).mean() < 0.1  # people in both halves: the value is predictable
+    with pytest.raises(ValueError, match="at least two people"):
+        predict_values("linear", rows, secret, [1] * 400)
 
 
-def test_probes_leave_the_callers_randomness_alone():
+def test_probes_restore_the_random_state():
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    read_number("linear", gauss(20, 2), gauss(20), [0] * 10 + [1] * 10)
+    predict_values("linear", gauss(20, 2), gauss(20), [0] * 10 + [1] * 10)
     assert torch.equal(torch.get_rng_state(), before)

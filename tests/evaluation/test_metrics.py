@@ -1,4 +1,4 @@
-"""Each metric against a closed form or a case whose answer is known."""
+"""Metrics against closed forms, other libraries, and cases with a known answer."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def speech(num: int = 3, frames: int = 80) -> list[np.ndarray]:
-    """Smooth random tracks, each on a level of its own."""
+    """Return smooth random tracks with different means."""
     noise = RANDOM.standard_normal((num, frames + 4)).cumsum(1) * 0.1 + 0.5 * RANDOM.standard_normal((num, frames + 4))
     return [track[2:-2] + 10 * i for i, track in enumerate(noise)]
 
@@ -24,7 +24,7 @@ def test_correlation_of_one_clip_is_pearsons():
     assert metrics.correlation([one], [other]).value == pytest.approx(stats.pearsonr(one, other).statistic)
 
 
-def test_correlation_counts_nothing_between_clips():
+def test_correlation_ignores_differences_between_clips():
     levels = [0.0, 10.0, 20.0]
     one = [level + RANDOM.standard_normal(400) for level in levels]
     other = [level + RANDOM.standard_normal(400) for level in levels]
@@ -32,13 +32,13 @@ def test_correlation_counts_nothing_between_clips():
     assert np.corrcoef(np.concatenate(one), np.concatenate(other))[0, 1] > 0.95
 
 
-def test_correlation_is_blind_to_gain_and_offset_of_a_clip():
+def test_correlation_ignores_gain_and_offset_of_a_clip():
     truth = speech()
     assert metrics.correlation([3 * track + 5 for track in truth], truth).value == pytest.approx(1)
 
 
 @pytest.mark.parametrize("late", [-3, 0, 2])
-def test_the_lag_curve_peaks_where_the_track_was_moved(late):
+def test_the_lag_curve_peaks_at_the_shift_of_the_track(late):
     long = speech(4, 100)
     truth = [track[10:90] for track in long]
     measured = [track[10 - late : 90 - late] for track in long]
@@ -55,7 +55,7 @@ def test_tracks_of_other_lengths_are_refused():
         metrics.lag_curve([np.zeros(9)], [np.zeros(9)])
 
 
-def test_a_track_that_never_moves_has_no_correlation():
+def test_a_constant_track_has_no_correlation():
     assert metrics.correlation([np.ones(20)], speech(1, 20)).value == 0
 
 
@@ -66,8 +66,8 @@ def test_rank_correlation_is_spearmans(values, seed):
     if len(set(values)) < 2 or len(set(other.tolist())) < 2:
         assert metrics.rank_correlation(np.array(values), other) == 0
     else:
-        wanted = stats.spearmanr(values, other).statistic
-        assert metrics.rank_correlation(np.array(values), other) == pytest.approx(wanted)
+        expected = stats.spearmanr(values, other).statistic
+        assert metrics.rank_correlation(np.array(values), other) == pytest.approx(expected)
 
 
 def test_the_interval_of_a_mean_is_the_normal_one():
@@ -80,16 +80,16 @@ def test_the_interval_of_a_mean_is_the_normal_one():
         metrics.mean_estimate([])
 
 
-def test_accuracy_and_confusion_count_alike():
-    said, wanted = np.array([0, 1, 1, 2, 2, 2]), np.array([0, 1, 2, 2, 2, 0])
-    counts = metrics.confusion(said, wanted, 3)
+def test_accuracy_and_confusion_agree():
+    predicted, targets = np.array([0, 1, 1, 2, 2, 2]), np.array([0, 1, 2, 2, 2, 0])
+    counts = metrics.confusion(predicted, targets, 3)
     assert counts.tolist() == [[1, 0, 1], [0, 1, 0], [0, 1, 2]]
-    found = metrics.accuracy(said, wanted)
+    found = metrics.accuracy(predicted, targets)
     assert found.value == pytest.approx(np.trace(counts) / counts.sum())
     assert 0 <= found.low < found.value < found.high <= 1
 
 
-def test_psnr_is_scikit_images_and_keeps_to_its_mask():
+def test_psnr_equals_scikit_image_and_uses_only_the_mask():
     truth = torch.rand(3, 3, 16, 16)
     images = (truth + 0.1 * torch.randn_like(truth)).clamp(0, 1)
     found = metrics.psnr(images, truth)
@@ -113,7 +113,7 @@ def test_high_pass_falls_with_blur_and_is_one_for_the_truth():
     assert metrics.high_pass_ratio(torch.nn.functional.avg_pool2d(truth, 3, 1, 1), truth) < 0.5
 
 
-def test_drift_measures_slow_change_outside_what_moves():
+def test_drift_measures_slow_change_of_still_pixels():
     frames = torch.rand(1, 3, 8, 8).repeat(100, 1, 1, 1) * 0.5
     frames[..., :4] += 0.3 * torch.rand(100, 3, 8, 4)
     still = torch.zeros(1, 8, 8)
@@ -128,7 +128,7 @@ def test_drift_measures_slow_change_outside_what_moves():
         metrics.drift(frames[:40], still)
 
 
-def test_seams_show_where_frames_jump():
+def test_jumps_at_borders_are_seams():
     frames = torch.linspace(0, 0.5, 60)[:, None, None, None].expand(60, 3, 4, 4).clone()
     borders = (20, 40)
     assert metrics.border_ratios(metrics.frame_changes(frames), borders) == pytest.approx(1, abs=1e-3)
@@ -139,18 +139,18 @@ def test_seams_show_where_frames_jump():
         metrics.border_ratios(np.ones(10), [40])
 
 
-def test_motion_knows_noise_from_slow_waves():
-    noise = metrics.motion([RANDOM.standard_normal(4000)])
+def test_motion_statistics_of_noise_and_of_a_wave():
+    noise = metrics.motion_statistics([RANDOM.standard_normal(4000)])
     assert noise.velocity == pytest.approx(2 / np.sqrt(np.pi), rel=0.05)
     assert (noise.low, noise.middle, noise.high) == pytest.approx((0.12, 0.28, 0.60), abs=0.03)
     assert noise.variance == pytest.approx(1, rel=0.1)
     seconds = np.arange(1000) / metrics.FRAME_RATE_HZ
-    wave = metrics.motion([2 * np.sin(2 * np.pi * 3 * seconds) + 7])
+    wave = metrics.motion_statistics([2 * np.sin(2 * np.pi * 3 * seconds) + 7])
     assert wave.middle > 0.99
     assert wave.variance == pytest.approx(2, rel=0.01)
 
 
-def test_blinks_are_counted_once_each():
+def test_each_blink_counts_once():
     lids = np.zeros(100)
     lids[20:24], lids[60] = (0.4, 0.9, 0.45, 0.8), 1.0
     assert metrics.blink_rate([lids]) == pytest.approx(2 / 4)

@@ -1,4 +1,4 @@
-"""The reader: shapes, sizes, what is saved; and the shipped one, where there is one, reads true frames."""
+"""The reader: sizes, batches and saving; the shipped reader is accurate on true frames."""
 
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from emotivetalk.evaluation.reader import Reader, mouth_opening, read_frames
 SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "reader"
 
 
-def test_opening_is_the_jaw_unless_the_lips_are_pressed():
+def test_pressed_lips_reduce_the_opening():
     lip = torch.tensor([[0.8, 0, 0, 0, 0, 0], [0.8, 0, 0, 1, 0, 0], [0.8, 0, 0, 0.5, 0, 0]])
     assert mouth_opening(lip).tolist() == pytest.approx([0.8, 0, 0.4])
 
 
-def test_larger_pictures_are_averaged_down(reader):
+def test_larger_pictures_are_downsampled(reader):
     small = torch.rand(2, 3, 128, 128) * 2 - 1
     large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
     one, other = reader(small), reader(large)
@@ -29,7 +29,7 @@ def test_larger_pictures_are_averaged_down(reader):
         assert torch.allclose(a, b, atol=1e-5)
 
 
-def test_a_video_in_parts_reads_as_in_one(reader):
+def test_batches_do_not_change_the_reading(reader):
     frames = (torch.rand(7, 128, 128, 3) * 255).byte()
     whole, parts = read_frames(reader, [frames]), read_frames(reader, frames.split(3))
     assert torch.allclose(whole.opening, parts.opening, atol=1e-5)
@@ -38,7 +38,7 @@ def test_a_video_in_parts_reads_as_in_one(reader):
         read_frames(reader, [])
 
 
-def test_units_are_those_of_the_faces_it_was_given():
+def test_the_output_scale_is_set_from_faces():
     reader = Reader((16, 32, 32), 32)
     faces = torch.randn(500, 24) * 3 + 1
     reader.set_units(faces)
@@ -48,7 +48,7 @@ def test_units_are_those_of_the_faces_it_was_given():
     assert torch.allclose(torch.cat([read.lip, read.expression, read.pose], 1)[0], faces.mean(0))
 
 
-def test_half_precision_comes_back_from_its_folder(reader, tmp_path):
+def test_half_precision_weights_are_saved_and_loaded(reader, tmp_path):
     half = Reader((16, 32, 32), 32)
     half.load_state_dict(reader.state_dict())
     half.half().save_pretrained(tmp_path)
@@ -57,7 +57,7 @@ def test_half_precision_comes_back_from_its_folder(reader, tmp_path):
     assert torch.allclose(again(images).lip, reader(images).lip, atol=2e-2)
 
 
-def test_the_shipped_reader_reads_people_it_never_met():
+def test_the_shipped_reader_is_accurate_on_held_out_people():
     reader = Reader.from_pretrained(SHIPPED)
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 3e6
     faces = sample_faces(48, np.random.default_rng(3))

@@ -12,9 +12,9 @@ import soundfile
 from PIL import Image
 
 from emotivetalk.errors import EmotiveTalkError, InputError
+from emotivetalk.limits import Limits
 from emotivetalk.media.audio import load_speech
 from emotivetalk.media.image import load_image
-from emotivetalk.media.limits import Limits
 from emotivetalk.media.provenance import read_provenance
 from emotivetalk.media.video import read_frames
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from emotivetalk.errors import InputError, OutputError
+from emotivetalk.files import check_writable
 from emotivetalk.media.audio import load_speech
-from emotivetalk.media.files import check_writable
 from emotivetalk.media.mux import VideoWriter, count_frames
 from emotivetalk.media.video import read_frames
 

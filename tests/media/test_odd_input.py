@@ -16,13 +16,13 @@ import soundfile
 from PIL import Image, ImageCms
 
 from emotivetalk.errors import InputError
+from emotivetalk.files import atomic_write, check_not_input, check_writable
+from emotivetalk.limits import Limits
 from emotivetalk.media.audio import load_speech, read_sound
 from emotivetalk.media.checkpoints import find_checkpoint
 from emotivetalk.media.containers import open_media
 from emotivetalk.media.encoding import BLOCK, MAX_BLOCKS, MAX_SIDE, playable_size
-from emotivetalk.media.files import atomic_write, check_not_input, check_writable
 from emotivetalk.media.image import load_image
-from emotivetalk.media.limits import Limits
 from emotivetalk.media.mux import VideoWriter
 from emotivetalk.media.video import read_frames
 from emotivetalk.timebase import SAMPLE_RATE_HZ
@@ -234,7 +234,7 @@ def test_of_two_writers_the_second_keeps_the_firsts_file(tmp_path: Path) -> None
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from emotivetalk.media.files import atomic_write\n"
+        "import sys, time; from pathlib import Path; from emotivetalk.files import atomic_write\n"
         "with atomic_write(Path(sys.argv[1])) as file: print(file, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a.mp4")], stdout=subprocess.PIPE) as process:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotivetalk.media.limits import Limits
+from emotivetalk.limits import Limits
 from emotivetalk.media.video import read_frames
 
 Write = Callable[..., Path]

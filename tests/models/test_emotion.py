@@ -8,19 +8,27 @@ from hypothesis import strategies as st
 
 from emotivetalk.models.emotion import (
     EMOTIONS,
-    MAX_TEXT_LENGTH,
-    MAX_TRACK_KEYS,
     NUM_LEVELS,
     EmotionImage,
     EmotionKey,
     EmotionLabel,
     EmotionLogits,
     EmotionMapping,
+    EmotionSpeech,
     EmotionText,
     EmotionTrack,
     EmotionVideo,
     emotion_index,
-    parse_label,
+    emotion_source,
+)
+from emotivetalk.request import (
+    MAX_TEXT_LENGTH,
+    MAX_TRACK_KEYS,
+    ImageEmotion,
+    LabelEmotion,
+    SpeechEmotion,
+    TextEmotion,
+    parse_track,
 )
 from emotivetalk.timebase import FRAME_RATE_HZ
 
@@ -62,20 +70,6 @@ def test_intensity_is_between_zero_and_one(intensity: float) -> None:
         EmotionLabel("sad", intensity)
 
 
-def test_labels_are_read() -> None:
-    assert parse_label("happy") == EmotionLabel("happy", 1.0)
-    assert parse_label(" sad : 0.25 ") == EmotionLabel("sad", 0.25)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [("happy:", "not a number"), ("happy:much", "not a number"), ("happy:2", "intensity is 2"), ("happy:nan", "nan")],
-)
-def test_wrong_labels_are_refused(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        parse_label(text)
-
-
 @pytest.mark.parametrize("text", ["", "  \n"])
 def test_an_empty_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="empty"):
@@ -99,36 +93,25 @@ def test_pixels_are_checked() -> None:
 # tracks
 
 
-def test_a_track_is_read_from_json() -> None:
-    read = EmotionTrack.from_json(
-        [{"time_s": 0, "emotion": "happy", "intensity": 0.8}, {"time_s": 2.5, "text": "Speak seriously"}]
+def test_emotions_of_requests_become_sources() -> None:
+    assert emotion_source(None) is None
+    assert emotion_source(LabelEmotion(emotion="sad", intensity=0.25)) == EmotionLabel("sad", 0.25)
+    assert emotion_source(TextEmotion(text="Be calm")) == EmotionText("Be calm")
+    assert emotion_source(SpeechEmotion()) == EmotionSpeech()
+    read = emotion_source(
+        parse_track([{"time_s": 0, "emotion": "happy", "intensity": 0.8}, {"time_s": 2.5, "text": "Speak"}])
     )
-    assert read.keys == (
-        EmotionKey(0.0, EmotionLabel("happy", 0.8)),
-        EmotionKey(2.5, EmotionText("Speak seriously")),
-    )
+    assert read == EmotionTrack((EmotionKey(0.0, EmotionLabel("happy", 0.8)), EmotionKey(2.5, EmotionText("Speak"))))
+    with pytest.raises(ValueError, match="needs its file"):
+        emotion_source(ImageEmotion())
 
 
-@pytest.mark.parametrize(
-    ("keys", "said"),
-    [
-        ([], "no keys"),
-        ([{"time_s": 0}], "key 1: the fields are time_s"),
-        ([{"time_s": 0, "emotion": "sad", "text": "x"}], "key 1: the fields"),
-        ([{"time_s": 0, "emotion": "sad"}, {"time_s": 1, "emotion": "hapy"}], "key 2: there is no emotion 'hapy'"),
-        ([{"time_s": "0", "emotion": "sad"}], "time_s is '0'"),
-        ([{"time_s": True, "emotion": "sad"}], "time_s is True"),
-        ([{"time_s": 0, "emotion": 3}], "emotion is 3"),
-        ([{"time_s": -1, "emotion": "sad"}], "from 0 s on"),
-        ([{"time_s": math.nan, "emotion": "sad"}], "from 0 s on"),
-        ([{"time_s": 1, "emotion": "sad"}, {"time_s": 1, "emotion": "fear"}], "Sort the keys"),
-        ([{"time_s": 2, "emotion": "sad"}, {"time_s": 1, "emotion": "fear"}], "Sort the keys"),
-        ([{"time_s": i, "emotion": "sad"} for i in range(MAX_TRACK_KEYS + 1)], f"limit is {MAX_TRACK_KEYS}"),
-    ],
-)
-def test_wrong_tracks_are_refused_by_key(keys: list[dict[str, object]], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        EmotionTrack.from_json(keys)
+def test_wrong_tracks_are_refused() -> None:
+    for times_s, message in (((), "no keys"), ((2, 1), "Sort the keys"), (range(MAX_TRACK_KEYS + 1), "limit is 1000")):
+        with pytest.raises(ValueError, match=message):
+            track(*map(float, times_s))
+    with pytest.raises(ValueError, match="0 s or later"):
+        track(-1.0)
 
 
 @settings(deadline=None)

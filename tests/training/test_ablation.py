@@ -59,7 +59,7 @@ def test_its_control_is_taught_the_same_with_nothing_changed(name):
     assert [lesson.stage for lesson in control.trains] == [lesson.stage for lesson in ablation.trains]
     assert all(lesson.change and not other.change for lesson, other in zip(ablation.trains, control.trains))
     assert [lesson.always for lesson in control.trains] == [lesson.always for lesson in ablation.trains]
-    assert control.switch is None and control.shows == ablation.shows and control.name != name
+    assert control.disabled_part is None and control.figure_keys == ablation.figure_keys and control.name != name
 
 
 def test_what_trains_nothing_has_no_control():

@@ -12,14 +12,15 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLTemporalDecoder
 from jaxtyping import Float
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from emotivetalk.corpus.avatar import Identity
 from emotivetalk.corpus.drawing import draw_clip
 from emotivetalk.corpus.faces import sample_faces
+from emotivetalk.corpus.person import Avatar, Person
+from emotivetalk.corpus.photo_people import FIRST_PHOTOGRAPH_IDENTITY, open_people
 from emotivetalk.corpus.records import Corpus, read_corpus
-from emotivetalk.corpus.renderer import Frames, render
+from emotivetalk.corpus.renderer import Frames
 from emotivetalk.corpus.synthesize import FIRST_HELD_OUT_IDENTITY
 from emotivetalk.media.preview import contact_sheet
 from emotivetalk.models.autoencoder import PortraitAutoencoder
@@ -37,6 +38,7 @@ class AutoencoderConfig(StageConfig):
     """The `stage:` section of an autoencoder's YAML; weights multiply terms of the loss.
 
     corpus: take the people of a corpus (of real video, say) rather than to draw new ones.
+    photographs: a folder of portraits (`corpus/portraits.py`): `photograph_share` of the new people are in photographs.
     initial: a checkpoint folder whose autoencoder training begins from, rather than from random weights. It may have fewer residual
         blocks: those that are new begin as the identity.
     train_encoder: false leaves the latents what they are in `initial`, so that an ETHD that was trained on them stays
@@ -49,6 +51,8 @@ class AutoencoderConfig(StageConfig):
     """
 
     corpus: Path | None = None
+    photographs: Path | None = None
+    photograph_share: float = Field(default=0.5, ge=0, le=1)
     initial: Path | None = None
     train_encoder: bool = True
     nearness_weight: float = 0.0
@@ -160,12 +164,12 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
     def batch(self, seeds: Sequence[int]) -> AutoencoderBatch:
         return self._batch(seeds, self.corpus)
 
-    def _batch(self, seeds: Sequence[int], corpus: Corpus | None) -> AutoencoderBatch:
+    def _batch(self, seeds: Sequence[int], corpus: Corpus | None, held_out: bool = False) -> AutoencoderBatch:
         frames, noise, mirrored = [], [], []
         for seed in seeds:
             generator = np.random.default_rng(seed)
             frames.append(
-                _new_person(generator, self.config.size)
+                _new_person(generator, self.config, held_out)
                 if corpus is None
                 else _known_person(generator, corpus, self.config.size)
             )
@@ -225,7 +229,7 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
         if self._held_out is None:
             corpus = None if self.config.corpus is None else read_corpus(self.config.corpus, "held_out")
             seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + self.config.validation_frames)
-            self._held_out = self._batch(seeds, corpus)
+            self._held_out = self._batch(seeds, corpus, held_out=True)
         return self._held_out
 
 
@@ -234,11 +238,15 @@ def _is_of_a_block(name: str) -> bool:
     return ".block." in name
 
 
-def _new_person(generator: np.random.Generator, size: int) -> Frames:
-    """Two frames of somebody nobody has seen."""
+def _new_person(generator: np.random.Generator, config: AutoencoderConfig, held_out: bool) -> Frames:
+    """Two frames of somebody nobody has seen: an avatar, or somebody in a photograph."""
     faces = sample_faces(2, generator)
-    person = Identity.sample(1, int(generator.integers(FIRST_HELD_OUT_IDENTITY)))[[0, 0]]
-    return render(person, faces.lip, faces.expression, faces.pose, size)
+    seed = int(generator.integers(FIRST_HELD_OUT_IDENTITY))
+    person: Person = Avatar.sample(seed)
+    if config.photographs is not None and generator.random() < config.photograph_share:
+        first = FIRST_PHOTOGRAPH_IDENTITY + (FIRST_HELD_OUT_IDENTITY if held_out else 0)
+        person = open_people(config.photographs).person(first + seed)
+    return person.frames(faces.lip, faces.expression, faces.pose, config.size)
 
 
 def _known_person(generator: np.random.Generator, corpus: Corpus, size: int) -> Frames:

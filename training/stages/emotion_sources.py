@@ -33,7 +33,7 @@ from emotivetalk.training.data.prototypes import emotion_prototypes
 from emotivetalk.training.stages.stage import Stage, StageConfig, StepLoss
 
 NO_EMOTION = len(EMOTIONS)  # the text head's ninth class
-KIND_WEIGHTS: dict[PromptKind, float] = {"word": 2, "action": 1, "scene": 3, "negation": 3, "none": 8}
+KIND_WEIGHTS: dict[PromptKind, float] = {"word": 2, "action": 1, "situation": 3, "negation": 3, "none": 8}
 """How often prompts of a kind and an emotion are drawn: texts without an emotion are one class and not eight."""
 NEUTRAL_WEIGHT = 3  # times its kinds' weights: in doubt, a face had better be neutral than surprised
 _SPEECH_BATCH = 32

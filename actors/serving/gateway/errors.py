@@ -1,6 +1,6 @@
-"""The one table from error codes to HTTP and gRPC statuses.
+"""The only table of error codes and their HTTP and gRPC statuses.
 
-What is not in it: an InputError is the caller's mistake (400, INVALID_ARGUMENT), anything else is ours (500, INTERNAL).
+An error that is not in it is 400 and INVALID_ARGUMENT if it is an InputError, else 500 and INTERNAL.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from emotivetalk.errors import EmotiveTalkError, InputError
 
 @dataclass(frozen=True)
 class Answer:
-    """How an error is told.
+    """The status of an error.
 
     Attributes:
         http: status code.
         grpc: name of the `grpc.StatusCode`.
-        retryable: the same request may succeed later.
+        retryable: True if the same request may succeed later.
     """
 
     http: int
@@ -37,24 +37,24 @@ UNAVAILABLE = Answer(503, "UNAVAILABLE", retryable=True)
 NO_SPACE = Answer(507, "UNAVAILABLE", retryable=True)
 
 ANSWERS = {
-    # Who may
+    # Access
     "unauthorized": Answer(401, "UNAUTHENTICATED"),
     "origin_forbidden": Answer(403, "PERMISSION_DENIED"),
-    # What there is
+    # Existence
     "not_found": MISSING,
     "method_not_allowed": Answer(405, "UNIMPLEMENTED"),
     "job_not_found": MISSING,
     "segment_not_found": MISSING,
-    "artifact_not_found": MISSING,  # removed between looking and reading
+    "artifact_not_found": MISSING,  # removed between the look-up and the read
     "model_not_found": MISSING,
-    # What goes with a job's status
+    # The job's status
     "job_state": WRONG_STATE,
     "video_not_ready": Answer(409, "FAILED_PRECONDITION", retryable=True),
     "video_failed": WRONG_STATE,
     "video_cancelled": WRONG_STATE,
     "job_fenced": Answer(409, "ABORTED"),
     "idempotency_conflict": Answer(422, "ALREADY_EXISTS"),
-    # Requests as such
+    # The request itself
     "upload_too_large": TOO_LARGE,
     "image_too_many_bytes": TOO_LARGE,
     "audio_too_many_bytes": TOO_LARGE,
@@ -63,7 +63,7 @@ ANSWERS = {
     "upload_timeout": Answer(408, "DEADLINE_EXCEEDED", retryable=True),
     "body_unsupported": Answer(415, "INVALID_ARGUMENT"),
     "range_unsatisfiable": Answer(416, "OUT_OF_RANGE"),
-    # Enough to do
+    # Load
     "queue_full": OVERLOADED,
     "too_many_jobs": OVERLOADED,
     "rate_limited": OVERLOADED,
@@ -74,7 +74,7 @@ ANSWERS = {
     "live_idle": Answer(408, "DEADLINE_EXCEEDED", retryable=True),
     "live_unavailable": Answer(501, "UNIMPLEMENTED"),
     "live_ended": UNAVAILABLE,
-    # Things that the service stands on
+    # Dependencies of the service
     "job_store_unavailable": UNAVAILABLE,
     "job_store_missing": UNAVAILABLE,
     "artifacts_unavailable": UNAVAILABLE,
@@ -88,7 +88,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_
 
 
 def answer_to(error: BaseException) -> Answer:
-    """How to tell this error."""
+    """Return the error's status."""
     if isinstance(error, EmotiveTalkError) and error.code in ANSWERS:
         return ANSWERS[error.code]
     if isinstance(error, OverloadError):
@@ -96,25 +96,24 @@ def answer_to(error: BaseException) -> Answer:
     return INVALID if isinstance(error, InputError) else INTERNAL
 
 
-def public_code(error: BaseException) -> str:
-    """The error's code; "internal" for what is ours and no error that we have a name for."""
-    return error.code if isinstance(error, EmotiveTalkError) else "internal"
-
-
-def public_message(error: BaseException) -> str:
-    """What callers may read: nothing of our insides (paths, addresses) where the error is ours."""
-    if isinstance(error, InputError) or (isinstance(error, EmotiveTalkError) and answer_to(error).http < 500):
-        return str(error)
-    return "The service cannot do this now; the reason is in its log. Try again, and tell the operator if it stays."
+def public_error(error: BaseException) -> EmotiveTalkError:
+    """Return the error that callers may read. Internal errors are replaced: their text may hold paths and addresses."""
+    if isinstance(error, EmotiveTalkError) and (isinstance(error, InputError) or answer_to(error).http < 500):
+        return error
+    return EmotiveTalkError(
+        error.code if isinstance(error, EmotiveTalkError) else "internal",
+        "The service cannot do this now; the reason is in its log",
+        "Try again, and tell the operator if the error persists.",
+    )
 
 
 def error_type(status: int) -> str:
-    """The class of errors that clients of OpenAI's API know, by HTTP status."""
+    """Return OpenAI's class of errors for an HTTP status."""
     return _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
 
 
 def retry_after_s(error: BaseException) -> int | None:
-    """Whole seconds after which to try again, at least 1; None where the error does not say."""
+    """Return the whole seconds to wait before the next try, at least 1; None if trying again does not help."""
     seconds = getattr(error, "retry_after_s", None)
     if seconds is None:
         return 1 if answer_to(error).retryable else None

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
-from emotivetalk.actors.serving.intake.submissions import Caller
-from emotivetalk.actors.serving.requests import LabelEmotion, TextEmotion
+from emotivetalk.actors.serving.intake.submission import Caller
 from emotivetalk.errors import InputError
-from emotivetalk.media.limits import say_duration
+from emotivetalk.limits import say_duration
+from emotivetalk.request import LabelEmotion, TextEmotion, VideoSettings
 from emotivetalk.timebase import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 Speech: TypeAlias = Float[np.ndarray, "samples"]  # float32, 16 kHz, mono, -1 to 1
@@ -43,22 +43,18 @@ class LiveLimits:
 
 @dataclass(frozen=True)
 class LiveHeader:
-    """Whom and how to render. The ranges of the settings are those of `VideoRequest`.
+    """The first message of a live call.
 
     Attributes:
-        portrait: an image file's bytes, not yet decoded.
+        portrait: bytes of an image file, not yet decoded.
         portrait_name: the file's name at the client, for messages.
-        emotion: at the begin.
-        face: counts from 1 at the left; None where there is to be only one.
+        emotion: emotion at the start.
     """
 
     portrait: bytes
     portrait_name: str
     emotion: LiveEmotion = None
-    seed: int = 0
-    num_steps: int | None = None
-    emotion_strength: float = 1.0
-    face: int | None = None
+    settings: VideoSettings = field(default_factory=VideoSettings)
 
 
 @dataclass(frozen=True)

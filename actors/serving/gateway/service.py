@@ -37,24 +37,22 @@ from emotivetalk.actors.serving.gateway.http.playlist import playlist_text
 from emotivetalk.actors.serving.gateway.live_session import LiveHeader
 from emotivetalk.actors.serving.gateway.rate_limit import TokenBucket
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
-from emotivetalk.actors.serving.intake.submissions import (
+from emotivetalk.actors.serving.intake.preparation import Intake, prepare_inputs, temporary_folder
+from emotivetalk.actors.serving.intake.storage import store_job
+from emotivetalk.actors.serving.intake.submission import (
     Caller,
-    Intake,
-    InvalidRequestError,
     ServedModel,
     Source,
     Submission,
     Upload,
     check_submission,
-    in_thread,
-    prepare_inputs,
-    store_job,
-    temporary_folder,
 )
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.jobs.files import JobFiles
 from emotivetalk.actors.serving.jobs.store import Job, JobPage, JobStatus, JobStore, Segment
 from emotivetalk.actors.serving.observing import logs
-from emotivetalk.errors import InputError
+from emotivetalk.actors.serving.threads import in_thread
+from emotivetalk.errors import InputError, InvalidRequestError
 from emotivetalk.media.image import load_image
 
 __all__ = ["Caller", "Content", "Intake", "ServedModel", "Source", "Submission", "Upload", "VideoService"]
@@ -224,7 +222,7 @@ class VideoService:
                 given,
                 folder,
                 image_size=self.model.image_size,
-                face=header.face,
+                face=header.settings.face,
                 limits=self.settings.media_limits(caller.name),
                 timeout_s=self.settings.prepare_timeout_s,
                 name=header.portrait_name,
@@ -310,7 +308,7 @@ class VideoService:
     def _remove_files(self, job_id: str) -> bool:
         """Whether it worked; if not, the job store keeps the job's id for the next time."""
         try:
-            self.artifacts.remove(f"jobs/{job_id}")
+            self.artifacts.remove(JobFiles(self.artifacts, job_id).folder)
         except ArtifactStoreError as error:
             log.warning("files not removed: %s", error, extra={"video_id": job_id})
             return False
@@ -360,7 +358,7 @@ class VideoService:
             async for segment in segments:
                 if not begun:
                     begun = True
-                    yield await self._read(f"jobs/{job_id}/init.mp4")
+                    yield await self._read(JobFiles(self.artifacts, job_id).init)
                 yield await self._read(segment.path)
 
     async def wait_for_segment(self, caller: Caller, job_id: str, timeout_s: float) -> None:
@@ -403,7 +401,7 @@ class VideoService:
         job = await self.get(caller, job_id)
         if job.next_segment == 0:
             raise VideoNotReadyError(job.job_id, job.status, job.progress)
-        return await self._read(f"jobs/{job.job_id}/init.mp4")
+        return await self._read(JobFiles(self.artifacts, job.job_id).init)
 
     async def segment(self, caller: Caller, job_id: str, index: int) -> bytes:
         """One published fragment.

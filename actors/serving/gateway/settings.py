@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from emotivetalk.errors import EmotiveTalkError
-from emotivetalk.media.limits import Limits
+from emotivetalk.limits import Limits
 
 TOKENS_ENV = "EMOTIVETALK_TOKENS"
 WEBHOOK_SECRET_ENV = "EMOTIVETALK_WEBHOOK_SECRET"

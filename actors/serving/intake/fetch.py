@@ -1,4 +1,4 @@
-"""Files by URL, from public addresses only: whoever may name a URL must not reach what only this machine can reach."""
+"""Download files by URL, from public addresses only: a client must not reach what only this machine can reach."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from pathlib import Path
 import httpx
 
 from emotivetalk.errors import InputError
-from emotivetalk.media.files import writing
-from emotivetalk.media.limits import say_duration
+from emotivetalk.files import writing
+from emotivetalk.limits import say_duration
 
 MAX_REDIRECTS = 3
-MAX_ADDRESSES = 4  # of one host that are tried
+MAX_ADDRESSES = 4  # addresses of a host to try
 CONNECT_S = 10.0
 CHUNK_BYTES = 1 << 20
 UPLOAD_INSTEAD = "Check it, or upload the file."
 
-# What `ipaddress` takes for public, in some versions: IETF's own addresses, with Oracle's metadata service among them;
-# Azure's host agent.
+# Addresses that some versions of `ipaddress` call public: the IETF's, with Oracle's metadata service; Azure's host agent.
 NOT_PUBLIC = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv4Network("168.63.129.16/32"))
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 IPV4_COMPATIBLE = ipaddress.IPv6Network("::/96")
 
-# At INFO it logs each URL as a whole, and a query may be signed: whoever reads the log could fetch the file.
+# At INFO httpx logs whole URLs, whose query may hold a signature: a reader of the log could fetch the file.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -41,11 +40,11 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 def check_address(address: str, url: str) -> None:
     """Raise InputError unless an IP address is public: not private, loopback, link-local, shared, multicast, reserved.
 
-    An IPv6 address that carries an IPv4 address (mapped, 6to4, NAT64) is judged by that one. The metadata services of
-    clouds are among the link-local, private and shared addresses.
+    An IPv6 address that carries an IPv4 address (mapped, 6to4, NAT64) is checked by that one. The metadata services
+    of clouds have link-local, private or shared addresses.
 
     Args:
-        url: what leads to the address, for the message; the address itself is not told.
+        url: the URL that leads to the address, for the message, which does not show the address.
     """
     if not _is_public(ipaddress.ip_address(address.partition("%")[0])):
         raise InputError(
@@ -56,7 +55,7 @@ def check_address(address: str, url: str) -> None:
 
 
 def say_url(url: str) -> str:
-    """A URL as messages may show it: without credentials, query (which may hold a signature) and fragment."""
+    """Format a URL for messages, without credentials, query (it may hold a signature) and fragment."""
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, ValueError):
@@ -67,7 +66,7 @@ def say_url(url: str) -> str:
 
 
 async def resolve_host(host: str, port: int) -> list[str]:
-    """All addresses of a host, as the system knows them."""
+    """Resolve a host to all its addresses with the system's resolver."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
@@ -75,16 +74,16 @@ async def resolve_host(host: str, port: int) -> list[str]:
 class PublicTransport(httpx.AsyncBaseTransport):
     """A transport for httpx.AsyncClient that connects to public addresses only.
 
-    Each request, so each redirect too, is resolved once; if every address of its host is public, one of those very
-    addresses is connected to. So a name that resolves to something else a moment later gains nothing. The certificate
-    is checked for the name, and the Host header has it.
+    Each request, redirects included, is resolved once. If every address of its host is public, the transport connects to
+    one of exactly these addresses, so a name that resolves differently a moment later is no risk. The certificate is
+    checked for the name, and the Host header contains the name.
 
     Args:
-        allow_private: connect anywhere.
-        resolve: how names become addresses.
-        verify: what TLS trusts; None is httpx's own choice.
-        inner: what connects to the addresses; None is httpx's own transport. It must not keep connections, which it
-            would share between names at one address.
+        allow_private: connect to any address.
+        resolve: resolver of names.
+        verify: TLS context; None is httpx's default.
+        inner: transport that connects to the addresses; None is httpx's own. It must not keep connections, since it would
+            share them between names at one address.
 
     Raises:
         InputError: not http(s), credentials in the URL, a host without address or with one that is not public.
@@ -105,7 +104,7 @@ class PublicTransport(httpx.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request to a checked address; the first that answers."""
+        """Send a request to the first checked address that answers."""
         addresses = await self._addresses(request.url)
         for tried, address in enumerate(addresses, 1):
             try:
@@ -113,7 +112,7 @@ class PublicTransport(httpx.AsyncBaseTransport):
                     httpx.Request(
                         request.method,
                         request.url.copy_with(host=address),
-                        headers=request.headers,  # they have the Host already
+                        headers=request.headers,  # they include Host
                         stream=request.stream,
                         extensions={**request.extensions, "sni_hostname": request.url.host},
                     )
@@ -143,7 +142,7 @@ class PublicTransport(httpx.AsyncBaseTransport):
         return addresses[:MAX_ADDRESSES]
 
     async def aclose(self) -> None:
-        """Close what connects."""
+        """Close the inner transport."""
         await self._inner.aclose()
 
 
@@ -156,18 +155,19 @@ async def fetch(
     timeout_s: float = 60.0,
     transport: PublicTransport | None = None,
 ) -> Path:
-    """Download a file; nothing is left of one that does not come whole.
+    """Download a file. An incomplete file is removed.
 
     Args:
-        folder: where to; the file gets a name of its own there, with the URL's ending.
-        max_bytes: the limit on its size.
-        allow_private: it may come from a private address.
-        timeout_s: for all of it, redirects included.
-        transport: instead of a PublicTransport with this `allow_private`.
+        folder: where to create the file, with a new name and the URL's suffix.
+        max_bytes: maximum size.
+        allow_private: allow private addresses.
+        timeout_s: time limit of the download, redirects included.
+        transport: replaces a PublicTransport with this `allow_private`.
 
     Raises:
-        InputError: the URL is not one, leads to a private address (itself or by a redirect), does not answer with a
-            file, or the file is too large or too slow. OutputError: the disk is full.
+        InputError: the URL is invalid, leads to a private address (directly or by a redirect) or does not answer with a
+            file, or the file is too large or too slow.
+        OutputError: the disk is full.
     """
     try:
         parsed = httpx.URL(url)
@@ -175,7 +175,7 @@ async def fetch(
         raise InputError("url_invalid", f"URL {_named(url)} is not a URL", UPLOAD_INSTEAD) from error
     client = httpx.AsyncClient(
         transport=transport or PublicTransport(allow_private=allow_private),
-        trust_env=False,  # a proxy would resolve names itself
+        trust_env=False,  # a proxy would resolve names instead of us
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
         timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
@@ -222,7 +222,7 @@ async def _download(client: httpx.AsyncClient, url: httpx.URL, path: Path, max_b
             raise too_large
         num_bytes = 0
         with writing(path), path.open("wb") as file:
-            # As sent: what is decompressed on the way could be any size.
+            # Raw: decompressed data could have any size.
             async for chunk in response.aiter_raw(CHUNK_BYTES):
                 num_bytes += len(chunk)
                 if num_bytes > max_bytes:

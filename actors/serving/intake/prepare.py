@@ -1,20 +1,12 @@
-"""Uploads become checked, normalised inputs: decoded in a process of its own that has little to lose.
-
-Decoders are written in C and read what strangers send. So each request's files are decoded by a process
-(`actors/serving/intake/worker.py`) with bounds on memory, time and what it writes, an almost empty environment (no
-tokens, no credentials), and nothing to say but a few lines. Whatever it does, the gateway goes on.
-"""
+"""Check and normalise uploads in an isolated process (`worker.py`), one for each request."""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -25,7 +17,8 @@ from emotivetalk.actors.errors import ServingError
 from emotivetalk.actors.serving.intake.fetch import PublicTransport, check_address, fetch, say_url
 from emotivetalk.actors.serving.intake.worker import Task
 from emotivetalk.errors import EmotiveTalkError, InputError, OutputError
-from emotivetalk.media.limits import Limits, say_duration
+from emotivetalk.limits import Limits, say_duration
+from emotivetalk.media.isolated_process import IsolatedProcess
 from emotivetalk.media.mux import count_frames
 from emotivetalk.models.encoders import MOTION_SIZE
 
@@ -41,22 +34,19 @@ __all__ = [
 ]
 
 MAX_NAME = 200  # characters of a file's name in messages
-MAX_RESULT_BYTES = 1 << 16  # what a pipe holds: a process that says more waits until its time is up
-# Without these some installations find no Python, no libraries or no place for temporary files.
-KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What the decoding process may use.
+    """Limits of the decoding process.
 
     Attributes:
-        memory_bytes: of address space, libraries included. The default is enough for two hours of speech and for a
-            minute of emotion video.
-        file_bytes: of each file that it writes.
-        cpu_s: seconds of all its threads together; None: as many as its time limit has.
+        memory_bytes: address space, libraries included. The default is enough for two hours of speech and for a minute
+            of emotion video.
+        file_bytes: size of each file that it writes.
+        cpu_s: CPU time of all its threads together, seconds; None is the time limit.
     """
 
     memory_bytes: int = 4 << 30
@@ -69,10 +59,10 @@ class Prepared:
     """Inputs as serving stores them.
 
     Attributes:
-        num_samples: of the speech, 16 kHz.
-        num_frames: of the video, 25 a second.
+        num_samples: samples of speech, at 16 kHz.
+        num_frames: frames of the video, at 25 fps.
         size: side of the portrait, pixels.
-        files: by the names they have in a job's folder: portrait.png (RGB, size x size), speech.f32 (float32, little
+        files: by their names in a job's folder: portrait.png (RGB, size x size), speech.f32 (float32, little
             endian, mono), speech.m4a (see media/fragments.py), and emotion.png (RGB) or emotion.npy (uint8, frames
             height width 3) where there was one, of side MOTION_SIZE.
     """
@@ -97,21 +87,22 @@ def prepare(
     names: Mapping[str, str] | None = None,
     resources: Resources | None = None,
 ) -> Prepared:
-    """Check and normalise a request's files, as `emotivetalk generate` reads them.
+    """Check and normalise a request's files exactly as `emotivetalk generate` does.
 
     Args:
         emotion_image, emotion_video: at most one of them.
-        folder: where to put the results, in a new folder of their own; after an error nothing is left there.
-        image_size: side of the portraits that the checkpoint wants, pixels.
-        face: which, counted from 1 at the left; None where there is to be only one.
-        timeout_s: until the process is ended; what it would have done with its CPU alone is bounded by `resources`.
-        names: what messages call the files, by argument: {"portrait": "me.png"}. Else the last part of their path.
-        resources: what the process may use.
+        folder: where to create a new folder with the results. After an error nothing is left there.
+        image_size: side of the checkpoint's portraits, pixels.
+        face: index of the face, from 1 at the left; None requires a single face.
+        timeout_s: time until the process is killed; `resources` bounds its CPU time.
+        names: names of the files in messages, by argument: {"portrait": "me.png"}. The default is the file name.
+        resources: limits of the process.
 
     Raises:
-        InputError: what `emotivetalk generate` raises, and media_unreadable (the decoder crashed), media_timeout,
-            media_too_large (it ran out of memory). OutputError: the disk is full.
-        ServingError: intake_unavailable, no file's fault.
+        InputError: as `emotivetalk generate`, and media_unreadable (the decoder crashed), media_timeout, media_too_large
+            (it ran out of memory).
+        OutputError: the disk is full.
+        ServingError: intake_unavailable: the process failed for another reason than the files.
         ValueError: both an emotion image and an emotion video.
     """
     if emotion_image is not None and emotion_video is not None:
@@ -134,7 +125,7 @@ def prepare_portrait(
     name: str | None = None,
     resources: Resources | None = None,
 ) -> Path:
-    """The same of a portrait alone, whose speech is still to come: portrait.png in a new folder in `folder`."""
+    """Check and normalise the portrait of a live call; returns portrait.png in a new folder in `folder`."""
     names = {} if name is None else {"portrait": name}
     files = {"portrait": portrait.absolute()}
     return _decode(files, folder, image_size, face, limits, timeout_s, names, resources)["portrait.png"]
@@ -150,13 +141,13 @@ def _decode(
     names: Mapping[str, str] | None,
     resources: Resources | None,
 ) -> dict[str, Path]:
-    """What the process makes of the files, by its names; after an error nothing is left."""
+    """Run the process and return its files by name. After an error nothing is left."""
     resources = resources or Resources()
-    called = {kind: path.name for kind, path in files.items()} | dict(names or {})
+    display_names = {kind: path.name for kind, path in files.items()} | dict(names or {})
     results = Path(tempfile.mkdtemp(prefix="prepared-", dir=folder.absolute()))
     task = Task(
         files={kind: str(path) for kind, path in files.items()},
-        names={kind: called[kind][:MAX_NAME] for kind in files},
+        names={kind: display_names[kind][:MAX_NAME] for kind in files},
         folder=str(results),
         image_size=image_size,
         motion_size=MOTION_SIZE,
@@ -176,87 +167,56 @@ def _decode(
 
 
 def _run(task: Task) -> None:
-    """Start the process, wait for its end at most until its time is up, and raise what it failed with."""
-    with tempfile.TemporaryFile() as complaints:
-        with subprocess.Popen(
-            # -P: a folder that a stranger can write to is no place to import from.
-            [sys.executable, "-P", "-m", "emotivetalk.actors.serving.intake.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=complaints,
-            bufsize=0,  # nothing is left to be flushed into a process that is gone
-            cwd="/",
-            env=_environment(),
-            start_new_session=True,
-        ) as process:
-            assert process.stdin is not None and process.stdout is not None
-            is_late = False
-            try:
-                with suppress(BrokenPipeError):  # it died at once; its status says so
-                    process.stdin.write(json.dumps(asdict(task)).encode())
-                process.stdin.close()
-                status = process.wait(task.timeout_s)
-            except subprocess.TimeoutExpired:
-                is_late = True
-                status = _kill(process)
-            except BaseException:
-                _kill(process)
-                raise
-            os.set_blocking(process.stdout.fileno(), False)
-            said = process.stdout.read(MAX_RESULT_BYTES) or b""
-        complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - 2000))
-        complaint = complaints.read().decode(errors="replace")
-    error = _judge(task, _lines(said), status, is_late, complaint)
+    """Run the process to its end or until its time is up, and raise what it failed with."""
+    end = time.monotonic() + task.timeout_s
+    reading: str | None = None
+    last: dict[str, Any] = {}
+    status: int | None = None
+    with IsolatedProcess("emotivetalk.actors.serving.intake.worker") as process:
+        process.send(asdict(task))
+        with suppress(TimeoutError):
+            for last in process.lines(task.timeout_s):
+                if isinstance(kind := last.get("reading"), str) and kind in task.files:
+                    reading = kind
+            status = process.wait(max(0.0, end - time.monotonic()))
+        error_output = process.error_output
+    error = _error_of(task, reading, last, status, error_output)
     if error is not None:
         raise error
 
 
-def _kill(process: subprocess.Popen[bytes]) -> int:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    return process.wait()
-
-
-def _judge(
-    task: Task, lines: list[dict[str, Any]], status: int, is_late: bool, complaint: str
+def _error_of(
+    task: Task, reading: str | None, last: dict[str, Any], status: int | None, error_output: str
 ) -> EmotiveTalkError | None:
-    """What a process's end means for who sent the files."""
-    if status == 0 and lines and lines[-1].get("done") is True:
-        return None
-    told = lines[-1].get("error") if status == 0 and lines else None
-    if isinstance(told, dict):
-        kind = InputError if told.get("is_input") is True else OutputError
-        return kind(str(told.get("code")), str(told.get("message")), str(told.get("remedy")))
-    reading = [kind for line in lines if isinstance(kind := line.get("reading"), str) and kind in task.files]
-    if is_late or status in (-signal.SIGXCPU, -signal.SIGALRM):
-        what = _say(task, reading) if reading else "the input"
+    """Explain how the process ended.
+
+    Args:
+        reading: kind of the file that it read last.
+        last: its last report.
+        status: its exit status; None if its time was up.
+    """
+    if status is None or status in (-signal.SIGXCPU, -signal.SIGALRM):
+        subject = _describe(task, reading) if reading is not None else "the input"
         return InputError(
             "media_timeout",
-            f"{what} took longer than {say_duration(task.timeout_s)} to decode",
+            f"{subject} took longer than {say_duration(task.timeout_s)} to decode",
             "Make it smaller or shorter, or try again when there is less to do.",
         )
-    log.warning("decoding ended with status %d while reading %s: %s", status, reading[-1:], complaint)
-    if not reading or status == -signal.SIGKILL:  # our own limits end it otherwise
+    if status == 0 and last.get("done") is True:
+        return None
+    if status == 0 and isinstance(error := last.get("error"), dict):
+        kind = InputError if error.get("is_input") is True else OutputError
+        return kind(str(error.get("code")), str(error.get("message")), str(error.get("remedy")))
+    log.warning("decoding ended with status %d while reading %s: %s", status, reading, error_output)
+    if reading is None or status == -signal.SIGKILL:  # our own limits end it in other ways
         return ServingError("intake_unavailable", "uploads cannot be decoded at the moment", "Try again later.")
     return InputError(
-        "media_unreadable", f"{_say(task, reading)} cannot be decoded", "Export it again, as PNG, WAV or MP4."
+        "media_unreadable", f"{_describe(task, reading)} cannot be decoded", "Export it again, as PNG, WAV or MP4."
     )
 
 
-def _say(task: Task, reading: list[str]) -> str:
-    kind = reading[-1]
+def _describe(task: Task, kind: str) -> str:
     return f"{kind.replace('_', ' ')} {task.names[kind]!r}"
-
-
-def _lines(said: bytes) -> list[dict[str, Any]]:
-    """The lines that are JSON objects: of a process that was taken over, nothing is believed."""
-    found = []
-    for line in said.splitlines():
-        with suppress(ValueError, RecursionError):
-            value = json.loads(line)
-            if isinstance(value, dict):
-                found.append(value)
-    return found
 
 
 def _collect(results: Path, files: Mapping[str, Path]) -> dict[str, Path]:
@@ -269,14 +229,3 @@ def _collect(results: Path, files: Mapping[str, Path]) -> dict[str, Path]:
         if path.is_symlink() or not path.is_file():
             raise ServingError("intake_unavailable", f"{path.name} was not written", "Try again later.")
     return found
-
-
-def _environment() -> dict[str, str]:
-    """What the process needs to start, and nothing else that this one knows."""
-    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    return kept | {
-        "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path),
-        "PYTHONUTF8": "1",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }

@@ -1,43 +1,42 @@
-"""The program that decodes uploads: a process of its own for each request, started by `actors/serving/intake/prepare.py`.
+"""The program that decodes uploads in an isolated process, one for each request, started by `prepare.py`.
 
-It reads a task as JSON from standard input, sets its own limits, decodes, and writes lines of JSON to what was its
-standard output: `{"reading": kind}` for each file that it turns to, at the end `{"done": true}` or an error's parts.
+It reads a task as a line of JSON, bounds itself, decodes, and reports `{"reading": kind}` before each file and at the end
+`{"done": true}` or an error's parts.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import resource
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from emotivetalk.errors import EmotiveTalkError, InputError
+from emotivetalk.files import atomic_write, check_readable, quoted, writing
+from emotivetalk.limits import Limits
 from emotivetalk.media.audio import load_speech
 from emotivetalk.media.expressions import read_expression_image, read_expression_video
 from emotivetalk.media.faces import choose_face, crop_portrait
-from emotivetalk.media.files import atomic_write, check_readable, quoted, writing
 from emotivetalk.media.fragments import encode_audio
 from emotivetalk.media.image import load_image, save_image
-from emotivetalk.media.limits import Limits
+from emotivetalk.media.isolated_process import ProcessLimits, Reports, limit, open_reports
 from emotivetalk.timebase import SAMPLE_RATE_HZ
 
-ORPHAN_S = 5.0  # by so much it outlives its time limit if nobody is there to end it
-MAX_SAID = 2000  # characters of a message
+ORPHAN_S = 5.0  # time beyond the limit after which the process ends itself
+MAX_MESSAGE = 2000  # characters
 
 
 @dataclass(frozen=True)
 class Task:
-    """What to prepare. `files` and `names` go by kind: portrait, audio, emotion_image, emotion_video.
+    """The files to prepare and their limits.
 
-    An emotion video needs the audio beside it; a portrait may come alone.
+    `files` and `names` are keyed by kind: portrait, audio, emotion_image, emotion_video. The portrait is required. An
+    emotion video requires audio.
     """
 
     files: Mapping[str, str]
@@ -54,21 +53,15 @@ class Task:
 
 
 class Report:
-    """Lines of JSON about how far it is. What the user reads names files as the client did."""
+    """Reports the progress and the result of a task. Messages name files as the client did."""
 
-    def __init__(self, file: BinaryIO, task: Task) -> None:
-        self._file = file
-        self._task = task
-
-    def write(self, **line: object) -> None:
-        """Write a line at once: whoever reads must know where a crash happened."""
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
+    def __init__(self, reports: Reports, task: Task) -> None:
+        self._reports, self._task = reports, task
 
     @contextmanager
     def reading(self, kind: str) -> Iterator[Path]:
-        """Say which file comes next, and give it; running out of memory meanwhile is the file's fault."""
-        self.write(reading=kind)
+        """Report which file comes next and give its path. Running out of memory meanwhile is an InputError."""
+        self._reports.write(reading=kind)
         try:
             yield Path(self._task.files[kind])
         except (MemoryError, EmotiveTalkError) as error:
@@ -83,22 +76,23 @@ class Report:
             ) from error
 
     def error(self, error: EmotiveTalkError) -> None:
-        """Write the last line of a task that failed."""
-        said = {part: self._said(getattr(error, part)) for part in ("message", "remedy")}
-        self.write(error={"is_input": isinstance(error, InputError), "code": error.code, **said})
+        """Report the error of a failed task."""
+        texts = {part: self._client_text(getattr(error, part)) for part in ("message", "remedy")}
+        self._reports.write(error={"is_input": isinstance(error, InputError), "code": error.code, **texts})
 
-    def _said(self, text: str) -> str:
+    def _client_text(self, text: str) -> str:
         for kind, path in sorted(self._task.files.items(), key=lambda item: -len(item[1])):
             name = self._task.names[kind]
             text = text.replace(quoted(Path(path)), repr(name)).replace(path, name)
-        return text.replace(f"{self._task.folder}/", "")[:MAX_SAID]
+        return text.replace(f"{self._task.folder}/", "")[:MAX_MESSAGE]
 
 
 def prepare_files(task: Task, report: Report) -> None:
-    """Read everything as `emotivetalk generate` does, in its order, and write what serving needs into the folder.
+    """Read the files as `emotivetalk generate` does, in the same order, and write what serving needs into the folder.
 
     Raises:
-        InputError: as it does; OutputError: the disk is full.
+        InputError: as `emotivetalk generate`.
+        OutputError: the disk is full.
     """
     limits = Limits(**task.limits)
     folder = Path(task.folder)
@@ -113,7 +107,7 @@ def prepare_files(task: Task, report: Report) -> None:
             _write(folder / "speech.f32", speech.waveform.astype("<f4", copy=False))
             encode_audio(speech.waveform, folder / "speech.m4a")
             duration_s = len(speech.waveform) / SAMPLE_RATE_HZ
-            del speech  # hours of it are as large as a video's frames
+            del speech  # hours of speech take as much memory as a video's frames
     if "emotion_image" in task.files:
         with report.reading("emotion_image") as path:
             save_image(folder / "emotion.png", read_expression_image(path, task.motion_size, limits))
@@ -128,40 +122,28 @@ def prepare_files(task: Task, report: Report) -> None:
         save_image(folder / "portrait.png", crop_portrait(picture, face, task.image_size).image)
 
 
-def limit(task: Task) -> None:
-    """Bound what this process may use. What it needs was imported before; no input has been looked at yet."""
-    cpu_s = int(task.cpu_s) + 1
-    resource.setrlimit(resource.RLIMIT_AS, (task.memory_bytes, task.memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (task.file_bytes, task.file_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Who started it ends it in time; should he be gone, the alarm does, in C code too.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, task.timeout_s + ORPHAN_S)
-
-
 def main() -> None:
     """Run one task."""
-    results = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no result
-    task = Task(**json.load(sys.stdin))
-    report = Report(results, task)
-    limit(task)
+    reports = open_reports()
+    task = Task(**json.loads(sys.stdin.readline()))
+    report = Report(reports, task)
+    # The parent kills the process in time; if it cannot, the process ends itself a little later.
+    limit(ProcessLimits(task.memory_bytes, task.file_bytes, task.cpu_s, task.timeout_s + ORPHAN_S))
     try:
         prepare_files(task, report)
     except EmotiveTalkError as error:
         report.error(error)
     else:
-        report.write(done=True)
+        reports.write(done=True)
 
 
 def _write(path: Path, array: np.ndarray) -> None:
     with atomic_write(path) as temporary, writing(path):
-        temporary.write_bytes(array.data)  # unlike tofile it says why it could not
+        temporary.write_bytes(array.data)  # unlike tofile it raises an error with the reason
 
 
 def _is_about_memory(error: BaseException | None) -> bool:
-    """Whether an error, or what it was raised from, says that memory ran out."""
+    """Return True if the error or one of its causes is a MemoryError."""
     return error is not None and (isinstance(error, MemoryError) or _is_about_memory(error.__cause__))
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from emotivetalk.actors.errors import ArtifactNotFoundError
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.replicas.messages import BlockData, LivePortrait
-from emotivetalk.actors.serving.requests import ImageEmotion, VideoEmotion, VideoRequest, light_source
 from emotivetalk.media.image import load_image
-from emotivetalk.models.emotion import EmotionImage, EmotionSource, EmotionVideo
+from emotivetalk.models.emotion import EmotionImage, EmotionSource, EmotionVideo, emotion_source
+from emotivetalk.request import ImageEmotion, VideoEmotion, VideoRequest
 
 BYTES_PER_SAMPLE = 4
 
@@ -26,6 +26,10 @@ class JobFiles:
 
     def __init__(self, artifacts: ArtifactStore, job_id: str) -> None:
         self.artifacts, self.folder = artifacts, f"jobs/{job_id}"
+
+    def input(self, name: str) -> str:
+        """A normalised input, such as "portrait.png"."""
+        return f"{self.folder}/{name}"
 
     @property
     def audio(self) -> str:
@@ -65,7 +69,7 @@ class JobFiles:
         if isinstance(request.emotion, VideoEmotion):
             frames = np.load(io.BytesIO(self.artifacts.read(f"{self.folder}/emotion.npy")), allow_pickle=False)
             return EmotionVideo(_signed(torch.from_numpy(frames)).permute(0, 3, 1, 2))
-        return light_source(request.emotion)
+        return emotion_source(request.emotion)
 
     def read_block(self, index: int) -> BlockData | None:
         """A block of V-AID's that was made before."""

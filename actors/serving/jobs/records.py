@@ -1,4 +1,4 @@
-"""What the job store gives out: jobs, their segments, claims on them, and deliveries to webhooks. Snapshots, all frozen."""
+"""The records of the job store: jobs, segments, claims and webhook deliveries. All are frozen snapshots."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class JobStatus(StrEnum):
-    """queued -> in_progress -> completed | failed | cancelled; `retry` takes the last two back to queued."""
+    """queued -> in_progress -> completed | failed | cancelled; `retry` returns the last two to queued."""
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
@@ -20,66 +20,90 @@ class JobStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nobody works on the job any more."""
+        """True if no worker will change the job any more."""
         return self not in (JobStatus.QUEUED, JobStatus.IN_PROGRESS)
 
 
 @dataclass(frozen=True)
 class JobError:
-    """Why a job failed: a stable code and what to tell its owner."""
+    """The reason why a job failed: a stable code, and a message for its owner."""
 
     code: str
     message: str
 
 
-@dataclass(frozen=True)
-class Job:
-    """One video to render, as its row was when it was read. Times are seconds since the epoch, UTC.
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """The part of a job that is fixed when it is created. Each field is a column of the job store.
 
     Args:
-        job_id: "video_" and 32 hex digits; sorts by time of creation.
-        owner: name of the token that asked; "" where authentication is off.
-        request: what to render, JSON (`VideoRequest.model_dump(mode="json")`).
-        fingerprint: sha256, hex, of inputs, settings and checkpoint.
-        num_frames: of the whole video.
-        attempt: how often a worker began it.
-        fence: grows whenever the job changes hands; work done under a smaller one cannot be published.
-        max_attempts: how many attempts in a row may end without a published segment.
-        next_segment: the first that is not published.
-        num_segments: None until it is planned.
-        frames_done: in published segments.
-        result: artifact path of the finished video.
-        expires_at: when a finished job will be removed with its files.
-        model: the public name of the checkpoint that renders it; None in rows of programs that did not write it.
-        traceparent: of the request that made it, so that who renders it goes on with its trace (W3C Trace Context).
+        job_id: "video_" and 32 hex digits; sorts by time of creation (`new_job_id`).
+        owner: name of the caller's token; "" if authentication is off.
+        request: JSON of the video's request (`VideoRequest.model_dump(mode="json")`).
+        fingerprint: SHA-256, hex, of inputs, settings and checkpoint.
+        num_frames: length of the whole video.
+        width, height: pixels.
+        model: public name of the checkpoint; None in rows of older programs.
+        traceparent: trace of the request that created the job (W3C Trace Context), which rendering continues.
     """
 
     job_id: str
     owner: str
-    status: JobStatus
     request: dict[str, Any]
     fingerprint: str
     num_frames: int
     width: int
     height: int
-    attempt: int
-    fence: int
-    max_attempts: int
-    next_segment: int
-    num_segments: int | None
-    frames_done: int
-    result: str | None
-    error: JobError | None
-    created_at: float
-    started_at: float | None
-    completed_at: float | None
-    expires_at: float | None
     model: str | None = None
     traceparent: str | None = None
 
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob(JobSpec):
+    """A job to create.
+
+    Args:
+        priority: jobs of higher priority are claimed first.
+        webhook_url: receives a POST when the job ends, through `pending_deliveries`.
+    """
+
+    priority: int = 0
+    webhook_url: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(JobSpec):
+    """A snapshot of a job's row. Times are seconds since the epoch, UTC.
+
+    Args:
+        attempt: number of times a worker began the job.
+        fence: grows whenever the job changes hands; a worker with a smaller fence cannot publish.
+        max_attempts: attempts in a row that may end without a published segment.
+        next_segment: index of the first segment that is not published.
+        num_segments: None until the job is planned.
+        frames_done: frames in published segments.
+        result: artifact path of the finished video.
+        error: reason of a failure.
+        expires_at: time at which a finished job is removed with its files.
+    """
+
+    status: JobStatus
+    attempt: int = 0
+    fence: int = 0
+    max_attempts: int
+    next_segment: int = 0
+    num_segments: int | None = None
+    frames_done: int = 0
+    result: str | None = None
+    error: JobError | None = None
+    created_at: float
+    started_at: float | None = None
+    completed_at: float | None = None
+    expires_at: float | None = None
+
     @property
     def progress(self) -> int:
-        """Percent, 0 to 100; 100 only when completed."""
+        """Percent of the frames that are published; 100 only when completed."""
         if self.status is JobStatus.COMPLETED:
             return 100
         return min(99, 100 * self.frames_done // self.num_frames)
@@ -87,17 +111,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Segment:
-    """A published part of a video.
+    """A published part of a video. Each field is a column of the job store.
 
     Args:
         index: 0, 1, ...
-        start_frame: its first frame in the video.
+        start_frame: index of its first frame in the video.
         path: artifact path of the fragment (moof and mdat).
-        num_bytes: of the fragment.
-        sha256: of the fragment, hex.
+        num_bytes: size of the fragment.
+        sha256: hash of the fragment, hex.
         tail_path: artifact path of the latents to which the next segment is pinned; None for the last.
-        timings: seconds by stage.
-        published_at: set by the store.
+        timings: seconds by step.
+        published_at: time of publication, set by the store.
     """
 
     job_id: str
@@ -114,7 +138,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to work on a job, until its lease ends or somebody takes it away. `job` is as it was when claimed."""
+    """The right to work on a job until its lease ends or another worker takes over. `job` is a snapshot of that moment."""
 
     job: Job
     fence: int
@@ -123,7 +147,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class JobPage:
-    """Jobs in order, and whether there are more behind the last."""
+    """A page of jobs, and a flag that is True if more follow."""
 
     jobs: list[Job]
     has_more: bool
@@ -131,13 +155,13 @@ class JobPage:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A webhook to send: that a job ended.
+    """A webhook to send when a job has ended.
 
     Args:
         delivery_id: "msg_" and 32 hex digits, the same at each attempt (the header `webhook-id`).
         event: "video.completed", "video.failed" or "video.cancelled".
-        job: as it was when it ended, so that each attempt sends the same body, even if the job is deleted meanwhile.
-        attempt: 1 at the first.
+        job: snapshot of the job at its end, so that each attempt sends the same body even if the job is deleted.
+        attempt: counts from 1.
     """
 
     delivery_id: str
@@ -148,10 +172,10 @@ class Delivery:
 
 
 def new_job_id(now: float | None = None) -> str:
-    """A fresh id, by the layout of UUID version 7: milliseconds, then randomness, so ids sort by time.
+    """Return a fresh id in the layout of UUID version 7: milliseconds, then random bits, so that ids sort by time.
 
     Args:
-        now: seconds since the epoch; None is the present.
+        now: seconds since the epoch; None is the current time.
     """
     milliseconds = int((time.time() if now is None else now) * 1000)
     version_and_random = 0x7000 | secrets.randbits(12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,31 +21,10 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def job_of(row: Row[Any]) -> Job:
-    """The row as what the store gives out."""
-    return Job(
-        job_id=row.job_id,
-        owner=row.owner,
-        status=row.status,
-        request=row.request,
-        fingerprint=row.fingerprint,
-        num_frames=row.num_frames,
-        width=row.width,
-        height=row.height,
-        attempt=row.attempt,
-        fence=row.fence,
-        max_attempts=row.max_attempts,
-        next_segment=row.next_segment,
-        num_segments=row.num_segments,
-        frames_done=row.frames_done,
-        result=row.result,
-        error=None if row.error_code is None else JobError(row.error_code, row.error_message),
-        created_at=row.created_at,
-        started_at=row.started_at,
-        completed_at=row.completed_at,
-        expires_at=row.expires_at,
-        model=row.model,
-        traceparent=row.traceparent,
-    )
+    """Return the row as a record."""
+    columns = {field.name: getattr(row, field.name) for field in fields(Job) if field.name != "error"}
+    error = None if row.error_code is None else JobError(row.error_code, row.error_message)
+    return Job(**columns, error=error)
 
 
 def find(connection: Connection, job_id: str, owner: str | None, *, lock: bool = False) -> Row[Any]:
@@ -202,18 +182,5 @@ def add_segment(connection: Connection, row: Row[Any], segment: Segment, now: fl
             f"segment {segment.index} of {segment.job_id} (frames {segment.start_frame} to {stop_frame}) does not follow "
             f"{row.next_segment} of {row.num_segments} segments and {row.frames_done} of {row.num_frames} frames of {row.job_id}"
         )
-    connection.execute(
-        sa.insert(segments).values(
-            job_id=segment.job_id,
-            index=segment.index,
-            start_frame=segment.start_frame,
-            num_frames=segment.num_frames,
-            path=segment.path,
-            num_bytes=segment.num_bytes,
-            sha256=segment.sha256,
-            tail_path=segment.tail_path,
-            timings=segment.timings,
-            published_at=now,
-        )
-    )
+    connection.execute(sa.insert(segments).values({**vars(segment), "published_at": now}))
     return True

@@ -28,13 +28,25 @@ from emotivetalk.actors.serving.jobs.records import (
     JobError,
     JobPage,
     JobStatus,
+    NewJob,
     Segment,
     new_job_id,
 )
 from emotivetalk.actors.serving.jobs.tables import JobDatabase, idempotency_keys, jobs, removals, segments, store
 from emotivetalk.errors import InputError
 
-__all__ = ["Claim", "Delivery", "Job", "JobError", "JobPage", "JobStatus", "JobStore", "Segment", "new_job_id"]
+__all__ = [
+    "Claim",
+    "Delivery",
+    "Job",
+    "JobError",
+    "JobPage",
+    "JobStatus",
+    "JobStore",
+    "NewJob",
+    "Segment",
+    "new_job_id",
+]
 
 RETRY_AFTER_S = 10.0  # what a full queue answers: about as long as a short video takes
 EXPIRE_AT_ONCE = 500  # jobs in one transaction, so that it does not keep others waiting
@@ -104,89 +116,56 @@ class JobStore:
 
     def create(
         self,
-        job_id: str,
-        owner: str,
-        request: dict[str, Any],
-        fingerprint: str,
-        num_frames: int,
-        width: int,
-        height: int,
+        job: NewJob,
         *,
         idempotency_key: str | None = None,
         idempotency_s: float = 86400.0,
-        webhook_url: str | None = None,
         max_queued: int | None = None,
         max_per_owner: int | None = None,
-        priority: int = 0,
-        model: str | None = None,
-        traceparent: str | None = None,
     ) -> tuple[Job, bool]:
         """Write a queued job, in one transaction.
 
         Args:
-            job_id: `new_job_id()`.
-            owner: name of the token that asks.
-            request: JSON.
-            fingerprint: sha256, hex; of what the idempotency key stands for.
-            num_frames: of the whole video.
-            width: pixels, as is height.
-            idempotency_key: 1 to 255 printable characters; for `idempotency_s` the same key of the same owner gives the
-                first job, if that was not deleted, whatever the limits are.
-            webhook_url: told when the job ends, through `pending_deliveries`.
-            max_queued: so many jobs may wait, of all owners together.
-            max_per_owner: so many unfinished jobs may the owner have.
-            priority: higher ones are claimed first.
-            model, traceparent: as in `Job`.
+            idempotency_key: 1 to 255 printable characters. For `idempotency_s` the same key of the same owner gives the
+                first job, unless it was deleted, whatever the limits are. The job's fingerprint is what it stands for.
+            max_queued: limit on the queued jobs of all owners together.
+            max_per_owner: limit on the unfinished jobs of the owner.
 
         Returns:
-            the job, and whether it was made now (False: it is the first one of this key).
+            The job, and True if it was created now (False: it is the first one of this key).
 
         Raises:
             IdempotencyConflictError: the key was used with another fingerprint.
             InputError: code "idempotency_key_invalid".
-            QueueFullError: as many wait as may.
-            TooManyJobsError: the owner has as many as it may.
-            ValueError: a job of this id exists, or the arguments cannot be.
+            QueueFullError, TooManyJobsError: a limit is reached.
+            ValueError: a job of this id exists, or the record is invalid.
         """
-        if not job_rows.ID.fullmatch(job_id) or min(num_frames, width, height) < 1:
-            raise ValueError(f"no job: id {job_id!r}, {num_frames} frames of {width} x {height}")
+        if not job_rows.ID.fullmatch(job.job_id) or min(job.num_frames, job.width, job.height) < 1:
+            raise ValueError(f"invalid job: id {job.job_id!r}, {job.num_frames} frames of {job.width} x {job.height}")
         now = self._clock()
         with self._database.write() as connection:
             connection.execute(sa.select(store.c.schema_version).with_for_update())
             if idempotency_key is not None:
-                first = job_rows.first_of_key(connection, owner, idempotency_key, fingerprint, now)
+                first = job_rows.first_of_key(connection, job.owner, idempotency_key, job.fingerprint, now)
                 if first is not None:
                     return first, False
             if max_queued is not None and job_rows.count(connection, jobs.c.status == JobStatus.QUEUED) >= max_queued:
                 raise QueueFullError(max_queued, RETRY_AFTER_S)
             if max_per_owner is not None:
-                unfinished = job_rows.count(connection, jobs.c.owner == owner, jobs.c.status.in_(_UNFINISHED))
+                unfinished = job_rows.count(connection, jobs.c.owner == job.owner, jobs.c.status.in_(_UNFINISHED))
                 if unfinished >= max_per_owner:
                     raise TooManyJobsError(max_per_owner, RETRY_AFTER_S)
             insertion = sa.insert(jobs).values(
-                job_id=job_id,
-                owner=owner,
-                status=JobStatus.QUEUED,
-                request=request,
-                fingerprint=fingerprint,
-                num_frames=num_frames,
-                width=width,
-                height=height,
-                priority=priority,
-                max_attempts=self.max_attempts,
-                webhook_url=webhook_url,
-                model=model,
-                traceparent=traceparent,
-                created_at=now,
+                **vars(job), status=JobStatus.QUEUED, max_attempts=self.max_attempts, created_at=now
             )
             try:
                 row = connection.execute(insertion.returning(jobs)).one()
             except IntegrityError as error:
-                raise ValueError(f"there is a job {job_id} already") from error
+                raise ValueError(f"there is a job {job.job_id} already") from error
             if idempotency_key is not None:
                 expires_at = now + idempotency_s
                 job_rows.keep_key(connection, row, idempotency_key, expires_at)
-            connection.execute(sa.delete(removals).where(removals.c.job_id == job_id))
+            connection.execute(sa.delete(removals).where(removals.c.job_id == job.job_id))
         return job_rows.job_of(row), True
 
     def get(self, job_id: str, owner: str | None = None) -> Job:

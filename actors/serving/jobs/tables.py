@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -15,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from emotivetalk.actors.errors import JobStoreError
-from emotivetalk.actors.serving.jobs.records import JobStatus
+from emotivetalk.actors.serving.jobs.records import Job, JobStatus, Segment
 from emotivetalk.errors import InputError
 
 SCHEMA_VERSION = 2
@@ -44,37 +46,39 @@ class _Message(sa.TypeDecorator[str]):
 # One row. Who counts and then inserts locks it first, so that two at once cannot both fit under a limit.
 store = sa.Table("job_store", metadata, sa.Column("schema_version", sa.Integer, nullable=False))
 
+_TYPES: dict[type, Any] = {str: sa.Text, int: sa.BigInteger, float: sa.Double, dict: sa.JSON, JobStatus: _status}
+
+
+def _columns(record: type, types: Mapping[str, Any] | None = None, prefix: str = "") -> Iterator[sa.Column[Any]]:
+    """Make a column for each field of a record, with type, nullability and default of the field.
+
+    Args:
+        types: SQL types that the annotation does not tell, by field.
+        prefix: for the columns of a nested record, all of which may be null.
+    """
+    for name, hint in get_type_hints(record).items():
+        kinds = [kind for kind in get_args(hint) if get_origin(hint) is UnionType] or [hint]
+        nullable = NoneType in kinds or bool(prefix)
+        kind = get_origin(kinds[0]) or kinds[0]
+        if isinstance(kind, type) and is_dataclass(kind):
+            yield from _columns(kind, types, f"{name}_")
+            continue
+        default = getattr(record, name, None)
+        sql_type = (types or {}).get(prefix + name, _TYPES[kind])
+        yield sa.Column(prefix + name, sql_type, nullable=nullable, default=None if nullable else default)
+
+
 jobs = sa.Table(
     "jobs",
     metadata,
-    sa.Column("job_id", _id, primary_key=True),
-    sa.Column("owner", sa.String(255), nullable=False),
-    sa.Column("status", _status, nullable=False),
-    sa.Column("request", sa.JSON, nullable=False),
-    sa.Column("fingerprint", sa.String(64), nullable=False),
-    sa.Column("num_frames", sa.Integer, nullable=False),
-    sa.Column("width", sa.Integer, nullable=False),
-    sa.Column("height", sa.Integer, nullable=False),
+    *_columns(Job, {"job_id": _id, "error_message": _Message}),
     sa.Column("priority", sa.Integer, nullable=False, default=0),
-    sa.Column("attempt", sa.Integer, nullable=False, default=0),
-    sa.Column("attempts_without_progress", sa.Integer, nullable=False, default=0),
-    sa.Column("max_attempts", sa.Integer, nullable=False),
-    sa.Column("fence", sa.Integer, nullable=False, default=0),
-    sa.Column("worker", sa.String(255)),
-    sa.Column("lease_until", sa.Double, nullable=False, default=0.0),  # 0 while queued: due at once
-    sa.Column("next_segment", sa.Integer, nullable=False, default=0),
-    sa.Column("num_segments", sa.Integer),
-    sa.Column("frames_done", sa.Integer, nullable=False, default=0),
-    sa.Column("result", sa.Text),
-    sa.Column("error_code", sa.String(255)),
-    sa.Column("error_message", _Message),
     sa.Column("webhook_url", sa.Text),
-    sa.Column("model", sa.String(255)),
-    sa.Column("traceparent", sa.String(55)),
-    sa.Column("created_at", sa.Double, nullable=False),
-    sa.Column("started_at", sa.Double),
-    sa.Column("completed_at", sa.Double),
-    sa.Column("expires_at", sa.Double, index=True),
+    sa.Column("attempts_without_progress", sa.Integer, nullable=False, default=0),
+    sa.Column("worker", sa.Text),
+    sa.Column("lease_until", sa.Double, nullable=False, default=0.0),  # 0 while queued: due at once
+    sa.PrimaryKeyConstraint("job_id"),
+    sa.Index("ix_jobs_expires_at", "expires_at"),
     sa.Index("jobs_by_status", "status", "lease_until"),
     sa.Index("jobs_by_owner", "owner", "job_id"),
 )
@@ -82,16 +86,9 @@ jobs = sa.Table(
 segments = sa.Table(
     "segments",
     metadata,
-    sa.Column("job_id", _id, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("index", sa.Integer, primary_key=True),
-    sa.Column("start_frame", sa.Integer, nullable=False),
-    sa.Column("num_frames", sa.Integer, nullable=False),
-    sa.Column("path", sa.Text, nullable=False),
-    sa.Column("num_bytes", sa.BigInteger, nullable=False),
-    sa.Column("sha256", sa.String(64), nullable=False),
-    sa.Column("tail_path", sa.Text),
-    sa.Column("timings", sa.JSON, nullable=False),
-    sa.Column("published_at", sa.Double, nullable=False),
+    *_columns(Segment, {"job_id": _id}),
+    sa.PrimaryKeyConstraint("job_id", "index"),
+    sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], ondelete="CASCADE"),
 )
 
 idempotency_keys = sa.Table(

@@ -1,6 +1,6 @@
-"""What Prometheus reads at `/metrics`: jobs, measured from their rows. Every gateway says the same, a restart loses nothing.
+"""Metrics of jobs at `/metrics`, computed from their rows: equal at every gateway, and not reset by a restart.
 
-What processes count for themselves is in `actors/serving/observing/meters.py`.
+`meters.py` has the metrics that each process counts itself.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from prometheus_client.registry import Collector
 from emotivetalk.actors.serving.jobs.store import Job, JobStatus, JobStore
 from emotivetalk.timebase import FRAME_RATE_HZ
 
-NUM_RECENT = 50  # completed videos that the distributions are over
-MAX_AGE_S = 5.0  # scrapes within it share one reading of the database
+NUM_RECENT = 50  # completed videos in the distributions
+MAX_AGE_S = 5.0  # scrapes within this time share one query
 QUANTILES = (0.5, 0.95)
 
 
 @dataclass
 class JobMeasures:
-    """Seconds of the recently completed videos: one value for each of them, or for each of their segments."""
+    """Durations of recently completed videos, in seconds: one value per video, or one per segment for `stages`."""
 
     queue_wait: list[float] = field(default_factory=list)
     first_fragment: list[float] = field(default_factory=list)
@@ -34,7 +34,7 @@ class JobMeasures:
 
 
 class JobCollector(Collector):
-    """Reads the job store when it is scraped."""
+    """Queries the job store when it is scraped."""
 
     def __init__(self, jobs: JobStore) -> None:
         self._jobs = jobs
@@ -43,7 +43,7 @@ class JobCollector(Collector):
         self._metrics: list[Metric] = []
 
     def collect(self) -> Iterator[Metric]:
-        """Gauges over the jobs that are there."""
+        """Yield gauges over the stored jobs."""
         with self._lock:
             if time.monotonic() - self._read_at >= MAX_AGE_S:
                 self._metrics = self._read()
@@ -51,7 +51,7 @@ class JobCollector(Collector):
             yield from self._metrics
 
     def describe(self) -> list[Metric]:
-        """Nothing: registering must not touch the database."""
+        """Return nothing, so that registering does not query the database."""
         return []
 
     def _read(self) -> list[Metric]:
@@ -91,7 +91,7 @@ class JobCollector(Collector):
     def _measure(self, jobs: Sequence[Job]) -> JobMeasures:
         measures = JobMeasures()
         for job in jobs:
-            assert job.started_at is not None and job.completed_at is not None  # it is completed
+            assert job.started_at is not None and job.completed_at is not None  # the job is completed
             measures.queue_wait.append(job.started_at - job.created_at)
             measures.realtime_factor.append((job.completed_at - job.started_at) * FRAME_RATE_HZ / job.num_frames)
             for segment in self._jobs.segments(job.job_id):
@@ -103,7 +103,7 @@ class JobCollector(Collector):
 
 
 def metrics_page(registry: CollectorRegistry) -> bytes:
-    """The page in Prometheus' text format."""
+    """Return the metrics in Prometheus' text format."""
     return generate_latest(registry)
 
 

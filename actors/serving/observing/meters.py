@@ -1,9 +1,8 @@
-"""What a process counts and times, as Prometheus reads it: one list of it all, for the gateway and the director.
+"""Counters, gauges and histograms of the gateway and the director, for Prometheus.
 
-In a replica the numbers go out through Ray's own endpoint on each node, labelled by replica, with `ray_` before their
-names; so every process is counted, whichever gateway answers a scrape. Elsewhere they are in a registry of
-prometheus_client. What the job store knows is not here: every gateway tells it at `/metrics` (`gateway/metrics.py`).
-No label has values that a client could make up.
+In a replica they are exported by Ray's endpoint on each node, with the prefix `ray_` and the replica as a label, so every
+process is counted whichever gateway answers a scrape. Elsewhere they live in a registry of prometheus_client. Metrics of
+the job store are in `job_metrics.py`. No label takes values from clients.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class Counts(Protocol):
-    """A counter, or a gauge."""
+    """A counter or a gauge."""
 
     def add(self, amount: float, *labels: str) -> None: ...
 
@@ -34,7 +33,7 @@ class Times(Protocol):
 
 
 class Maker(Protocol):
-    """Where numbers go."""
+    """Creates metrics in one backend."""
 
     def counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counts: ...
 
@@ -44,10 +43,10 @@ class Maker(Protocol):
 
 
 class Meters:
-    """All of them. Stages are `vaid`, `ethd`, `decode`, `mux`, `publish` and `assemble`; `of` is `job` or `live`.
+    """All metrics. Stages are `vaid`, `ethd`, `decode`, `mux`, `publish` and `assemble`; `of` is `job` or `live`.
 
     Args:
-        make: where they go; None is a registry that nobody reads.
+        make: the backend; None is a private registry that nobody reads.
     """
 
     def __init__(self, make: Maker | None = None) -> None:
@@ -90,13 +89,13 @@ class Meters:
         self.jobs_ended = make.counter("emotivetalk_jobs_ended", "Videos that were rendered, or failed", ("status",))
 
     def say_again(self) -> None:
-        """Set the gauges to what they are: Ray forgets those that nobody sets for a while (20 s in Ray 2.60)."""
+        """Set the gauges to their current values: Ray drops a gauge that is not set for a while (20 s in Ray 2.60)."""
         for gauge in (self.http_open, self.live_sessions):
             gauge.add(0)
 
 
 class InRegistry:
-    """Numbers in a registry of prometheus_client."""
+    """Metrics in a registry of prometheus_client."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -112,7 +111,7 @@ class InRegistry:
 
 
 class InRay:
-    """Numbers of a replica, which Ray exports with application, deployment and replica as further labels."""
+    """Metrics of a replica. Ray exports them with application, deployment and replica as further labels."""
 
     def counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counts:
         return _RayCounter(serve_metrics.Counter(name, text, _tags(labels)), labels)
@@ -165,4 +164,4 @@ class _RayHistogram:
 
 
 def _tags(labels: tuple[str, ...]) -> Any:
-    return labels  # Serve's annotation says that there is one
+    return labels  # Serve annotates a tuple of one label

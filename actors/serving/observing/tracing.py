@@ -1,8 +1,8 @@
-"""OpenTelemetry: one trace for a video, from the request that made it to its last fragment, whichever processes work on it.
+"""OpenTelemetry: one trace per video, from its request to its last fragment, across processes.
 
-The context travels as a W3C `traceparent`: in the request's headers, in the job's row, in the messages to the replicas. So a
-job that another director takes over stays in its trace. The standard OTEL_* variables turn it on; without them the
-API's own tracer does nothing, and a span costs some microseconds.
+The context travels as a W3C `traceparent` in the request's headers, in the job's row, and in the messages to the replicas. So
+a job that another director takes over stays in its trace. The standard OTEL_* variables turn tracing on. Without them
+the API's tracer does nothing, and a span costs a few microseconds.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from emotivetalk.errors import EmotiveTalkError
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 HEADER = "traceparent"
 ERROR = Status(StatusCode.ERROR)
-NOTHING: Span = trace.INVALID_SPAN  # takes everything and keeps nothing
+NOTHING: Span = trace.INVALID_SPAN  # ignores everything
 
 Attribute = str | int | float | bool
 Parent = str | Span | None
-"""A traceparent, or a span of this process; None is what is going on."""
+"""A traceparent, or a span of this process; None is the current span."""
 
-_tracer: Tracer = trace.get_tracer("emotivetalk")  # of whatever provider the process gets
+_tracer: Tracer = trace.get_tracer("emotivetalk")  # delegates to the provider that the process sets later
 _propagator = TraceContextTextMapPropagator()
 
 
 def is_wanted() -> bool:
-    """Whether the environment asks for traces: by an endpoint of OTLP's, or by OTEL_TRACES_EXPORTER."""
+    """Return True if the environment asks for traces, by an OTLP endpoint or by OTEL_TRACES_EXPORTER."""
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     named = os.environ.get("OTEL_TRACES_EXPORTER", "").strip()
@@ -43,14 +43,14 @@ def is_wanted() -> bool:
 
 
 def configure(part: str, worker: str) -> None:
-    """Record and export this process's spans, if the environment asks for it. To be called once, at its start.
+    """Record and export this process's spans if the environment asks for it. Call this once, at start-up.
 
     Args:
-        part: the deployment; the service is "emotivetalk.<part>" where OTEL_SERVICE_NAME says nothing else.
-        worker: which replica of it.
+        part: the deployment. The service is "emotivetalk.<part>", unless OTEL_SERVICE_NAME is set.
+        worker: name of the replica.
 
     Raises:
-        EmotiveTalkError: code "tracing_unavailable": it asks for an exporter that there is not.
+        EmotiveTalkError: code "tracing_unavailable": the exporter is unknown or not installed.
     """
     if not is_wanted():
         return
@@ -74,7 +74,7 @@ def _exporter() -> SpanExporter:
             "Set OTEL_TRACES_EXPORTER to otlp, console or none, and OTEL_EXPORTER_OTLP_PROTOCOL to http/protobuf.",
         )
     try:
-        # Here: it loads an HTTP client and all of OTLP's messages, which processes without traces need not.
+        # Imported here: it loads an HTTP client and all OTLP messages, which processes without traces do not need.
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError as error:
         raise EmotiveTalkError(
@@ -89,43 +89,43 @@ def _exporter() -> SpanExporter:
 def span(
     name: str, parent: Parent = None, *, kind: SpanKind = SpanKind.INTERNAL, **attributes: Attribute
 ) -> Iterator[Span]:
-    """What is done inside is this span, and so are the spans begun there its children. An exception is its status.
+    """Open a span for the body of a `with`. Spans that begin inside are its children; an exception sets its status.
 
-    Not for the body of an asynchronous generator: who closes that may do it in another context.
+    Do not use it in an asynchronous generator, which may be closed in another context.
     """
     with _tracer.start_as_current_span(name, _context(parent), kind, attributes) as opened:
         yield opened
 
 
 def begin(name: str, parent: Parent = None, *, start_s: float | None = None, **attributes: Attribute) -> Span:
-    """A span that somebody else ends.
+    """Begin a span that `end` ends.
 
     Args:
-        start_s: when it began, seconds since the epoch; None is now.
+        start_s: start time, seconds since the epoch; None is now.
     """
     return _tracer.start_span(name, _context(parent), attributes=attributes, start_time=_nanoseconds(start_s))
 
 
 def end(opened: Span, at_s: float | None = None) -> None:
-    """End a span, now or at a time in seconds since the epoch."""
+    """End a span now, or at a time in seconds since the epoch."""
     opened.end(_nanoseconds(at_s))
 
 
 def fail(opened: Span, error: BaseException) -> None:
-    """Say of a span that it ended with an error that was handled inside."""
+    """Mark a span as failed by an error that was handled inside."""
     opened.record_exception(error)
     opened.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
 
 
 def traceparent() -> str | None:
-    """What is going on, for another process: `span`'s `parent` there. None where nothing is traced."""
+    """Return the current span for another process, as `parent` of its spans; None if nothing is traced."""
     carrier: dict[str, str] = {}
     _propagator.inject(carrier)
     return carrier.get(HEADER)
 
 
 def trace_id() -> str | None:
-    """Of what is going on, 32 hex digits, if it is recorded here."""
+    """Return the id of the current trace, 32 hex digits; None if it is not recorded here."""
     current = trace.get_current_span()
     return trace.format_trace_id(current.get_span_context().trace_id) if current.is_recording() else None
 
@@ -135,7 +135,7 @@ def _context(parent: Parent) -> Context | None:
         return None
     if isinstance(parent, Span):
         return trace.set_span_in_context(parent)
-    return _propagator.extract({HEADER: parent})  # empty, if it is no traceparent: a trace of its own
+    return _propagator.extract({HEADER: parent})  # an invalid traceparent gives an empty context: a new trace
 
 
 def _nanoseconds(seconds: float | None) -> int | None:

@@ -1,15 +1,15 @@
-"""What can be done now, of a video's calls: long video's plan as a graph of tasks. Pure: no Ray, no clock.
+"""The task graph of one video. Pure data and bookkeeping: no Ray, no clock.
 
-    V-AID block 0 -> block 1 -> ...            each pinned to the one before
+    V-AID block 0 -> block 1 -> ...            each pinned to the previous one
          |            \\
     ETHD (segment, step, group of chunks) -> ETHD (the next step) -> ...
                                                   |         \\
                                      decoder, segment 0      the next segment's first chunk, pinned
 
-A task is ready when its sources are done, whatever else is not: there is no barrier, neither over a step nor over a
-segment. Only the first chunk of a segment waits for the segment before, so replicas go on into the next ones while the
-last chunks of a segment are finished; `segments_ahead` bounds how far, and with it the memory. Earlier segments go
-first. A result is held as long as a task may read it, and then let go.
+A task is ready as soon as its sources are complete. There is no barrier at the end of a step or of a segment: only the
+first chunk of a segment waits for the previous segment, so replicas work on the next segments while the last chunks of a
+segment are completed. `segments_ahead` bounds how many segments are open, and with them the memory. Earlier segments
+have priority. The graph holds a result until no open or future task can read it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Kind = Literal["vaid", "ethd", "decoder"]
 
 
 class TaskId(NamedTuple):
-    """A task's name; their order is the order in which ready tasks are taken: what is shown earlier first."""
+    """Name of a task. Ready tasks of a kind are taken in the order of their names: earlier segments first."""
 
     segment: int
     kind: Kind
@@ -34,27 +34,61 @@ class TaskId(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Task:
-    """One call to a deployment.
+class MotionTask:
+    """A call to V-AID.
 
-    sources: whose results go along, in this order; `blocks` of them are V-AID's and come first.
-    block: for V-AID, which one.
-    calls: for ETHD, adjacent chunks of one step, which advance together.
-    result: for the decoder, the segment's frames.
-    ease: for the decoder, how the segment joins the one before.
-    tail: for the decoder, the segment's end.
-    before: for ETHD and the decoder, the end of the segment before, if it is among `sources`.
+    Attributes:
+        sources: tasks whose results are arguments of the call, in this order: the previous block, if there is one.
+        block: index of the block to generate.
     """
 
     id: TaskId
     sources: tuple[TaskId, ...]
-    blocks: int = 0
-    block: int = 0
-    calls: tuple[Call, ...] = ()
-    result: Gather | None = None
-    ease: Ease | None = None
-    tail: Gather | None = None
-    before: Gather | None = None
+    block: int
+
+
+@dataclass(frozen=True)
+class RenderTask:
+    """A call to ETHD.
+
+    Attributes:
+        sources: tasks whose results are arguments of the call, in this order.
+        num_blocks: number of leading sources that are V-AID blocks.
+        calls: adjacent chunks of one step, which advance together.
+        tail: how to gather the end of the previous segment from the sources; None if it is not needed or stored.
+        reads_stored_tail: the end of the previous segment is needed, and an earlier run stored it.
+    """
+
+    id: TaskId
+    sources: tuple[TaskId, ...]
+    num_blocks: int
+    calls: tuple[Call, ...]
+    tail: Gather | None
+    reads_stored_tail: bool
+
+
+@dataclass(frozen=True)
+class FinishTask:
+    """A call to the decoder.
+
+    Attributes:
+        sources: tasks whose results are arguments of the call, in this order.
+        result: how to gather the segment's frames.
+        own_tail: how to gather the segment's own end, for the next segment.
+        ease: how the segment joins the previous one.
+        tail, reads_stored_tail: the end of the previous segment, as in `RenderTask`.
+    """
+
+    id: TaskId
+    sources: tuple[TaskId, ...]
+    result: Gather
+    own_tail: Gather
+    ease: Ease | None
+    tail: Gather | None
+    reads_stored_tail: bool
+
+
+Task = MotionTask | RenderTask | FinishTask
 
 
 @dataclass
@@ -63,7 +97,7 @@ class _State:
     waits_for: set[TaskId]
     readers: set[TaskId] = field(default_factory=set)
     result: Any = None
-    is_done: bool = False
+    is_complete: bool = False
     is_held: bool = False  # a segment that is not open yet may read it
 
 
@@ -71,12 +105,12 @@ class RenderGraph:
     """The tasks of one video from segment `first` on.
 
     Args:
-        plan: ETHD's.
-        blocks: V-AID's plan; its segments are the blocks.
-        needs: which frames of V-AID's a chunk of these frames looks at.
-        first: the first segment to make; the end of the one before comes from elsewhere.
-        chunks_per_call: how many adjacent chunks an ETHD task advances; it changes nothing in the video.
-        segments_ahead: how many segments may be under way.
+        plan: ETHD's plan.
+        blocks: V-AID's plan. Its segments are the blocks.
+        needs: maps the frames of an ETHD chunk to the V-AID frames that it reads.
+        first: first segment to render. The end of the previous segment is stored.
+        chunks_per_call: number of adjacent chunks that one ETHD task advances. It does not change the video.
+        segments_ahead: maximum number of open segments.
     """
 
     def __init__(
@@ -92,141 +126,120 @@ class RenderGraph:
         self._first, self._chunks_per_call, self._segments_ahead = first, chunks_per_call, segments_ahead
         self._states: dict[TaskId, _State] = {}
         self._ready: dict[Kind, list[TaskId]] = {"vaid": [], "ethd": [], "decoder": []}
-        self._open: dict[int, SegmentPlan] = {}
-        self._next = first
-        self._num_blocks = 0
-        self._block_ends: list[int] = []
+        self._open: set[int] = set()
+        self._next_segment = first
+        self._block_stops: list[int] = []
         self._open_segments()
 
-    @property
-    def is_done(self) -> bool:
-        return not self._open and self._next == self._plan.num_segments
-
-    @property
-    def num_held(self) -> int:
-        """Results that are held; bounded, however long the video."""
-        return sum(state.is_done for state in self._states.values())
-
     def take(self, kind: Kind) -> Task | None:
-        """A ready task, the one whose frames are shown first; the caller answers with `finish`."""
+        """Take the ready task of this kind with the highest priority. Report its result with `complete`."""
         ready = self._ready[kind]
         return self._states[heapq.heappop(ready)].task if ready else None
 
-    def put_back(self, task: Task) -> None:
-        """The task is ready again: its call failed."""
-        heapq.heappush(self._ready[task.id.kind], task.id)
-
     def results(self, task: Task) -> list[Any]:
-        """The results of the task's sources, in their order."""
+        """Return the results of the task's sources, in their order."""
         return [self._states[source].result for source in task.sources]
 
-    def finish(self, task: Task, result: Any) -> None:
-        """The task is done. Its readers may become ready; its sources are let go where it was the last reader."""
+    def complete(self, task: Task, result: Any) -> None:
+        """Record the task's result, make its readers ready, and release the sources that nothing else will read."""
         state = self._states[task.id]
-        state.result, state.is_done = result, True
+        state.result, state.is_complete = result, True
         for source in task.sources:
             self._states[source].readers.discard(task.id)
-            self._let_go(source)
+            self._release(source)
         for reader in state.readers:
             waiting = self._states[reader]
             waiting.waits_for.discard(task.id)
             if not waiting.waits_for:
                 heapq.heappush(self._ready[reader.kind], reader)
-        if task.id.kind == "decoder":
-            del self._open[task.id.segment]
-            for group in self._ids_of(task.id.segment, self._plan.num_steps - 1):
-                if task.id.segment + 1 < self._next:
-                    self._states[group].is_held = False
-                self._let_go(group)
+        if isinstance(task, FinishTask):
+            self._open.remove(task.id.segment)
             self._open_segments()
-        self._let_go(task.id)
+        self._release(task.id)
 
     # ------------------------------------------------------------------------------------------------------- building
 
     def _open_segments(self) -> None:
-        while self._next < self._plan.num_segments and len(self._open) < self._segments_ahead:
-            index, segment = self._next, self._plan.segment(self._next)
-            self._open[index] = segment
-            self._next += 1
+        while self._next_segment < self._plan.num_segments and len(self._open) < self._segments_ahead:
+            segment = self._plan.segment(self._next_segment)
+            self._open.add(segment.index)
+            self._next_segment += 1
             self._ensure_blocks(segment)
             for step in range(self._plan.num_steps):
                 self._add_step(segment, step)
             self._add_decoder(segment)
-            if index - 1 >= self._first:  # nothing else will be pinned to the segment before
-                for group in self._ids_of(index - 1, self._plan.num_steps - 1):
-                    if group in self._states:
-                        self._states[group].is_held = False
-                        self._let_go(group)
-            self._forget_blocks(segment)
+            for group in self._last_groups(segment.index - 1):  # all its readers exist now
+                self._states[group].is_held = False
+                self._release(group)
+            self._release_blocks_before(segment)
 
     def _ensure_blocks(self, segment: SegmentPlan) -> None:
-        """The blocks that the segment looks at, and one more, so that V-AID is ahead."""
-        wanted = self._needs(segment.frames).stop
-        while self._num_blocks < self._blocks.num_segments and (
-            len(self._block_ends) < 2 or self._block_ends[-2] < wanted
+        """Add the blocks that the segment reads, and one more, so that V-AID works ahead."""
+        stop = self._needs(segment.frames).stop
+        while len(self._block_stops) < self._blocks.num_segments and (
+            len(self._block_stops) < 2 or self._block_stops[-2] < stop
         ):
-            index = self._num_blocks
-            self._num_blocks += 1
-            self._block_ends.append(self._blocks.segment(index).result.frames.stop)
-            before = (_block_id(index - 1),) if index else ()
-            self._add(Task(_block_id(index), before, block=index), is_held=True)
+            index = len(self._block_stops)
+            self._block_stops.append(self._blocks.segment(index).result.frames.stop)
+            sources = (_block_id(index - 1),) if index else ()
+            self._add(MotionTask(_block_id(index), sources, index), is_held=True)
 
-    def _forget_blocks(self, segment: SegmentPlan) -> None:
-        """No segment from here on looks at blocks that end before this one begins."""
+    def _release_blocks_before(self, segment: SegmentPlan) -> None:
+        """Release the blocks that neither this segment nor a later one reads; the next block is pinned to the last."""
         start = self._needs(segment.frames).start
-        for index, stop in enumerate(self._block_ends):
+        for index, stop in enumerate(self._block_stops[:-1]):
             state = self._states.get(_block_id(index))
-            if stop <= start and state is not None and state.is_held and index + 1 < self._num_blocks:
+            if stop <= start and state is not None:
                 state.is_held = False
-                self._let_go(_block_id(index))
+                self._release(_block_id(index))
 
     def _blocks_for(self, frames: range) -> Iterator[TaskId]:
-        wanted, start = self._needs(frames), 0
-        for index, stop in enumerate(self._block_ends):
-            if start < wanted.stop and wanted.start < stop:
+        needed, start = self._needs(frames), 0
+        for index, stop in enumerate(self._block_stops):
+            if start < needed.stop and needed.start < stop:
                 yield _block_id(index)
             start = stop
 
     def _add_step(self, segment: SegmentPlan, step: int) -> None:
-        is_last = step == self._plan.num_steps - 1
+        is_last_step = step == self._plan.num_steps - 1
         calls = segment.calls_of(step)
         for group, first in enumerate(range(0, len(calls), self._chunks_per_call)):
             chunks = calls[first : first + self._chunks_per_call]
-            frames = range(chunks[0].frames.start, chunks[-1].frames.stop)
-            blocks = tuple(self._blocks_for(frames))
-            sources = {source for call in chunks for source in call.depends_on}
-            before = self._before(segment) if any(call.pinned for call in chunks) else None
-            if before is not None:
-                sources |= before.depends_on
+            blocks = tuple(self._blocks_for(range(chunks[0].frames.start, chunks[-1].frames.stop)))
+            is_pinned = any(call.pinned for call in chunks)
+            tail = self._previous_tail(segment) if is_pinned else None
+            sources = frozenset[CallId]().union(*(call.depends_on for call in chunks))
             self._add(
-                Task(
+                RenderTask(
                     TaskId(segment.index, "ethd", step, group),
-                    (*blocks, *self._groups_of(frozenset(sources))),
-                    calls=chunks,
-                    before=before,
-                    blocks=len(blocks),
+                    (*blocks, *self._groups_of(sources | (tail.depends_on if tail is not None else frozenset()))),
+                    len(blocks),
+                    chunks,
+                    tail,
+                    is_pinned and tail is None,
                 ),
-                is_held=is_last and segment.index + 1 < self._plan.num_segments,
+                is_held=is_last_step and segment.index + 1 < self._plan.num_segments,
             )
 
     def _add_decoder(self, segment: SegmentPlan) -> None:
-        sources, before = segment.result.depends_on, None
-        if segment.ease is not None:
-            before = self._before(segment)
-            sources |= {segment.ease.call} | (before.depends_on if before is not None else set())
+        ease, sources = segment.ease, segment.result.depends_on
+        tail = None if ease is None else self._previous_tail(segment)
+        if ease is not None:
+            sources |= {ease.call} | (tail.depends_on if tail is not None else frozenset())
         self._add(
-            Task(
+            FinishTask(
                 TaskId(segment.index, "decoder"),
                 self._groups_of(sources),
-                result=segment.result,
-                ease=segment.ease,
-                tail=segment.tail,
-                before=before,
+                segment.result,
+                segment.tail,
+                ease,
+                tail,
+                ease is not None and tail is None,
             )
         )
 
-    def _before(self, segment: SegmentPlan) -> Gather | None:
-        """How to gather the end of the segment before, if this run makes it."""
+    def _previous_tail(self, segment: SegmentPlan) -> Gather | None:
+        """How to gather the end of the previous segment, if this graph renders it."""
         return self._plan.segment(segment.index - 1).tail if segment.index > self._first else None
 
     def _groups_of(self, calls: frozenset[CallId]) -> tuple[TaskId, ...]:
@@ -234,22 +247,24 @@ class RenderGraph:
             sorted({TaskId(call.segment, "ethd", call.step, call.chunk // self._chunks_per_call) for call in calls})
         )
 
-    def _ids_of(self, segment: int, step: int) -> list[TaskId]:
+    def _last_groups(self, segment: int) -> list[TaskId]:
+        """The tasks of a segment's last step that are still in the graph."""
+        step = self._plan.num_steps - 1
         return [key for key in self._states if key.segment == segment and key.kind == "ethd" and key.step == step]
 
     def _add(self, task: Task, is_held: bool = False) -> None:
         waits_for = set()
         for source in task.sources:
             self._states[source].readers.add(task.id)
-            if not self._states[source].is_done:
+            if not self._states[source].is_complete:
                 waits_for.add(source)
         self._states[task.id] = _State(task, waits_for, is_held=is_held)
         if not waits_for:
             heapq.heappush(self._ready[task.id.kind], task.id)
 
-    def _let_go(self, key: TaskId) -> None:
+    def _release(self, key: TaskId) -> None:
         state = self._states.get(key)
-        if state is not None and state.is_done and not state.readers and not state.is_held:
+        if state is not None and state.is_complete and not state.readers and not state.is_held:
             del self._states[key]
 
 

@@ -1,14 +1,14 @@
-"""How a clip is divided that is still being spoken: everything has its place before anybody knows where it ends.
+"""The plan of a live clip: segments and blocks at fixed places, although the length of the clip is not known yet.
 
-    clip       0         36          68          100        frames: of the starter, 32 new ones in each segment
+    clip       0         36          68          100        frames; the starter adds 32 in each segment
     segments   |--- 0 ---|
-                       pp|--- 1 ----|                       pp: pinned to the end of the one before
-    V-AID  ----|--- 0 -----|--- 1 -----|                    block i reaches as far as segment i looks
-    speech ----|--- 0 --------------|                       block i hears so far, and is made when it is spoken
+                       pp|--- 1 ----|                       pp: pinned to the previous segment's end
+    V-AID  ----|--- 0 -----|--- 1 -----|                    block i covers the frames that segment i reads
+    speech ----|--- 0 --------------|                       block i is generated when this speech has arrived
 
-The plan is that of a clip longer than any live one, cut where the speech ends, so segment i is the same whatever
-follows. V-AID's blocks see more of what came before than ETHD's segments; for that they begin `lead` frames before the
-clip, with silence, and V-AID counts its frames from there.
+The plan is that of a clip longer than any live one, cut where the speech ends. So segment i does not depend on what
+follows it. V-AID needs more past frames than ETHD, so its clip begins `lead` frames earlier, with silence, and V-AID
+counts its frames from there.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from emotivetalk.models.latent_sampler import widened
 from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
 
 SOUND_FRAMES = 2
-"""The sound's encoder gives a packet when it has heard so much more."""
+"""Frames of sound that the audio encoder needs beyond a packet before it gives the packet."""
 
 
 @dataclass(frozen=True)
 class LivePlan:
-    """The plan of one live clip; `live_plan` makes it.
+    """The plan of one live clip; see `live_plan`.
 
     Attributes:
-        video: ETHD's plan. All segments are equally long; what the first one has more is `pinned_frames`.
-        expression: V-AID's; its segments are the blocks, as many and with as many new frames as ETHD's segments.
-        lip_window: frames of V-AID's that ETHD looks at for one of its own.
-        context: frames of speech that V-AID's networks hear around those they see.
-        look_ahead_frames: of which so many behind a block are waited for.
+        video: ETHD's plan. All segments add `new_frames`; the first one has its `pinned_frames` in addition.
+        expression: V-AID's plan. Its segments are the blocks, one for each of ETHD's segments.
+        lip_window: V-AID frames that ETHD reads for one of its frames.
+        context: frames of speech on each side of a block that V-AID's networks read.
+        look_ahead_frames: frames of speech to wait for beyond a block, at most `context`.
     """
 
     video: LongVideoPlan
@@ -42,38 +42,38 @@ class LivePlan:
 
     @property
     def lead(self) -> int:
-        """How many of V-AID's frames are before the clip."""
+        """Number of V-AID frames before the clip."""
         return self.expression.config.pinned_frames - self.video.config.pinned_frames - self.lip_window // 2
 
     @property
     def new_frames(self) -> int:
-        """By which each segment makes the clip longer."""
+        """Number of frames that each segment adds to the clip."""
         return self.video.config.segment_frames - self.video.config.pinned_frames
 
     def needs(self, frames: range) -> range:
-        """V-AID's frames, by its own count, that a chunk of these frames looks at."""
-        seen = widened(frames, self.lip_window, self.video.num_frames)
-        return range(seen.start + self.lead, seen.stop + self.lead)
+        """Return the V-AID frames, in V-AID's count, that an ETHD chunk of these frames reads."""
+        needed = widened(frames, self.lip_window, self.video.num_frames)
+        return range(needed.start + self.lead, needed.stop + self.lead)
 
     def stop(self, segment: int) -> int:
-        """The first frame that is not in the segment or before."""
+        """Return the first frame after the segment."""
         return self.video.config.pinned_frames + (segment + 1) * self.new_frames
 
-    def wanted(self, block: int) -> int:
-        """How many frames have to be spoken before a block is made."""
+    def num_speech_frames(self, block: int) -> int:
+        """Return the number of frames of speech that must have arrived before the block is generated."""
         return self.stop(block) + self.lip_window // 2 + self.look_ahead_frames
 
-    def seen(self, block: int) -> range:
-        """The clip's frames, and maybe some before it, that V-AID sees in a block."""
+    def motion_window(self, block: int) -> range:
+        """Return the clip's frames that V-AID denoises in a block. The first ones may be negative: before the clip."""
         stop = self.stop(block) + self.lip_window // 2
         return range(stop - self.expression.config.segment_frames, stop)
 
-    def heard(self, block: int) -> range:
-        """The frames whose speech a block is made from, if they are spoken."""
-        return range(max(0, self.seen(block).start - self.context), self.wanted(block))
+    def speech_window(self, block: int) -> range:
+        """Return the frames whose speech the block is generated from, as far as the speech goes."""
+        return range(max(0, self.motion_window(block).start - self.context), self.num_speech_frames(block))
 
     def num_segments(self, num_frames: int) -> int:
-        """Which a clip of so many frames has."""
+        """Return the number of segments of a clip of `num_frames`."""
         past_first = num_frames - self.stop(0)
         return min(1, num_frames) + max(0, -(-past_first // self.new_frames))
 
@@ -88,15 +88,16 @@ def live_plan(
     num_frames: int,
     look_ahead_frames: int | None = None,
 ) -> LivePlan:
-    """The plan for clips of up to so many frames.
+    """Make the plan of clips of at most `num_frames`.
 
     Args:
-        video: how ETHD's clips are divided; short segments come sooner.
-        num_steps, expression_steps: ETHD's and Di-CTE's.
-        expression_chunk_frames: the length of the sequences that Di-CTE was trained on.
+        video: how to divide ETHD's clips. Fragments of short segments arrive sooner.
+        num_steps: ETHD's steps.
+        expression_chunk_frames: length of the sequences that Di-CTE was trained on.
+        expression_steps: Di-CTE's steps.
         lip_window, context: see `LivePlan`.
-        look_ahead_frames: frames of speech behind a block to wait for; None, and at most: as many as V-AID's networks hear.
-            With fewer the lips know less of the sound that comes next.
+        look_ahead_frames: frames of speech to wait for beyond a block; None waits for all that V-AID's networks read. With
+            fewer, the lips know less of the sound that follows.
 
     Raises:
         ValueError: the segments are too short.
@@ -104,7 +105,7 @@ def live_plan(
     new_frames = video.segment_frames - video.pinned_frames
     pinned = max(video.pinned_frames + lip_window // 2, min(expression_chunk_frames // 4, new_frames // 2))
     expression = LongVideoConfig(new_frames + pinned, segment_chunks=1, pinned_frames=pinned, shift_stride=1)
-    # One more, since the last segment of a plan looks at nothing behind it.
+    # One segment more, since the last segment of a plan is not followed by a lip window.
     num_segments = max(1, -(-(num_frames - video.pinned_frames) // new_frames)) + 1
     return LivePlan(
         LongVideoPlan(video, video.pinned_frames + num_segments * new_frames, num_steps),

@@ -1,4 +1,4 @@
-"""How a checkpoint divides a video, read from its configuration alone: the director has no networks."""
+"""Read from a checkpoint's configuration how it divides a video. No weights are loaded: the director has no networks."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from emotivetalk.models.vaid import AudioLipProjector
 
 
 class CheckpointPlans:
-    """The plans that the pipeline of this checkpoint would walk.
+    """The plans that the checkpoint's pipeline follows.
 
     Args:
-        checkpoint: a folder of diffusers' layout.
+        checkpoint: a folder in the layout of diffusers.
     """
 
     def __init__(self, checkpoint: Path) -> None:
@@ -39,7 +39,7 @@ class CheckpointPlans:
     def __call__(
         self, num_frames: int, num_steps: int | None
     ) -> tuple[LongVideoPlan, LongVideoPlan, Callable[[range], range]]:
-        """ETHD's plan, V-AID's, and which of V-AID's frames a chunk of these frames looks at."""
+        """Return ETHD's plan, V-AID's plan, and a map from a chunk's frames to the V-AID frames it reads."""
         return (
             LongVideoPlan(self._video, num_frames, num_steps or self._num_steps),
             LongVideoPlan(self._expression, num_frames, self._expression_steps),
@@ -54,7 +54,7 @@ class CheckpointPlans:
         segment_chunks: int = 3,
         look_ahead_frames: int | None = None,
     ) -> LivePlan:
-        """The plan of a live clip of up to so many frames, in segments of so many chunks."""
+        """Return the plan of a live clip of at most `num_frames`, in segments of `segment_chunks` chunks."""
         return live_plan(
             replace(self._video, segment_chunks=segment_chunks),
             num_steps or self._num_steps,

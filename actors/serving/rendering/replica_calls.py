@@ -1,4 +1,4 @@
-"""The director's way to the replicas: calls by reference over Ray Serve's handles, sent again when a replica dies."""
+"""Calls to the replicas over Ray Serve's handles: by reference, and sent again when a replica dies."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from emotivetalk.actors.errors import ServingError
 from emotivetalk.actors.serving.observing.meters import Meters
 from emotivetalk.actors.serving.replicas.messages import (
     FinishCall,
-    Finished,
+    FinishedLiveSegment,
+    FinishedSegment,
     LiveFinishCall,
-    LiveFinished,
     LiveMotionCall,
     MotionCall,
     Receipt,
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-DIED = (
+REPLICA_ERRORS = (
     ActorDiedError,
     ActorUnavailableError,
     RayActorError,
@@ -55,55 +55,57 @@ DIED = (
     BackPressureError,
     DeploymentUnavailableError,
 )
-"""The call never came to its end, through no fault of its own: it may be sent again."""
+"""The call did not end, and the call itself is not the cause: it may be sent again."""
+UNKNOWN_ERROR_ATTEMPTS = 2  # a call that fails with any other error is sent again this many times
+MAX_DELAY_S = 8.0
 
 
 class LostResultError(ServingError):
-    """Results that a call wants to read are gone with the node that held them."""
+    """Results that a call reads were lost with the node that held them."""
 
 
 class CallFailedError(ServingError):
-    """A call failed again and again."""
+    """A call failed in every attempt."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a call made: a reference to it in the object store, and what its maker says of it."""
+class CallResult:
+    """A reference to a call's result in the object store, and the receipt of the replica."""
 
     reference: Any
-    answer: Receipt | Finished
-
-
-class LiveReplicaCalls(Protocol):
-    """The same three deployments, as a live call sees them."""
-
-    async def generate_motion_live(self, call: LiveMotionCall, references: Sequence[Any]) -> Made: ...
-
-    async def render(self, call: RenderCall, references: Sequence[Any]) -> Made: ...
-
-    async def finish_live(self, call: LiveFinishCall, references: Sequence[Any]) -> LiveFinished: ...
+    receipt: Receipt
 
 
 class ReplicaCalls(Protocol):
-    """The three networks' deployments, as the director sees them. References go in, a reference comes out."""
+    """The calls of jobs to the three deployments. `references` lead to the results that a call reads."""
 
-    async def generate_motion(self, call: MotionCall, references: Sequence[Any]) -> Made: ...
+    async def generate_motion(self, call: MotionCall, references: Sequence[Any]) -> CallResult: ...
 
-    async def render(self, call: RenderCall, references: Sequence[Any]) -> Made: ...
+    async def render(self, call: RenderCall, references: Sequence[Any]) -> CallResult: ...
 
-    async def finish(self, call: FinishCall, references: Sequence[Any]) -> Made: ...
+    async def finish(self, call: FinishCall, references: Sequence[Any]) -> FinishedSegment: ...
 
     async def assemble(self, job_id: str, fragments: Sequence[str]) -> str: ...
 
 
+class LiveReplicaCalls(Protocol):
+    """The calls of live video to the same deployments."""
+
+    async def generate_motion_live(self, call: LiveMotionCall, references: Sequence[Any]) -> CallResult: ...
+
+    async def render(self, call: RenderCall, references: Sequence[Any]) -> CallResult: ...
+
+    async def finish_live(self, call: LiveFinishCall, references: Sequence[Any]) -> FinishedLiveSegment: ...
+
+
 class ServeReplicaCalls:
-    """Over Ray Serve's handles.
+    """`ReplicaCalls` and `LiveReplicaCalls` over Ray Serve's handles.
 
     Args:
-        attempts: how often a call is sent whose replica dies, or which fails in a way that nobody foresaw.
-        delay_s: before the second time; twice as long before the third, and so on, up to 8 s.
-        slots: calls to ETHD at the same time, over all jobs of this director.
-        meters: where it is counted that a call is sent again; None: nowhere.
+        attempts: how often to send a call whose replica dies.
+        delay_s: delay before the second attempt. It doubles with each attempt, up to `MAX_DELAY_S`.
+        ethd_in_flight: maximum number of concurrent ETHD calls that the caller makes; one thread waits for each.
+        meters: where to count repeated calls; None counts nothing.
     """
 
     def __init__(
@@ -113,60 +115,40 @@ class ServeReplicaCalls:
         decoder: DeploymentHandle,
         attempts: int = 20,
         delay_s: float = 0.1,
-        slots: int = 64,
+        ethd_in_flight: int = 64,
         meters: Meters | None = None,
     ) -> None:
         self._vaid, self._ethd = vaid.options(stream=True), ethd.options(stream=True)
         self._decoder = decoder
         self._attempts, self._delay_s = attempts, delay_s
         self._meters = meters or Meters()
-        self._slots = asyncio.Semaphore(slots)
-        self._waiting = ThreadPoolExecutor(slots + 16, "waiting")  # of V-AID's calls there are a few for each job
+        self._threads = ThreadPoolExecutor(ethd_in_flight + 16, "replica-calls")  # each job has a few V-AID calls
 
-    async def generate_motion(self, call: MotionCall, references: Sequence[ObjectRef]) -> Made:
-        return await self._again("vaid", lambda: self._by_reference(self._vaid.generate_motion, call, references))
+    async def generate_motion(self, call: MotionCall, references: Sequence[ObjectRef]) -> CallResult:
+        return await self._retry("vaid", lambda: self._by_reference(self._vaid.generate_motion, call, references))
 
-    async def render(self, call: RenderCall, references: Sequence[ObjectRef]) -> Made:
-        async with self._slots:
-            return await self._again("ethd", lambda: self._by_reference(self._ethd.render, call, references))
+    async def generate_motion_live(self, call: LiveMotionCall, references: Sequence[ObjectRef]) -> CallResult:
+        return await self._retry("vaid", lambda: self._by_reference(self._vaid.generate_motion_live, call, references))
 
-    async def finish(self, call: FinishCall, references: Sequence[ObjectRef]) -> Made:
-        async def send() -> Made:
-            response = self._decoder.finish.remote(call, *references)
-            try:
-                return Made(None, await response)
-            except asyncio.CancelledError:
-                response.cancel()
-                raise
+    async def render(self, call: RenderCall, references: Sequence[ObjectRef]) -> CallResult:
+        return await self._retry("ethd", lambda: self._by_reference(self._ethd.render, call, references))
 
-        return await self._again("decoder", send)
+    async def finish(self, call: FinishCall, references: Sequence[ObjectRef]) -> FinishedSegment:
+        return await self._retry("decoder", lambda: _by_value(self._decoder.finish, call, *references))
 
-    async def generate_motion_live(self, call: LiveMotionCall, references: Sequence[ObjectRef]) -> Made:
-        return await self._again("vaid", lambda: self._by_reference(self._vaid.generate_motion_live, call, references))
-
-    async def finish_live(self, call: LiveFinishCall, references: Sequence[ObjectRef]) -> LiveFinished:
-        async def send() -> LiveFinished:
-            response = self._decoder.finish_live.remote(call, *references)
-            try:
-                return await response
-            except asyncio.CancelledError:
-                response.cancel()
-                raise
-
-        return await self._again("decoder", send)
+    async def finish_live(self, call: LiveFinishCall, references: Sequence[ObjectRef]) -> FinishedLiveSegment:
+        return await self._retry("decoder", lambda: _by_value(self._decoder.finish_live, call, *references))
 
     async def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
-        async def send() -> str:
-            return await self._decoder.assemble.remote(job_id, fragments)
+        return await self._retry("decoder", lambda: _by_value(self._decoder.assemble, job_id, fragments))
 
-        return await self._again("decoder", send)
-
-    async def _again(self, stage: str, send: Callable[[], Awaitable[Result]]) -> Result:
-        """Send a call until it is done.
+    async def _retry(self, stage: str, send: Callable[[], Awaitable[Result]]) -> Result:
+        """Send a call until it succeeds.
 
         Raises:
-            EmotiveTalkError: what the callee says is wrong with the inputs.
-            LostResultError: sending it again is of no use. CallFailedError: nor was it.
+            EmotiveTalkError: the replica rejected the inputs.
+            LostResultError: the arguments are lost, so another attempt would fail too.
+            CallFailedError: the last attempt failed.
         """
         delay_s = self._delay_s
         for attempt in range(1, self._attempts + 1):
@@ -178,15 +160,16 @@ class ServeReplicaCalls:
                     raise cause from None
                 if isinstance(cause, ObjectLostError):
                     raise LostResultError("result_lost", str(cause).splitlines()[0], "It is made again.") from error
-                if attempt == self._attempts or not (isinstance(cause, DIED) or attempt < 3):
-                    said = str(cause).strip().splitlines()[-1] if str(cause).strip() else ""
+                is_replica_error = isinstance(cause, REPLICA_ERRORS)
+                if attempt == self._attempts or not (is_replica_error or attempt <= UNKNOWN_ERROR_ATTEMPTS):
+                    lines = str(cause).strip().splitlines() or [""]
                     raise CallFailedError(
                         "render_failed",
-                        f"a call failed {attempt} times, at last with {type(cause).__name__}: {said}",
+                        f"a call failed {attempt} times, at last with {type(cause).__name__}: {lines[-1]}",
                         "Look at the replicas' logs; retry the job when they are well.",
                     ) from error
                 log.warning("call sent again: %s", type(cause).__name__)
-            except DIED as error:
+            except REPLICA_ERRORS as error:
                 if attempt == self._attempts:
                     raise CallFailedError(
                         "render_failed",
@@ -196,29 +179,39 @@ class ServeReplicaCalls:
                 log.warning("call sent again: %s", type(error).__name__)
             self._meters.calls_repeated.add(1, stage)
             await asyncio.sleep(delay_s * (0.5 + random.random()))
-            delay_s = min(8.0, 2 * delay_s)
+            delay_s = min(MAX_DELAY_S, 2 * delay_s)
         raise AssertionError("the last attempt returns or raises")
 
     async def _by_reference(
         self, method: Any, call: MotionCall | LiveMotionCall | RenderCall, references: Sequence[ObjectRef]
-    ) -> Made:
-        """Send a call whose method yields its result and then a receipt; only the receipt is fetched.
+    ) -> CallResult:
+        """Send a call whose method yields its result and then a receipt, and fetch only the receipt.
 
-        The generator is asked in a thread: its `__next__` waits until there is a reference, whereas its `__anext__`
-        also fetches what the reference leads to (Ray 2.60).
+        A thread reads the generator: `__next__` blocks until there is a reference, whereas `__anext__` also fetches the
+        value (Ray 2.60).
         """
         loop = asyncio.get_running_loop()
         response = method.remote(call, *references)
         try:
             results = await response._to_object_ref_gen()
-            result = await loop.run_in_executor(self._waiting, next, results, None)
-            receipt = await loop.run_in_executor(self._waiting, next, results, None)
+            result = await loop.run_in_executor(self._threads, next, results, None)
+            receipt = await loop.run_in_executor(self._threads, next, results, None)
             if result is None:
-                raise AssertionError("a call gives two results, or an error")
+                raise AssertionError("a call yields two results, or an error")
             if receipt is None:
-                await result  # nothing but an error comes alone
-                raise AssertionError("a call that succeeds gives two results")
-            return Made(result, await receipt)
+                await result  # a single item is always an error
+                raise AssertionError("a call that succeeds yields two results")
+            return CallResult(result, await receipt)
         except asyncio.CancelledError:
             response.cancel()
             raise
+
+
+async def _by_value(method: Any, *arguments: Any) -> Any:
+    """Send a call and fetch its result."""
+    response = method.remote(*arguments)
+    try:
+        return await response
+    except asyncio.CancelledError:
+        response.cancel()
+        raise

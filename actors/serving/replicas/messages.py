@@ -1,4 +1,4 @@
-"""What deployments say to each other. Arrays are NumPy's: Ray maps them from its object store without a copy."""
+"""Messages between deployments. Arrays are NumPy arrays, which Ray maps from its object store without a copy."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from emotivetalk.actors.serving.requests import LabelEmotion, TextEmotion, VideoRequest
 from emotivetalk.media.fragments import SoundPackets
 from emotivetalk.models.long_video_plan import Call, CallId, Ease, Gather, LongVideoConfig
+from emotivetalk.request import LabelEmotion, TextEmotion, VideoRequest
 
 
 @dataclass(frozen=True)
 class LivePortrait:
-    """A live call's portrait, prepared. It goes along with each call: a live call has no folder to read it from.
+    """The prepared portrait of a live call. Each call carries it, since a live call has no folder to read it from.
 
-    Bytes and no array, so that equal ones are one key of the caches that replicas have.
+    Bytes instead of an array, so that replicas can use it as a cache key.
     """
 
     side: int
@@ -29,7 +29,7 @@ class LivePortrait:
 
 @dataclass(frozen=True)
 class LiveCue:
-    """From this frame on, after a cross-fade, the emotion is this; None: the portrait's own expression."""
+    """An emotion change: the emotion from this frame on, after a cross-fade. None is the portrait's own expression."""
 
     frame: int
     emotion: LabelEmotion | TextEmotion | None
@@ -37,10 +37,10 @@ class LiveCue:
 
 @dataclass(frozen=True)
 class MotionCall:
-    """To V-AID: make a block of the clip's latents.
+    """To V-AID: generate a block of the clip's latents.
 
-    Args:
-        trace: what the call belongs to, a W3C `traceparent`; so in all calls.
+    Attributes:
+        trace: W3C `traceparent` of the call, as in all calls.
     """
 
     job_id: str
@@ -51,15 +51,15 @@ class MotionCall:
 
 @dataclass(frozen=True)
 class LiveMotionCall:
-    """To V-AID: make a block of a clip that is being spoken.
+    """To V-AID: generate a block of a live clip.
 
-    V-AID's frames begin `lead` frames before the clip, with silence.
+    V-AID's clip begins `lead` frames before the clip, with silence.
 
-    Args:
-        cues: those that matter to this block, the first of which holds from its begin; frames are the clip's.
-        num_frames: of V-AID's clip; only a bound.
+    Attributes:
+        cues: the emotion changes that affect this block; the first one holds from its beginning. Frames are the clip's.
+        num_frames: length of V-AID's clip; an upper bound.
         long_video: how V-AID's clip is divided.
-        first_sample: where `speech` begins in V-AID's clip. Beyond both its ends there is silence.
+        first_sample: where `speech` begins in V-AID's clip. There is silence before and after it.
     """
 
     portrait: LivePortrait
@@ -78,15 +78,16 @@ class LiveMotionCall:
 
 @dataclass(frozen=True)
 class RenderCall:
-    """To ETHD: advance chunks by a step.
+    """To ETHD: advance chunks by one step.
 
-    Args:
-        num_frames: of the clip.
-        num_blocks: how many of the results that go along are V-AID's; they come first.
+    Attributes:
+        job_id: the job or the live call.
+        num_frames: length of the clip.
+        num_blocks: number of leading arguments that are V-AID blocks.
         calls: adjacent chunks of one step.
-        before: how to gather the end of the segment before from the results, if they are its.
-        before_path: where that end is stored, if the segment before was made by another run.
-        portrait: of a live call.
+        tail: how to gather the end of the previous segment from the arguments, if they hold it.
+        tail_path: artifact with the end of the previous segment, if an earlier run stored it.
+        portrait: of a live call; None reads it from the job's folder.
     """
 
     job_id: str
@@ -94,22 +95,24 @@ class RenderCall:
     num_frames: int
     num_blocks: int
     calls: tuple[Call, ...]
-    before: Gather | None = None
-    before_path: str | None = None
+    tail: Gather | None = None
+    tail_path: str | None = None
     portrait: LivePortrait | None = None
     trace: str | None = None
 
 
 @dataclass(frozen=True)
 class FinishCall:
-    """To the decoder: turn a segment's latents into a fragment.
+    """To the decoder: turn a segment's latents into a stored fragment.
 
-    Args:
+    Attributes:
         index: of the segment.
-        num_frames: of the clip.
-        fence: of the claim under which it is made; it is in the files' names, so that no run overwrites another's.
-        ease: how it joins the segment before, whose end `before` or `before_path` leads to, as for `RenderCall`.
-        tail: its own end, to be stored.
+        num_frames: length of the clip.
+        fence: number of the claim. It is part of the file names, so that no run overwrites the files of another.
+        result: how to gather the segment's latents.
+        own_tail: how to gather the segment's own end, which is stored for the next segment.
+        ease: how the segment joins the previous one.
+        tail, tail_path: the end of the previous segment, as in `RenderCall`.
     """
 
     job_id: str
@@ -118,21 +121,21 @@ class FinishCall:
     num_frames: int
     fence: int
     result: Gather
-    tail: Gather
+    own_tail: Gather
     ease: Ease | None = None
-    before: Gather | None = None
-    before_path: str | None = None
+    tail: Gather | None = None
+    tail_path: str | None = None
     trace: str | None = None
 
 
 @dataclass(frozen=True)
 class LiveFinishCall:
-    """To the decoder: turn a live call's segment into a fragment, and answer with it.
+    """To the decoder: turn a live call's segment into a fragment and return it.
 
-    Args:
-        ease, before: how it joins the segment before, and how to gather that one's end, as for `FinishCall`.
-        num_frames: of `result`, from its first on; the others are beyond the end of the speech.
-        is_last: no segment follows.
+    Attributes:
+        result, ease, tail: as in `FinishCall`.
+        num_frames: number of leading frames of `result` to encode; the others lie after the end of the speech.
+        is_last: the segment ends the clip.
     """
 
     live_id: str
@@ -140,7 +143,7 @@ class LiveFinishCall:
     index: int
     result: Gather
     ease: Ease | None
-    before: Gather | None
+    tail: Gather | None
     num_frames: int
     sound: SoundPackets
     is_last: bool
@@ -149,7 +152,7 @@ class LiveFinishCall:
 
 @dataclass(frozen=True)
 class BlockData:
-    """A block of V-AID's latents, from frame `start` on, and the expression that the portrait has."""
+    """A block of V-AID's latents from frame `start` on, and the expression of the portrait."""
 
     start: int
     lip: Float32[np.ndarray, "frames dim_lip"]
@@ -159,19 +162,19 @@ class BlockData:
 
 @dataclass(frozen=True)
 class ChunkData:
-    """Chunks after a step: what ETHD gives for a call."""
+    """Result of an ETHD call: its chunks after the step."""
 
     chunks: dict[CallId, Float32[np.ndarray, "frames channels h w"]]
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """That a call is done, in a few bytes: what its caller may look at, the arrays staying in the object store.
+    """Completion of a call in a few bytes: what the caller reads, while the arrays stay in the object store.
 
-    Args:
-        worker: which replica did it.
-        seconds: of computing.
-        num_chunks: advanced together with it, those of other calls included.
+    Attributes:
+        worker: the replica.
+        seconds: compute time.
+        num_chunks: number of chunks that went through the network together, including those of other calls.
     """
 
     worker: str
@@ -180,8 +183,12 @@ class Receipt:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A segment in the artifact store, to be published."""
+class FinishedSegment:
+    """A segment in the artifact store, ready to be published.
+
+    Attributes:
+        timings: seconds by stage.
+    """
 
     index: int
     start_frame: int
@@ -194,10 +201,10 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class LiveFinished:
-    """A live call's fragment. Its bytes come with the answer: they go to the client at once, and are kept nowhere.
+class FinishedLiveSegment:
+    """A live call's fragment. The answer carries its bytes: they go to the client at once and are stored nowhere.
 
-    Args:
+    Attributes:
         timings: seconds by stage.
     """
 
@@ -205,4 +212,4 @@ class LiveFinished:
     start_frame: int
     num_frames: int
     data: bytes
-    timings: dict[str, float] | None = None
+    timings: dict[str, float]

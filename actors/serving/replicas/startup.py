@@ -1,4 +1,4 @@
-"""What the replicas share: how they start, threads for the work, off the event loop, and a name."""
+"""What all replicas share: start-up, compute threads, and a name."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Result = TypeVar("Result")
 
 
 class ComputeThreads:
-    """Runs what a replica computes, so many at a time; what waits does not slow down what computes.
+    """Runs a replica's computations in threads, off the event loop.
 
     Args:
-        threads: PyTorch's, for each operation.
-        at_once: how many calls compute side by side.
-        stuck_s: after so long in one call the replica is taken to be broken.
+        threads: number of PyTorch threads of each computation.
+        at_once: maximum number of concurrent computations.
+        stuck_s: a replica whose computation takes longer is unhealthy.
     """
 
     def __init__(self, threads: int, at_once: int = 1, stuck_s: float = STUCK_S) -> None:
@@ -43,21 +43,21 @@ class ComputeThreads:
 
     @classmethod
     def of_chunks(cls, threads: int, device: str) -> ComputeThreads:
-        """For work on many chunks: on a CPU one thread for each of several, which is faster than several for each."""
+        """Threads for work on many chunks. On a CPU, several chunks by one thread each are faster than one by several."""
         return cls(1, threads) if device == "cpu" else cls(threads)
 
     async def run(
         self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Result:
-        """The function's result. Who is cancelled while it waits for its turn is never computed.
+        """Run the function and return its result. A call that is cancelled while queued is skipped.
 
-        It computes in the caller's context: what it logs is about the caller's video.
+        The function runs in the caller's context, so that its log lines name the caller's video.
         """
         context, call = contextvars.copy_context(), partial(self._timed, partial(function, *args, **kwargs))
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: context.run(call))
 
     def check(self) -> None:
-        """Raises ServingError if a call has been running for too long."""
+        """Raise ServingError if a computation has been running for longer than `stuck_s`."""
         since = min(self._since.copy().values(), default=None)
         if since is not None and time.monotonic() - since > self._stuck_s:
             raise ServingError(
@@ -74,11 +74,11 @@ class ComputeThreads:
 
 
 def start_replica(part: str) -> None:
-    """What each deployment does first: its log lines go where Serve's go, its spans where the environment says."""
+    """Send the replica's log lines where Serve's go, and its spans where the environment says."""
     log_with_serve()
     tracing.configure(part, worker_name())
 
 
 def worker_name() -> str:
-    """Host and process: which replica, for logs and leases."""
+    """Return host and process of the replica, for logs and leases."""
     return f"{socket.gethostname()}:{os.getpid()}"

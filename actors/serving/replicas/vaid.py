@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from emotivetalk.actors.errors import ServingError
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.jobs.files import JobFiles, SpokenSpeech, live_portrait
 from emotivetalk.actors.serving.observing import logs, tracing
@@ -26,113 +23,101 @@ from emotivetalk.actors.serving.replicas.messages import (
     Receipt,
 )
 from emotivetalk.actors.serving.replicas.startup import ComputeThreads, start_replica, worker_name
-from emotivetalk.actors.serving.requests import VideoRequest, light_source
-from emotivetalk.errors import InputError
 from emotivetalk.models.emotion import (
     EmotionKey,
     EmotionLabel,
-    EmotionSource,
     EmotionText,
     EmotionTrack,
-    MeaninglessTextError,
+    emotion_source,
 )
 from emotivetalk.models.motion_generator import MotionBlock, MotionConditions, MotionGenerator
 from emotivetalk.models.pipeline import load_pipeline
-from emotivetalk.models.sentence_encoder import SentenceEncoderError
+from emotivetalk.request import VideoRequest
 from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
-ROLES_KEPT = 16
+MAX_CACHED_CONDITIONS = 16
 
 log = logging.getLogger(__name__)
 Call = TypeVar("Call", MotionCall, LiveMotionCall)
 
 
 class VAIDWorker:
-    """The work, without Ray: a block is a function of its call and the block before it."""
+    """V-AID's work without Ray. A block is a function of its call and the previous block."""
 
     def __init__(self, motion_generator: MotionGenerator, artifacts: ArtifactStore) -> None:
         self._motion_generator, self._artifacts = motion_generator, artifacts
-        self._role = lru_cache(maxsize=ROLES_KEPT)(self._job_role)
-        self._live_role = lru_cache(maxsize=ROLES_KEPT)(self._cued_role)
+        self._job_conditions = lru_cache(maxsize=MAX_CACHED_CONDITIONS)(self._prepare_job)
+        self._live_conditions = lru_cache(maxsize=MAX_CACHED_CONDITIONS)(self._prepare_live)
 
-    def generate_motion(self, call: MotionCall, before: BlockData | None) -> BlockData:
-        """Make the block, or read it if a run before this one made it.
+    def generate_motion(self, call: MotionCall, previous: BlockData | None) -> BlockData:
+        """Generate a job's block and store it; read it if an earlier run stored it.
 
         Raises:
-            InputError: the text asks for no emotion; ServingError: there is no encoder for texts here.
+            MeaninglessTextError: the text does not describe an emotion.
+            SentenceEncoderError: the text encoder is not installed.
         """
         files = JobFiles(self._artifacts, call.job_id)
-        kept = files.read_block(call.block)
-        if kept is not None:
-            return kept
+        stored = files.read_block(call.block)
+        if stored is not None:
+            return stored
         request = call.request
-        role = self._role(call.job_id, request.model_dump_json())
+        conditions = self._job_conditions(call.job_id, request)  # pyright: ignore[reportArgumentType] frozen: it has a hash
         block = self._motion_generator.generate_motion(
-            role,
+            conditions,
             files.speech(request.num_samples),
             call.block,
-            None if before is None else as_block(before),
+            None if previous is None else to_block(previous),
             seed=request.seed,
             emotion_strength=request.emotion_strength,
         )
-        made = _as_data(block, role, block.frames.start)
-        files.write_block(call.block, made)
-        return made
+        data = _to_data(block, conditions, block.frames.start)
+        files.write_block(call.block, data)
+        return data
 
-    def generate_motion_live(self, call: LiveMotionCall, before: BlockData | None) -> BlockData:
-        """Make the block from the speech that came along; its frames count from the clip's begin.
+    def generate_motion_live(self, call: LiveMotionCall, previous: BlockData | None) -> BlockData:
+        """Generate a live call's block from the speech in the call. Its frames count from the start of the clip.
 
         Raises:
-            InputError, ServingError: as `generate_motion`.
+            MeaninglessTextError, SentenceEncoderError: as `generate_motion`.
         """
-        role = self._live_role(call.portrait, call.cues, call.lead)
+        conditions = self._live_conditions(call.portrait, call.cues, call.lead)
         block = self._motion_generator.generate_motion(
-            role,
+            conditions,
             SpokenSpeech(call.speech, call.first_sample, call.num_frames * SAMPLES_PER_FRAME),
             call.block,
-            None if before is None else as_block(before),
+            None if previous is None else to_block(previous),
             seed=call.seed,
             emotion_strength=call.emotion_strength,
             long_video=call.long_video,
         )
-        return _as_data(block, role, block.frames.start - call.lead)
+        return _to_data(block, conditions, block.frames.start - call.lead)
 
-    def _job_role(self, job_id: str, request: str) -> MotionConditions:
+    def _prepare_job(self, job_id: str, request: VideoRequest) -> MotionConditions:
         files = JobFiles(self._artifacts, job_id)
-        return self._cast(files.portrait(), files.emotion(VideoRequest.model_validate_json(request)))
+        return self._motion_generator.prepare(files.portrait(), files.emotion(request))
 
-    def _cued_role(self, portrait: LivePortrait, cues: tuple[LiveCue, ...], lead: int) -> MotionConditions:
+    def _prepare_live(self, portrait: LivePortrait, cues: tuple[LiveCue, ...], lead: int) -> MotionConditions:
         keys = []
         for cue in cues:
-            source = light_source(cue.emotion)
+            source = emotion_source(cue.emotion)
             assert isinstance(source, EmotionLabel | EmotionText | None)
             keys.append(EmotionKey((cue.frame + lead) / FRAME_RATE_HZ, source))
-        return self._cast(live_portrait(portrait), EmotionTrack(tuple(keys)))
-
-    def _cast(self, portrait: Float[Tensor, "3 height width"], emotion: EmotionSource) -> MotionConditions:
-        try:
-            return self._motion_generator.cast(portrait, emotion)
-        except MeaninglessTextError as error:
-            message, _, remedy = str(error).partition(". ")
-            raise InputError("emotion_invalid", message, remedy) from error
-        except SentenceEncoderError as error:
-            message, _, remedy = str(error).partition(". ")
-            raise ServingError("text_encoder_missing", message, remedy) from error
+        return self._motion_generator.prepare(live_portrait(portrait), EmotionTrack(tuple(keys)))
 
 
-def _as_data(block: MotionBlock, role: MotionConditions, start: int) -> BlockData:
-    arrays = (block.lip, block.expression, role.expression_reference)
+def _to_data(block: MotionBlock, conditions: MotionConditions, start: int) -> BlockData:
+    arrays = (block.lip, block.expression, conditions.expression_reference)
     return BlockData(start, *(array.cpu().numpy() for array in arrays))
 
 
-def as_block(data: BlockData) -> MotionBlock:
-    """A block's arrays as the networks take them."""
+def to_block(data: BlockData) -> MotionBlock:
+    """Convert a block's arrays to tensors."""
     lip, expression = (torch.from_numpy(array.copy()) for array in (data.lip, data.expression))
     return MotionBlock(range(data.start, data.start + len(lip)), lip, expression)
 
 
 class VAIDReplica:
-    """The deployment: `generate_motion` yields the block, which stays in the object store, and then its receipt."""
+    """The deployment. Its calls yield the block, which stays in the object store, and then the receipt."""
 
     def __init__(self, checkpoint: str, artifacts: str, device: str = "cpu", threads: int = 1) -> None:
         start_replica("VAID")
@@ -144,17 +129,21 @@ class VAIDReplica:
         )
         self._worker = VAIDWorker(pipeline.motion_generator, ArtifactStore(artifacts))
 
-    async def generate_motion(self, call: MotionCall, *before: BlockData) -> AsyncGenerator[BlockData | Receipt, None]:
-        """Block `call.block`; the block before it goes along but for the first."""
-        block, receipt = await self._timed(self._worker.generate_motion, call, call.job_id, before, logging.INFO)
+    async def generate_motion(
+        self, call: MotionCall, *previous: BlockData
+    ) -> AsyncGenerator[BlockData | Receipt, None]:
+        """Generate block `call.block`. `previous` is the previous block, absent for the first."""
+        block, receipt = await self._timed(self._worker.generate_motion, call, call.job_id, previous, logging.INFO)
         yield block
         yield receipt
 
     async def generate_motion_live(
-        self, call: LiveMotionCall, *before: BlockData
+        self, call: LiveMotionCall, *previous: BlockData
     ) -> AsyncGenerator[BlockData | Receipt, None]:
-        """The same of a clip that is being spoken."""
-        block, receipt = await self._timed(self._worker.generate_motion_live, call, call.live_id, before, logging.DEBUG)
+        """Generate a block of a live clip."""
+        block, receipt = await self._timed(
+            self._worker.generate_motion_live, call, call.live_id, previous, logging.DEBUG
+        )
         yield block
         yield receipt
 
@@ -163,18 +152,18 @@ class VAIDReplica:
         work: Callable[[Call, BlockData | None], BlockData],
         call: Call,
         video_id: str,
-        before: tuple[BlockData, ...],
+        previous: tuple[BlockData, ...],
         level: int,
     ) -> tuple[BlockData, Receipt]:
-        """The block, made in a thread, traced, and logged at this level."""
+        """Compute the block in a thread; trace it, and log it at this level."""
         start = time.perf_counter()
         logs.about(video_id)
         with tracing.span("VAID", call.trace, kind=tracing.SpanKind.SERVER, video_id=video_id, block=call.block):
-            block = await self._threads.run(work, call, before[0] if before else None)
+            block = await self._threads.run(work, call, previous[0] if previous else None)
         seconds = time.perf_counter() - start
-        log.log(level, "block %d is made: %.2f s for %d frames", call.block, seconds, len(block.lip))
+        log.log(level, "block %d finished: %.2f s for %d frames", call.block, seconds, len(block.lip))
         return block, Receipt(worker_name(), seconds)
 
     async def check_health(self) -> None:
-        """Raises if computing has not come to an end for long."""
+        """Raise ServingError if a computation hangs."""
         self._threads.check()

@@ -31,7 +31,7 @@ def test_each_deployments_log_names_the_video(cluster: Cluster) -> None:
         assert about, f"{deployment} said nothing of {job_id}"
         assert all(line["deployment"] == f"emotivetalk_{deployment}" for line in about)
     said = [line["message"] for line in lines_of("director") if line.get("video_id") == job_id]
-    assert said[0].startswith("job begun") and said[-1] == "job completed"
+    assert said[0].startswith("job started") and said[-1] == "job completed"
 
 
 def test_ray_exports_what_the_dashboard_shows(cluster: Cluster) -> None:

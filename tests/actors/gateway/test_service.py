@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from emotivetalk.actors.errors import ArtifactStoreError, JobNotFoundError, JobStoreError, UnauthorizedError
-from emotivetalk.actors.serving.gateway.errors import ANSWERS, answer_to, public_code, public_message, retry_after_s
+from emotivetalk.actors.serving.gateway.errors import ANSWERS, answer_to, public_error, retry_after_s
 from emotivetalk.actors.serving.gateway.service import Caller, Intake, ServedModel, Submission, Upload, VideoService
 from emotivetalk.actors.serving.gateway.settings import CallerLimits, GatewaySettings, SettingsError
-from emotivetalk.actors.serving.intake.submissions import in_thread
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.jobs.store import JobStore
-from emotivetalk.actors.serving.requests import LabelEmotion
+from emotivetalk.actors.serving.threads import in_thread
 from emotivetalk.errors import EmotiveTalkError, InputError
+from emotivetalk.request import LabelEmotion, VideoSettings
 from tests.actors.gateway.serving import FACE, MODEL, SPEECH, pretend_to_prepare
 
 ALICE = Caller("alice", CallerLimits())
@@ -55,11 +55,11 @@ def test_the_fingerprint_tells_requests_apart(service: VideoService, submission:
     (tmp_path / "other").write_bytes(FACE + b"!")
     (tmp_path / "same").write_bytes(FACE)
     variants = {
-        "a seed": replace(submission, seed=1),
+        "a seed": replace(submission, settings=VideoSettings(seed=1)),
         "an emotion": replace(submission, emotion=LabelEmotion(emotion="sad")),
         "another intensity": replace(submission, emotion=LabelEmotion(emotion="sad", intensity=0.5)),
         "a portrait": replace(submission, portrait=Upload("me.png", tmp_path / "other")),
-        "steps": replace(submission, num_steps=2),
+        "steps": replace(submission, settings=VideoSettings(num_steps=2)),
     }
 
     async def fingerprints() -> tuple[str, str, list[str]]:
@@ -207,6 +207,6 @@ def test_every_code_is_told() -> None:
     assert answer_to(UnauthorizedError()).grpc == "UNAUTHENTICATED"
     secret = EmotiveTalkError("strange", "at /home/me", "")
     for error in (secret, RuntimeError("at /home/me"), JobStoreError("job_store_unavailable", "at /home/me", "")):
-        assert answer_to(error).http >= 500 and "/home" not in public_message(error)
-    assert (public_code(RuntimeError()), public_code(secret)) == ("internal", "strange")
+        assert answer_to(error).http >= 500 and "/home" not in str(public_error(error))
+    assert (public_error(RuntimeError()).code, public_error(secret).code) == ("internal", "strange")
     assert retry_after_s(secret) is None and retry_after_s(JobStoreError("job_store_unavailable", "", "")) == 1

@@ -30,9 +30,9 @@ class FakeSession:
 
     async def open(self, caller: Caller, header: LiveHeader) -> LiveStarted:
         self.header = header
-        if header.seed == 1:
+        if header.settings.seed == 1:
             raise OverloadError("live_full", "all places for live video are taken", 7.0)
-        if header.seed != 2:
+        if header.settings.seed != 2:
             self.released.set()
         return LiveStarted(f"live_{caller.name}", 256, 256, b"init")
 
@@ -57,7 +57,7 @@ class FakeSession:
                 self._changed.clear()
                 await self._changed.wait()
                 continue
-            if self.header is not None and self.header.seed == 3:
+            if self.header is not None and self.header.settings.seed == 3:
                 raise RuntimeError("a secret of the engine")
             samples, self._waiting = (
                 self._waiting[:SAMPLES_PER_FRAGMENT],

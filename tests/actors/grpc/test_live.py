@@ -12,9 +12,9 @@ import pytest
 from google.rpc import error_details_pb2
 
 from emotivetalk.actors.errors import OverloadError
-from emotivetalk.actors.serving.requests import LabelEmotion, TextEmotion
 from emotivetalk.client import Client, EmotionChange
 from emotivetalk.errors import InputError
+from emotivetalk.request import LabelEmotion, TextEmotion
 from emotivetalk.wire import videos_pb2 as pb
 from emotivetalk.wire import videos_pb2_grpc as pb_grpc
 from tests.actors.grpc.calls import PORTRAIT, Failure, bearer
@@ -120,7 +120,7 @@ def test_header_fragments_status(stub: pb_grpc.VideoServiceStub, serving: Servin
 
     session = serving.sessions.made[-1]
     assert session.header is not None and session.header.portrait == PORTRAIT
-    assert (session.header.emotion, session.header.seed) == (TextEmotion(text="Be calm"), 9)
+    assert (session.header.emotion, session.header.settings.seed) == (TextEmotion(text="Be calm"), 9)
     assert session.log == [f"10000: {LabelEmotion(emotion='happy', intensity=0.5)}", "40000: None"]
     assert closes(serving)
 
@@ -278,7 +278,7 @@ def test_the_client_speaks_and_listens(serving: Serving, picture: Path) -> None:
     assert np.array_equal(heard, samples.astype(np.float32) / 32_768)
     session = serving.sessions.made[-1]
     assert session.header is not None and session.header.portrait_name == "me.png"
-    assert (session.header.emotion, session.header.seed) == (TextEmotion(text="Be calm"), 9)
+    assert (session.header.emotion, session.header.settings.seed) == (TextEmotion(text="Be calm"), 9)
     assert session.log == [f"3500: {LabelEmotion(emotion='happy', intensity=0.5)}", "35000: None"]
     assert closes(serving)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from tests.corpus.preparing.raw_videos import Raw, write_all
+from tests.corpus.preparing.raw_videos import RawVideoSpec, write_all
 
 NUM_VIDEOS = int(os.environ.get("EMOTIVETALK_RAW_VIDEOS", "24"))
 
@@ -25,7 +25,7 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def raws(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Raw]]:
+def raws(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[RawVideoSpec]]:
     """A folder of raw videos (EMOTIVETALK_RAW_VIDEOS of them, in EMOTIVETALK_RAW_FOLDER if that is set) and their truth."""
     given = os.environ.get("EMOTIVETALK_RAW_FOLDER")
     folder = Path(given) if given else tmp_path_factory.mktemp("videos") / "raw"

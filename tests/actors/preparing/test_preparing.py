@@ -16,12 +16,12 @@ import pytest
 
 from emotivetalk.actors.preparing.driver import Launch, Preparation, prepare_corpus
 from emotivetalk.corpus.preparing.reasons import Reason
-from emotivetalk.corpus.preparing.results import Source, read_row
+from emotivetalk.corpus.preparing.results import VideoSource, read_row
 from emotivetalk.corpus.preparing.sandbox import Bounds, Sandbox
-from emotivetalk.corpus.preparing.settings import Settings, weights_hash
+from emotivetalk.corpus.preparing.settings import PrepareSettings, weights_hash
 from emotivetalk.corpus.preparing.sources import find_sources
 from emotivetalk.corpus.records import read_corpus
-from tests.corpus.preparing.raw_videos import Raw
+from tests.corpus.preparing.raw_videos import RawVideoSpec
 
 ROOT = Path(__file__).resolve().parents[3]
 STARTER = ROOT / "checkpoints" / "starter"
@@ -32,7 +32,7 @@ WAIT_S = 3600
 @pytest.fixture(scope="session")
 def undisturbed(cluster, raws, tmp_path_factory) -> tuple[Path, Preparation]:
     output = tmp_path_factory.mktemp("undisturbed") / "corpus"
-    settings = Settings(sync=weights_hash(STARTER))
+    settings = PrepareSettings(sync=weights_hash(STARTER))
     seen: list[tuple[int, int]] = []
     made = prepare_corpus(
         find_sources([str(raws[0])], {}), output, settings, STARTER, Launch(2), lambda *at: seen.append(at)
@@ -58,7 +58,7 @@ def test_each_video_is_kept_or_dropped_for_its_reason(undisturbed, raws) -> None
 
 @pytest.mark.slow
 def test_the_offset_is_measured_to_a_frame(undisturbed, raws) -> None:
-    truth: dict[str, Raw] = {raw.name: raw for raw in raws[1]}
+    truth: dict[str, RawVideoSpec] = {raw.name: raw for raw in raws[1]}
     errors, unsure = {}, 0
     for row in undisturbed[1].rows:
         raw = truth[Path(row.name).stem]
@@ -82,7 +82,7 @@ def test_the_corpus_can_be_read_and_the_second_run_does_nothing(undisturbed, raw
     assert report["clips"]["kept"] == kept and report["files"]["total"] == len(raws[1])
     before = {path: path.stat().st_mtime_ns for path in output.glob("*.parquet")}
     again = prepare_corpus(
-        find_sources([str(raws[0])], {}), output, Settings(sync=weights_hash(STARTER)), STARTER, Launch(2)
+        find_sources([str(raws[0])], {}), output, PrepareSettings(sync=weights_hash(STARTER)), STARTER, Launch(2)
     )
     assert again.num_new == 0 and again.rows == made.rows
     assert {path: path.stat().st_mtime_ns for path in output.glob("*.parquet")} == before
@@ -115,7 +115,7 @@ def test_killed_half_way_and_started_again_it_gives_the_same_bytes(undisturbed, 
 @pytest.mark.slow
 def test_a_process_that_dies_or_hangs_costs_one_file(raws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = find_sources([str(next(raws[0].glob("000_plain.*")))], {})[0]
-    with Sandbox(tmp_path, Settings(), None) as sandbox:
+    with Sandbox(tmp_path, PrepareSettings(), None) as sandbox:
         sandbox.prepare(source)
         assert read_row(tmp_path, source).num_kept == 1
         interrupt(sandbox, signal.SIGKILL, after_s=0.3)  # once, which may have been anybody's doing
@@ -137,12 +137,12 @@ def test_a_process_that_dies_or_hangs_costs_one_file(raws, tmp_path: Path, monke
         assert read_row(tmp_path, source).reason is Reason.HUNG
 
 
-def killed_each_time(sandbox: Sandbox) -> Callable[[Source], dict]:
+def killed_each_time(sandbox: Sandbox) -> Callable[[VideoSource], dict]:
     """What asks the sandbox's process, and kills it meanwhile."""
     ask = sandbox._ask
 
-    def killed(source: Source) -> dict:
-        sandbox._ready()
+    def killed(source: VideoSource) -> dict:
+        sandbox._running_process()
         interrupt(sandbox, signal.SIGKILL, after_s=0.3)
         return ask(source)
 
@@ -152,6 +152,6 @@ def killed_each_time(sandbox: Sandbox) -> Callable[[Source], dict]:
 def interrupt(sandbox: Sandbox, number: signal.Signals, after_s: float) -> threading.Timer:
     """Send a signal to the process that reads videos, in a while."""
     assert sandbox._process is not None
-    timer = threading.Timer(after_s, sandbox._process.send_signal, [number])
+    timer = threading.Timer(after_s, os.kill, [sandbox._process.pid, number])
     timer.start()
     return timer

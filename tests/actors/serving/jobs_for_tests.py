@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from emotivetalk.actors.serving.jobs import deliveries
 from emotivetalk.actors.serving.jobs import rows as job_rows
-from emotivetalk.actors.serving.jobs.store import Claim, Job, JobStore, Segment, new_job_id
+from emotivetalk.actors.serving.jobs.store import Claim, Job, JobStore, NewJob, Segment, new_job_id
 
 # Processes are forked from one that has imported what they need and does nothing else.
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -29,11 +29,16 @@ class Clock:
         return self.now
 
 
+def new_job(**changes: Any) -> NewJob:
+    """A job to create; `changes` replace its fields."""
+    fields = {"owner": "ada", "request": {"seed": 1}, "fingerprint": "f" * 64, "num_frames": 30}
+    return NewJob(**{"job_id": new_job_id(), "width": 256, "height": 256} | fields | changes)
+
+
 def add(store: JobStore, owner: str = "ada", **options: object) -> Job:
     """A queued job of three segments of ten frames."""
-    options = {"fingerprint": "f" * 64, "request": {"seed": 1}, "job_id": new_job_id(), **options}
     num_frames = NUM_SEGMENTS * SEGMENT_FRAMES
-    job, created = store.create(owner=owner, num_frames=num_frames, width=256, height=256, **options)
+    job, created = store.create(new_job(**{"owner": owner, "num_frames": num_frames, **options}))
     assert created
     return job
 

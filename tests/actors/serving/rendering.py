@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,15 @@ from emotivetalk.actors.serving.observing import tracing
 from emotivetalk.actors.serving.observing.meters import Meters
 from emotivetalk.actors.serving.rendering.director import Director
 from emotivetalk.actors.serving.rendering.plans import CheckpointPlans
-from emotivetalk.actors.serving.rendering.replica_calls import Made
+from emotivetalk.actors.serving.rendering.replica_calls import CallResult
 from emotivetalk.actors.serving.replicas.decoder import DecoderReplica
 from emotivetalk.actors.serving.replicas.ethd import ETHDReplica
-from emotivetalk.actors.serving.replicas.messages import FinishCall, MotionCall, RenderCall
+from emotivetalk.actors.serving.replicas.messages import FinishCall, FinishedSegment, MotionCall, RenderCall
 from emotivetalk.actors.serving.replicas.vaid import VAIDReplica
-from emotivetalk.actors.serving.requests import LabelEmotion, VideoRequest
 from emotivetalk.media.fragments import encode_audio
 from emotivetalk.media.image import save_image
+from emotivetalk.request import LabelEmotion, VideoRequest
+from tests.actors.serving.jobs_for_tests import new_job
 from tests.models import debug
 
 NUM_FRAMES = 40
@@ -41,12 +43,12 @@ async def _elsewhere(work: Coroutine[Any, Any, Any]) -> Any:
     return await asyncio.create_task(work, context=contextvars.Context())
 
 
-async def _both(results: AsyncGenerator[Any, None]) -> Made:
+async def _both(results: AsyncGenerator[Any, None]) -> CallResult:
     async def collect() -> list[Any]:
         return [result async for result in results]
 
     result, receipt = await _elsewhere(collect())
-    return Made(result, receipt)
+    return CallResult(result, receipt)
 
 
 class Replicas:
@@ -58,17 +60,17 @@ class Replicas:
         self.decoder = DecoderReplica(str(checkpoint), artifacts, "debug@0", "test 1")
         self.before: Callable[[Any], None] = lambda call: None
 
-    async def generate_motion(self, call: MotionCall, references: Sequence[Any]) -> Made:
+    async def generate_motion(self, call: MotionCall, references: Sequence[Any]) -> CallResult:
         self.before(call)
         return await _both(self.vaid.generate_motion(call, *references))
 
-    async def render(self, call: RenderCall, references: Sequence[Any]) -> Made:
+    async def render(self, call: RenderCall, references: Sequence[Any]) -> CallResult:
         self.before(call)
         return await _both(self.ethd.render(call, *references))
 
-    async def finish(self, call: FinishCall, references: Sequence[Any]) -> Made:
+    async def finish(self, call: FinishCall, references: Sequence[Any]) -> FinishedSegment:
         self.before(call)
-        return Made(None, await _elsewhere(self.decoder.finish(call, *references)))
+        return await _elsewhere(self.decoder.finish(call, *references))
 
     async def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
         return await _elsewhere(self.decoder.assemble(job_id, fragments))
@@ -83,8 +85,8 @@ class House:
         pipeline.save_pretrained(self.checkpoint)
         for part in ("vaid", "ethd", "decoder"):
             # The logs and the spans of a test are its own; and a part of a pipeline is none, by the annotations.
-            monkeypatch.setattr(f"emotivetalk.actors.serving.{part}.start_replica", lambda name: None)
-            monkeypatch.setattr(f"emotivetalk.actors.serving.{part}.load_pipeline", lambda *_, **__: pipeline)
+            monkeypatch.setattr(f"emotivetalk.actors.serving.replicas.{part}.start_replica", lambda name: None)
+            monkeypatch.setattr(f"emotivetalk.actors.serving.replicas.{part}.load_pipeline", lambda *_, **__: pipeline)
         self.artifacts = ArtifactStore(str(folder / "artifacts"))
         self.jobs = JobStore(f"sqlite:///{folder / 'jobs.db'}")
         self.replicas = Replicas(self.checkpoint, str(folder / "artifacts"))
@@ -101,10 +103,9 @@ class House:
             self.artifacts.write(f"{files.folder}/{name}", (self.folder / name).read_bytes())
             (self.folder / name).unlink()
         request = VideoRequest(num_samples=len(speech), emotion=LabelEmotion(emotion="happy"), num_steps=2)
-        row, _ = self.jobs.create(
-            job_id, "ada", request.model_dump(mode="json"), "f" * 64, NUM_FRAMES, side, side, traceparent=traceparent
-        )
-        return row
+        values = request.model_dump(mode="json")
+        job = new_job(job_id=job_id, request=values, num_frames=NUM_FRAMES, width=side, height=side)
+        return self.jobs.create(replace(job, traceparent=traceparent))[0]
 
     def render(self, job: Job, meters: Meters | None = None, until: Callable[[Job], bool] | None = None) -> Job:
         """Let a director work until the job has ended, or it is so."""

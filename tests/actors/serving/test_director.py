@@ -12,12 +12,13 @@ import pytest
 
 from emotivetalk.actors.serving.config import DirectorSettings
 from emotivetalk.actors.serving.jobs.records import JobStatus
-from emotivetalk.actors.serving.jobs.store import JobStore, new_job_id
+from emotivetalk.actors.serving.jobs.store import JobStore
 from emotivetalk.actors.serving.rendering.director import Director
-from emotivetalk.actors.serving.rendering.replica_calls import Made
-from emotivetalk.actors.serving.replicas.messages import FinishCall, MotionCall, Receipt, RenderCall
-from emotivetalk.actors.serving.requests import VideoRequest
+from emotivetalk.actors.serving.rendering.replica_calls import CallResult
+from emotivetalk.actors.serving.replicas.messages import FinishCall, FinishedSegment, MotionCall, Receipt, RenderCall
 from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
+from emotivetalk.request import VideoRequest
+from tests.actors.serving.jobs_for_tests import new_job
 
 NUM_FRAMES = 60
 LAZY = DirectorSettings(poll_s=600, renew_s=600, lease_s=2000, slots=1, ethd_in_flight=3)
@@ -30,10 +31,10 @@ class Endless:
         self.begun: list[str] = []
         self.num_cancelled = 0
 
-    async def generate_motion(self, call: MotionCall, references: Sequence[Any]) -> Made:
-        return Made("block", Receipt("test", 0.0))
+    async def generate_motion(self, call: MotionCall, references: Sequence[Any]) -> CallResult:
+        return CallResult("block", Receipt("test", 0.0))
 
-    async def render(self, call: RenderCall, references: Sequence[Any]) -> Made:
+    async def render(self, call: RenderCall, references: Sequence[Any]) -> CallResult:
         self.begun.append(call.job_id)
         try:
             await asyncio.sleep(600)
@@ -42,7 +43,7 @@ class Endless:
             raise
         raise AssertionError("nobody waits so long")
 
-    async def finish(self, call: FinishCall, references: Sequence[Any]) -> Made:
+    async def finish(self, call: FinishCall, references: Sequence[Any]) -> FinishedSegment:
         raise AssertionError("nothing is ever finished")
 
     async def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
@@ -68,7 +69,7 @@ def jobs(tmp_path: Path) -> JobStore:
 
 def add(jobs: JobStore) -> str:
     request = VideoRequest(num_samples=NUM_FRAMES * 640).model_dump(mode="json")
-    return jobs.create(new_job_id(), "ada", request, "f" * 64, NUM_FRAMES, 64, 64)[0].job_id
+    return jobs.create(new_job(request=request, num_frames=NUM_FRAMES))[0].job_id
 
 
 def test_who_is_told_begins_at_once_and_cancels_at_once(jobs: JobStore):

@@ -12,12 +12,13 @@ import pytest
 from numpy.testing import assert_allclose
 
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
-from emotivetalk.actors.serving.replicas.ethd import CallQueue, ETHDWorker
+from emotivetalk.actors.serving.replicas.call_queue import CallQueue
+from emotivetalk.actors.serving.replicas.ethd_worker import ETHDWorker
 from emotivetalk.actors.serving.replicas.messages import BlockData, ChunkData, LivePortrait, Receipt, RenderCall
 from emotivetalk.actors.serving.replicas.startup import ComputeThreads
-from emotivetalk.actors.serving.requests import VideoRequest
 from emotivetalk.models.frame_decoder import FrameDecoder
 from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
+from emotivetalk.request import VideoRequest
 from tests.models import debug
 
 NUM_FRAMES = 24

@@ -4,6 +4,7 @@ import io
 import json
 import signal
 import struct
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -19,13 +20,14 @@ from emotivetalk.actors.serving.intake import prepare as intake
 from emotivetalk.actors.serving.intake.prepare import Resources, prepare, prepare_portrait
 from emotivetalk.actors.serving.intake.worker import Report, Task, prepare_files
 from emotivetalk.errors import EmotiveTalkError, InputError, OutputError
+from emotivetalk.limits import Limits
 from emotivetalk.media import expressions, faces
 from emotivetalk.media.audio import load_speech
 from emotivetalk.media.face_detection import FaceBox
 from emotivetalk.media.faces import crop_portrait
 from emotivetalk.media.fragments import ClipAudio
 from emotivetalk.media.image import load_image
-from emotivetalk.media.limits import Limits
+from emotivetalk.media.isolated_process import Reports
 from emotivetalk.models.encoders import MOTION_SIZE
 from emotivetalk.pictures import read_emotion_image, read_emotion_video
 from tests.media.test_bad_input import IMAGES, SPEECH, VIDEO, Make, film, noise_image, wav
@@ -65,7 +67,7 @@ def task(files: dict[str, Path], folder: Path, limits: Limits | None = None) -> 
 def run_here(files: dict[str, Path], folder: Path, limits: Limits | None = None) -> list[dict]:
     """The worker's part in this process: what it says."""
     said = io.BytesIO()
-    report = Report(said, work := task(files, folder, limits))
+    report = Report(Reports(said), work := task(files, folder, limits))
     try:
         prepare_files(work, report)
     except EmotiveTalkError as error:
@@ -273,7 +275,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Non
     path = tmp_path / "program"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
-    monkeypatch.setattr(intake.sys, "executable", str(path))
+    monkeypatch.setattr(sys, "executable", str(path))
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -335,5 +337,5 @@ def test_one_emotion_only(tmp_path: Path) -> None:
 def test_signals_are_those_of_the_limits() -> None:
     work = Task({"audio": "/a"}, {"audio": "a"}, "/", 64, 64, None, {}, 5, 5, 1, 1)
     for number in (signal.SIGXCPU, signal.SIGALRM):
-        error = intake._judge(work, [{"reading": "audio"}], -number, False, "")
+        error = intake._error_of(work, "audio", {}, -number, "")
         assert error is not None and error.code == "media_timeout" and "audio 'a' took longer than 5 s" in str(error)

@@ -8,11 +8,11 @@ import pytest
 from emotivetalk.actors.errors import IdempotencyConflictError, OverloadError, QueueFullError, TooManyJobsError
 from emotivetalk.actors.serving.jobs.store import JobStatus, JobStore, new_job_id
 from emotivetalk.errors import InputError
-from tests.actors.serving.jobs_for_tests import Clock, add, claimed, finish
+from tests.actors.serving.jobs_for_tests import Clock, add, claimed, finish, new_job
 
 
 def ask(store: JobStore, owner: str = "ada", fingerprint: str = "f" * 64, **options) -> tuple[str, bool]:
-    job, created = store.create(new_job_id(), owner, {}, fingerprint, 30, 256, 256, **options)
+    job, created = store.create(new_job(owner=owner, fingerprint=fingerprint), **options)
     return job.job_id, created
 
 

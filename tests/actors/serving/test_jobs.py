@@ -286,7 +286,7 @@ def test_no_name_that_a_client_can_send_upsets_the_database(store: JobStore) -> 
         assert store.segments(job_id) == []
         with pytest.raises(InputError, match="after"):
             store.list(after=job_id)
-        with pytest.raises(ValueError, match="no job"):
+        with pytest.raises(ValueError, match="invalid job"):
             add(store, job_id=job_id)
 
 

@@ -74,7 +74,7 @@ def test_cancel_and_retry(jobs: JobStore, capsys: pytest.CaptureFixture[str]) ->
     [
         (["show", "video_missing"], 2, "there is no video video_missing"),
         (["cancel", "video_missing"], 2, "there is no video video_missing"),
-        (["list", "--status", "done"], 2, "Take one of queued, in_progress, completed, failed, cancelled"),
+        (["list", "--status", "done"], 2, "Choose one of queued, in_progress, completed, failed, cancelled"),
         (["list", "--after", "../x"], 2, "`after` is not the id of a video"),
         (["list", "--limit", "0"], 2, "limit"),
         (["list", "--store", "mysql://host/x"], 2, "postgresql://"),

@@ -19,30 +19,31 @@ from emotivetalk.actors.serving.config import LiveSettings
 from emotivetalk.actors.serving.gateway.errors import answer_to
 from emotivetalk.actors.serving.gateway.live_session import LiveEmotion, LiveFragment, LiveHeader, LiveStarted
 from emotivetalk.actors.serving.gateway.settings import CallerLimits
-from emotivetalk.actors.serving.intake.submissions import Caller, ServedModel
+from emotivetalk.actors.serving.intake.submission import Caller, ServedModel
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.observing.meters import InRegistry, Meters
-from emotivetalk.actors.serving.rendering.live_engine import HeardSpeech, LiveRenderer, RenderedSession
+from emotivetalk.actors.serving.rendering.live_engine import LiveRenderer, RenderedSession
 from emotivetalk.actors.serving.rendering.live_plan import LivePlan, live_plan
-from emotivetalk.actors.serving.rendering.replica_calls import LostResultError, Made
+from emotivetalk.actors.serving.rendering.live_speech import SpeechBuffer
+from emotivetalk.actors.serving.rendering.replica_calls import CallResult, LostResultError
 from emotivetalk.actors.serving.replicas.decoder import DecoderWorker
-from emotivetalk.actors.serving.replicas.ethd import ETHDWorker
+from emotivetalk.actors.serving.replicas.ethd_worker import ETHDWorker
 from emotivetalk.actors.serving.replicas.messages import (
     BlockData,
+    FinishedLiveSegment,
     LiveFinishCall,
-    LiveFinished,
     LiveMotionCall,
     Receipt,
     RenderCall,
 )
-from emotivetalk.actors.serving.replicas.vaid import VAIDWorker, as_block
-from emotivetalk.actors.serving.requests import LabelEmotion, TextEmotion
+from emotivetalk.actors.serving.replicas.vaid import VAIDWorker, to_block
 from emotivetalk.errors import InputError
 from emotivetalk.media.fragments import ClipAudio, encode_audio, fragment
 from emotivetalk.models.emotion import EmotionMapping
 from emotivetalk.models.frame_decoder import FrameDecoder
 from emotivetalk.models.motion_generator import join
 from emotivetalk.models.pipeline import EmotiveTalkPipeline, MotionSequence
+from emotivetalk.request import LabelEmotion, TextEmotion, VideoSettings
 from tests.models import debug
 
 CALLER = Caller("alice", CallerLimits())
@@ -65,26 +66,26 @@ class LocalStages:
         self.stuck: asyncio.Event | None = None
         self.error: Exception | None = None
 
-    async def generate_motion_live(self, call: LiveMotionCall, references: Sequence[Any]) -> Made:
+    async def generate_motion_live(self, call: LiveMotionCall, references: Sequence[Any]) -> CallResult:
         block = await asyncio.to_thread(self.vaid.generate_motion_live, call, references[0] if references else None)
         assert call.block == len(self.blocks)
         self.blocks.append(block)
         self.heard.append(len(call.speech))
-        return Made(block, RECEIPT)
+        return CallResult(block, RECEIPT)
 
-    async def render(self, call: RenderCall, references: Sequence[Any]) -> Made:
+    async def render(self, call: RenderCall, references: Sequence[Any]) -> CallResult:
         self.num_started += 1
         try:
             if self.stuck is not None:
                 await self.stuck.wait()
             if self.error is not None:
                 raise self.error
-            return Made((await asyncio.to_thread(self.ethd.render, [(call, references)]))[0], RECEIPT)
+            return CallResult((await asyncio.to_thread(self.ethd.render, [(call, references)]))[0], RECEIPT)
         except asyncio.CancelledError:
             self.num_cancelled += 1
             raise
 
-    async def finish_live(self, call: LiveFinishCall, references: Sequence[Any]) -> LiveFinished:
+    async def finish_live(self, call: LiveFinishCall, references: Sequence[Any]) -> FinishedLiveSegment:
         return await asyncio.to_thread(self.decoder.finish_live, call, references)
 
 
@@ -144,9 +145,8 @@ class Shown:
 
 
 def header(**fields: Any) -> LiveHeader:
-    return LiveHeader(
-        **{"portrait": b"me", "portrait_name": "me.png", "emotion": HAPPY, "seed": 3, "num_steps": 2} | fields
-    )
+    settings = VideoSettings(seed=3, num_steps=2)
+    return LiveHeader(**{"portrait": b"me", "portrait_name": "me.png", "emotion": HAPPY, "settings": settings} | fields)
 
 
 def show(renderer: LiveRenderer, act: Act, **fields: Any) -> Shown:
@@ -230,7 +230,7 @@ def test_the_file_has_every_frame_and_all_the_sound(studio: Studio, whole: tuple
 def test_fragments_are_those_of_one_go(studio: Studio, whole: tuple[Shown, LocalStages], tmp_path: Path) -> None:
     """ETHD and the decoder make of V-AID's latents what the pipeline makes of them, to the byte."""
     shown, stages = whole
-    blocks = [as_block(block) for block in stages.blocks]
+    blocks = [to_block(block) for block in stages.blocks]
     num_frames = blocks[-1].frames.stop - 2
     latents = join(blocks, range(num_frames))
     portrait = torch.from_numpy(studio.portrait.copy()).permute(2, 0, 1) / 127.5 - 1
@@ -250,7 +250,7 @@ def test_lips_are_those_of_a_job(studio: Studio, whole: tuple[Shown, LocalStages
     motion_generator = studio.pipeline.motion_generator
     role = motion_generator.prepare(torch.zeros(3, 64, 64), None)
     job = join(list(motion_generator.blocks(role, torch.from_numpy(studio.speech))), range(48))
-    live = join([as_block(block) for block in whole[1].blocks], range(48))
+    live = join([to_block(block) for block in whole[1].blocks], range(48))
     torch.testing.assert_close(live.lip[CONTEXT : 48 - CONTEXT], job.lip[CONTEXT : 48 - CONTEXT])
 
 
@@ -258,7 +258,7 @@ def test_lips_are_those_of_a_job(studio: Studio, whole: tuple[Shown, LocalStages
 def test_a_fragment_comes_as_soon_as_its_speech_was_heard(studio: Studio, look_ahead_frames: int | None) -> None:
     renderer, _ = studio.renderer(look_ahead_frames)
     wanted = (16 + 2 + (CONTEXT if look_ahead_frames is None else 2)) * FRAME
-    assert renderer.make_plan(None).wanted(0) * FRAME == wanted
+    assert renderer.make_plan(None).num_speech_frames(0) * FRAME == wanted
 
     async def run() -> None:
         session = renderer()
@@ -331,7 +331,7 @@ def test_many_changes_are_forgotten_when_they_are_over(studio: Studio) -> None:
     most = 0
     generate_motion = stages.generate_motion_live
 
-    async def counting(call: LiveMotionCall, references: Sequence[Any]) -> Made:
+    async def counting(call: LiveMotionCall, references: Sequence[Any]) -> CallResult:
         nonlocal most
         most = max(most, len(call.cues))
         return await generate_motion(call, references)
@@ -431,14 +431,14 @@ def test_a_buffer_that_holds_no_segment_is_refused(studio: Studio) -> None:
 
 
 def test_speech_is_kept_as_long_as_it_is_needed() -> None:
-    speech, said = HeardSpeech(), np.arange(1000, dtype=np.float32)
+    speech, said = SpeechBuffer(), np.arange(1000, dtype=np.float32)
     for start in range(0, 1000, 7):
         speech.push(said[start : start + 7])
         first = max(0, start - 50)
-        speech.forget(first)
-        assert np.array_equal(speech.stretch(first, start + 3), said[first : start + 3])
+        speech.trim(first)
+        assert np.array_equal(speech.read(first, start + 3), said[first : start + 3])
     assert speech.num_samples == 1000 and speech.num_frames == 2
-    assert len(speech.stretch(1000, 2000)) == 0
+    assert len(speech.read(1000, 2000)) == 0
 
 
 @pytest.mark.parametrize(
@@ -460,9 +460,9 @@ def test_the_plan_is_the_same_whatever_the_length(
         segment, block = plan.video.segment(index), plan.expression.segment(index)
         assert segment.result.frames.stop == plan.stop(index)
         assert plan.needs(segment.frames).stop == block.result.frames.stop
-        assert plan.seen(index) == range(block.frames.start - plan.lead, block.frames.stop - plan.lead)
+        assert plan.motion_window(index) == range(block.frames.start - plan.lead, block.frames.stop - plan.lead)
         assert plan.num_segments(plan.stop(index)) == index + 1
         assert plan.num_segments(plan.stop(index) + 1) == index + 2
-        assert Fraction(plan.wanted(index) - plan.stop(index)) == 2 + CONTEXT
+        assert Fraction(plan.num_speech_frames(index) - plan.stop(index)) == 2 + CONTEXT
     assert (plan.num_segments(0), plan.num_segments(1)) == (0, 1)
     assert plan.stop(plan.video.num_segments - 1) == plan.video.num_frames > 7500

@@ -45,7 +45,7 @@ class Written:
 @pytest.fixture
 def loggers() -> Iterator[logging.Logger]:
     """Serve's logger; it and ours are afterwards as they were."""
-    serves, ours = logging.getLogger("ray.serve"), logging.getLogger("actors")
+    serves, ours = logging.getLogger("ray.serve"), logging.getLogger("emotivetalk")
     kept = [(one, one.handlers, one.level, one.propagate) for one in (serves, ours)]
     serves.setLevel(logging.DEBUG)
     yield serves
@@ -115,7 +115,7 @@ def test_every_deployments_lines_name_the_video(
     assert {"director.py", "vaid.py", "ethd.py", "decoder.py"} <= files
     assert {line.get("video_id") for line in as_json.fields} == {job.job_id}
     (render,) = spans.named("render")
-    begun = next(line for line in as_json.fields if line["message"].startswith("job begun"))
+    begun = next(line for line in as_json.fields if line["message"].startswith("job started"))
     assert begun["trace_id"] == f"{render.context.trace_id:032x}"
 
 

@@ -81,7 +81,7 @@ def test_what_cannot_work_is_refused_before_anything_starts(tmp_path: Path) -> N
     )
     assert "batch_size 4 cannot be dealt evenly to 3 workers" in refusal(Launch(3))
     assert "Make batch_size a multiple of 6." in refusal(Launch(2), accumulate=3)
-    assert "3 loaders cannot be dealt evenly to 2 workers" in refusal(Launch(2, num_loaders=3))
+    assert "3 loaders cannot be divided evenly among 2 workers" in refusal(Launch(2, num_loaders=3))
     with pytest.raises(InputError, match="no training checkpoint"):
         train_on_ray(toy_config(tmp_path / "run"), Launch(1), resume=True, stage=ToyStage, console=quiet())
     with pytest.raises(InputError, match=r"zero: 2 shares out among workers.*Give --workers"):

@@ -48,5 +48,5 @@ def test_all_stages_on_two_workers_make_a_checkpoint_that_generates(cluster, tmp
     video = tmp_path / "video.mp4"
     portrait, speech = ROOT / "examples" / "portrait.png", ROOT / "examples" / "hello.wav"
     command("generate", "--checkpoint", exported, "--portrait", portrait, "--audio", speech, "-o", video,
-            "--emotion", "happy", "--steps", 1)  # fmt: skip
+            "--emotion", "happy", "--num-steps", 1)  # fmt: skip
     assert video.stat().st_size > 1000

@@ -53,7 +53,7 @@ def test_workers_killed_mid_step_mid_save_and_before_the_commit_change_nothing(c
 def test_workers_that_die_too_often_end_the_run_in_one_line(cluster, tmp_path: Path) -> None:
     mishap = Mishap(place="batch", step=3, marker=tmp_path / "marker")
     config = toy_config(tmp_path / "ray", checkpoint_every=2, prefetch=False, stage=ToyConfig(mishaps=(mishap,)))
-    with pytest.raises(WorkersFailedError, match="workers failed more often than they are started again") as caught:
+    with pytest.raises(WorkersFailedError, match="workers failed more often than they are restarted") as caught:
         train_on_ray(config, Launch(1, max_failures=0), stage=ToyStage, console=quiet())
     assert "\n" not in str(caught.value)
     assert [path.name for path in training_checkpoints(tmp_path / "ray" / "training")] == ["step_00000002"]

@@ -1,4 +1,4 @@
-"""The folder of a corpus: whose it is, what is missing in it, who is held out."""
+"""The folder of a corpus: its settings, missing parts, and held-out speakers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,20 +13,20 @@ from emotivetalk.corpus.preparing.assembly import CorpusFolder, held_out_speaker
 from emotivetalk.corpus.preparing.labels import Label
 from emotivetalk.corpus.preparing.reasons import Reason, reason_of_error
 from emotivetalk.corpus.preparing.report import write_report
-from emotivetalk.corpus.preparing.results import ClipRow, FileRow, Scores, Source, has_part, read_row, write_part
-from emotivetalk.corpus.preparing.settings import Settings
+from emotivetalk.corpus.preparing.results import ClipRow, FileRow, Scores, VideoSource, has_part, read_row, write_part
+from emotivetalk.corpus.preparing.settings import PrepareSettings
 from emotivetalk.corpus.records import Clip, read_corpus, write_shards
 from emotivetalk.errors import InputError
 from emotivetalk.media.image_codec import encode_pictures
 from emotivetalk.timebase import SAMPLES_PER_FRAME
 from tests.training.debug import clip as synthetic_clip
 
-SETTINGS = Settings(num_frames=4, size=32, held_out=0.3)
+SETTINGS = PrepareSettings(num_frames=4, size=32, held_out=0.3)
 LABEL = Label("happy", 1.0, "ann", "", "csv")
 
 
-def source(name: str, label: Label = LABEL) -> Source:
-    return Source(f"/raw/{name}", name, "10 20", label)
+def source(name: str, label: Label = LABEL) -> VideoSource:
+    return VideoSource(f"/raw/{name}", name, "10 20", label)
 
 
 def real_clip(name: str, speaker: str = "ann") -> Clip:
@@ -46,7 +46,7 @@ def real_clip(name: str, speaker: str = "ann") -> Clip:
     )
 
 
-def fill(corpus: CorpusFolder, names: list[str]) -> list[Source]:
+def fill(corpus: CorpusFolder, names: list[str]) -> list[VideoSource]:
     sources = [source(f"{name}.mp4", replace(LABEL, speaker=name)) for name in names]
     for one in sources:
         clip = ClipRow(one.name, 0.0, 0.16, None, Scores(face=80.0), "")
@@ -55,7 +55,7 @@ def fill(corpus: CorpusFolder, names: list[str]) -> list[Source]:
     return sources
 
 
-def test_a_part_is_good_for_its_input_and_settings_only(tmp_path: Path) -> None:
+def test_a_part_is_valid_for_its_input_and_settings_only(tmp_path: Path) -> None:
     one = source("a.mp4")
     row = FileRow("a.mp4", LABEL, Reason.TRUNCATED, "cut off")
     assert not has_part(tmp_path, one, "k")
@@ -70,7 +70,7 @@ def test_a_part_is_good_for_its_input_and_settings_only(tmp_path: Path) -> None:
     assert not has_part(tmp_path, one, "k")  # the next run tries again
 
 
-def test_parts_become_a_corpus_whose_splits_share_nobody(tmp_path: Path) -> None:
+def test_parts_become_a_corpus_whose_splits_share_no_speaker(tmp_path: Path) -> None:
     corpus = CorpusFolder(tmp_path / "corpus")
     corpus.claim(SETTINGS)
     sources = fill(corpus, list("abcdefgh"))
@@ -85,11 +85,11 @@ def test_parts_become_a_corpus_whose_splits_share_nobody(tmp_path: Path) -> None
         frames = draw_clip(clip, [3, 1], size=16)
         assert frames.images.shape == (2, 3, 16, 16) and frames.mouth_mask.shape == (2, 1, 16, 16)
         assert frames.mouth_mask.sum() < frames.face_mask.sum()
-        with pytest.raises(InputError, match="nobody else can be drawn"):
+        with pytest.raises(InputError, match="cannot be drawn with another person"):
             draw_clip(clip, [0], identity_seed=3)
     before = [shard.stat().st_mtime_ns for shard in shards]
     assert corpus.assemble(sources, rows, SETTINGS) == shards
-    assert [shard.stat().st_mtime_ns for shard in shards] == before  # nothing to do, nothing written
+    assert [shard.stat().st_mtime_ns for shard in shards] == before  # an unchanged corpus is not written again
     names = {path.name for path in write_report(corpus.folder, rows, SETTINGS)}
     assert names == {"report.json", "report.md"}
 
@@ -106,12 +106,12 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is not a folder"):
         CorpusFolder(tmp_path / "file").claim(SETTINGS)
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(InputError, match="cannot be created"):
         CorpusFolder(tmp_path / "file" / "below").claim(SETTINGS)
 
 
 @given(st.sets(st.text(min_size=1, max_size=8), max_size=12), st.text(min_size=1), st.floats(0, 0.9))
-def test_who_is_held_out_stays_so(speakers: set[str], newcomer: str, share: float) -> None:
+def test_held_out_speakers_stay_held_out(speakers: set[str], newcomer: str, share: float) -> None:
     before = held_out_speakers(speakers, share)
     assert before <= speakers and (len(speakers) < 2 or share == 0 or 0 < len(before) < len(speakers))
     after = held_out_speakers(speakers | {newcomer}, share)
@@ -119,6 +119,12 @@ def test_who_is_held_out_stays_so(speakers: set[str], newcomer: str, share: floa
         assert before - after == set()
 
 
-@pytest.mark.parametrize("reason", list(Reason))
-def test_every_reason_has_its_words(reason: Reason) -> None:
-    assert reason.meaning and reason_of_error("something_else") is Reason.UNREADABLE
+def test_every_reason_has_a_meaning_of_its_own() -> None:
+    assert len({reason.meaning for reason in Reason}) == len(Reason)
+    assert all(reason.meaning for reason in Reason)
+
+
+def test_error_codes_give_their_reason() -> None:
+    assert reason_of_error("video_truncated") is Reason.TRUNCATED
+    assert reason_of_error("url_unreachable") is Reason.NOT_FETCHED
+    assert reason_of_error("something_else") is Reason.UNREADABLE

@@ -1,4 +1,4 @@
-"""What names and CSVs tell."""
+"""Labels from file names and from CSV files."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_names_of_the_data_sets(name: str, label: Label) -> None:
     assert label_of(name) == label
 
 
-def test_a_csv_counts_from_its_own_folder(tmp_path: Path) -> None:
+def test_relative_paths_start_at_the_folder_of_the_csv(tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
     file.write_text(
         '\ufeffpath,emotion,intensity,speaker,text\na/b.mp4,happy,0.5,Ann,"Yes, we can"\n'
@@ -50,27 +50,27 @@ def test_a_csv_counts_from_its_own_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("file,emotion\na.mp4,happy\n", "no column path; their first line is file,emotion"),
         ("", "no column path and no column emotion"),
-        ("path,emotion,mood\na.mp4,happy,x\n", "a column 'mood'"),
-        ("path,emotion\na.mp4,joyful\n", "line 2: emotion 'joyful' is not known"),
+        ("path,emotion,mood\na.mp4,happy,x\n", "an unknown column 'mood'"),
+        ("path,emotion\na.mp4,joyful\n", "line 2: emotion 'joyful' is unknown"),
         ("path,emotion,intensity\na.mp4,happy,2\n", "intensity '2' is not a number from 0 to 1"),
         ("path,emotion,intensity\na.mp4,happy,nan\n", "intensity 'nan' is not a number"),
-        ("path,emotion\na.mp4,happy\na.mp4,sad\n", "line 3: 'a.mp4' was there before"),
+        ("path,emotion\na.mp4,happy\na.mp4,sad\n", "line 3: 'a.mp4' occurs twice"),
         ("path,emotion\n,sad\n", "line 2: the path is empty"),
     ],
 )
-def test_a_wrong_csv_is_refused_by_line(text: str, said: str, tmp_path: Path) -> None:
+def test_a_wrong_csv_is_refused_by_line(text: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
     file.write_text(text or "\n", encoding="utf-8")
     with pytest.raises(InputError) as caught:
         read_labels(file)
-    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_what_is_no_csv_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_csv_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
     file.write_bytes(b"path,emotion\n\xff\xfe,happy\n")
     with pytest.raises(InputError, match="no CSV in UTF-8"):

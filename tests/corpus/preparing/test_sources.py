@@ -1,4 +1,4 @@
-"""Raw videos behind URLs: fetched whole from a real server, refused by name where they cannot be."""
+"""Raw videos at URLs: download from a real server, and errors that name the video."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CONTENT = bytes(range(256)) * 4096  # 1 MiB
 
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
-    """The URL of a server with one file, one.mp4."""
+    """Start a server with the file one.mp4, and return its URL."""
     folder = tmp_path / "served"
     folder.mkdir()
     (folder / "one.mp4").write_bytes(CONTENT)
@@ -35,7 +35,7 @@ def served(tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-def test_a_url_is_fetched_whole_and_vanishes_afterwards(served: str, tmp_path: Path) -> None:
+def test_a_download_is_complete_and_deleted_afterwards(served: str, tmp_path: Path) -> None:
     (source,) = find_sources([f"{served}/one.mp4"], {})
     with local_copy(source, tmp_path) as path:
         assert path.read_bytes() == CONTENT
@@ -43,14 +43,14 @@ def test_a_url_is_fetched_whole_and_vanishes_afterwards(served: str, tmp_path: P
     assert not path.exists()
 
 
-def test_a_url_without_a_file_is_named(served: str) -> None:
+def test_the_error_names_a_missing_file(served: str) -> None:
     (source,) = find_sources([f"{served}/nobody.mp4"], {})
     with pytest.raises(InputError, match=r"nobody\.mp4.* could not be fetched") as refused, local_copy(source):
         pass
     assert refused.value.code == "url_unreachable"
 
 
-def test_a_url_that_does_not_end_is_given_up(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_over_the_limit_is_an_error(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (source,) = find_sources([f"{served}/one.mp4"], {})
     monkeypatch.setattr(sources, "MAX_BYTES", len(CONTENT) - 1)
     with pytest.raises(InputError, match=r"one\.mp4") as refused, local_copy(source):

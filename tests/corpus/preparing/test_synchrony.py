@@ -1,4 +1,4 @@
-"""The offset, measured on latents whose lag is known."""
+"""Offsets of latents with a known lag."""
 
 import numpy as np
 import pytest
@@ -10,23 +10,23 @@ from emotivetalk.corpus.preparing.synchrony import MAX_LAG, agreement_curve, off
 @pytest.mark.parametrize("late", [-15, -8, -1, 0, 1, 8, 14])
 def test_the_lag_of_equal_latents_is_found(late: int) -> None:
     generator = torch.Generator().manual_seed(late + 20)
-    world = torch.randn(160, 32, generator=generator)
-    seen = world[48:112] + 0.5 * torch.randn(64, 32, generator=generator)
-    heard = world[48 - MAX_LAG - late : 112 + MAX_LAG - late]
-    offset = offset_of(agreement_curve(seen, heard))
+    latents = torch.randn(160, 32, generator=generator)
+    visual = latents[48:112] + 0.5 * torch.randn(64, 32, generator=generator)
+    audio = latents[48 - MAX_LAG - late : 112 + MAX_LAG - late]
+    offset = offset_of(agreement_curve(visual, audio))
     assert offset.is_sure and offset.frames == pytest.approx(late, abs=0.5)
 
 
-def test_between_frames_a_parabola_tells() -> None:
+def test_a_parabola_gives_fractions_of_a_frame() -> None:
     lags = np.arange(-MAX_LAG, MAX_LAG + 1)
     assert offset_of(np.exp(-0.5 * ((lags - 2.4) / 1.5) ** 2)).frames == pytest.approx(2.4, abs=0.1)
 
 
-def test_nothing_is_claimed_of_latents_that_have_nothing_in_common() -> None:
+def test_the_offset_of_unrelated_latents_is_not_reliable() -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        seen, heard = torch.randn(64, 32, generator=generator), torch.randn(94, 32, generator=generator)
-        assert not offset_of(agreement_curve(seen, heard)).is_sure
+        visual, audio = torch.randn(64, 32, generator=generator), torch.randn(94, 32, generator=generator)
+        assert not offset_of(agreement_curve(visual, audio)).is_sure
 
 
 def test_sound_outside_of_the_file_is_silent() -> None:

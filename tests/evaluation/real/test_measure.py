@@ -1,4 +1,4 @@
-"""The field's metrics with stub networks in TorchScript files, and what is said where there are none."""
+"""Metrics on real video with fake networks in TorchScript files, and without networks."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from emotivetalk.cli import run
 from emotivetalk.errors import InputError
 from emotivetalk.evaluation.real.clips import ClipPair, find_pairs
 from emotivetalk.evaluation.real.measure import measure_clips
-from emotivetalk.evaluation.real.weights import NEEDS, Weights, weights_from
+from emotivetalk.evaluation.real.weights import NETWORKS, Weights, weights_from
 from emotivetalk.media.mux import VideoWriter
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -20,7 +20,7 @@ SPEECH = (0.1 * np.random.default_rng(0).standard_normal(40 * 640)).astype(np.fl
 
 
 class Pooled(torch.nn.Module):
-    """Features of pictures or videos: means of a few cells. Gives classes unless it is asked for features."""
+    """Fake feature extractor: means of a few cells. It returns classes unless features are requested."""
 
     def forward(self, x: torch.Tensor, return_features: bool = False) -> torch.Tensor:
         rows = torch.nn.functional.adaptive_avg_pool1d(x.flatten(2), 4).flatten(1) / 255.0
@@ -66,7 +66,7 @@ def clips(noise: float) -> list[ClipPair]:
     return made
 
 
-def test_equal_videos_are_perfect_in_every_metric(files):
+def test_equal_videos_have_the_best_value_of_every_metric(files):
     found = {figure.key: figure for figure in measure_clips(clips(0), Weights(files)).figures}
     assert set(found) == {"fid", "fvd", "e_fid", "sync_c", "sync_d", "csim", "lpips", "psnr", "ssim"}
     for key in ("fid", "fvd", "e_fid"):
@@ -82,13 +82,13 @@ def test_noise_is_worse_in_every_metric(files):
     before, after = (
         {f.key: f.value.value for f in measure_clips(clips(n), Weights(files)).figures} for n in (0.05, 0.5)
     )
-    for key in ("fid", "lpips"):
+    for key in ("fid", "fvd", "e_fid", "lpips"):
         assert after[key] > before[key]
-    for key in ("psnr", "ssim"):
+    for key in ("psnr", "ssim", "csim"):
         assert after[key] < before[key]
 
 
-def test_psnr_is_scikit_images(files):
+def test_psnr_equals_scikit_image(files):
     (clip,) = clips(0.1)[:1]
     (figure,) = [f for f in measure_clips([clip], Weights({})).figures if f.key == "psnr"]
     wanted = [
@@ -98,19 +98,19 @@ def test_psnr_is_scikit_images(files):
     assert figure.value.value == pytest.approx(np.mean(wanted), rel=1e-4)
 
 
-def test_without_weights_each_metric_says_what_it_lacks():
+def test_metrics_without_weights_are_listed():
     found = measure_clips(clips(0), Weights({}))
     assert {figure.key for figure in found.figures} == {"psnr", "ssim"}
-    assert "lacks: FVD wants I3D of Kinetics 400 weights: --weights i3d=PATH" in found.lacks
+    assert "lacks: FVD needs I3D of Kinetics 400 weights: --weights i3d=PATH" in found.lacks
     assert len(found.lacks) == 6
-    assert all(any(f"--weights {name}=PATH" in line for line in found.lacks) for name in NEEDS)
+    assert all(any(f"--weights {name}=PATH" in line for line in found.lacks) for name in NETWORKS)
 
 
-def test_short_and_silent_clips_lack_data(files):
+def test_metrics_without_enough_data_are_listed(files):
     short = [ClipPair("a", pictures(10), pictures(10), None)]
     lacks = measure_clips(short, Weights(files)).lacks
-    assert any("FVD wants more video" in line for line in lacks)
-    assert any("real videos with sound" in line for line in lacks)
+    assert any("FVD needs at least two windows" in line for line in lacks)
+    assert any("need real videos with sound" in line for line in lacks)
 
 
 def test_weights_come_from_options_then_from_the_environment(files, tmp_path):
@@ -118,12 +118,12 @@ def test_weights_come_from_options_then_from_the_environment(files, tmp_path):
     found = weights_from([f"face={files['face']}"], environment)
     assert found.has("i3d") and found.has("face") and not found.has("lpips")
     assert found.network("i3d")(torch.zeros(2, 3, 16, 4, 4)).shape == (2, 12)  # features, not classes
-    for options, said in (
-        (["i3d"], "names no weights"),
-        (["vgg=x"], "no weights called 'vgg'"),
+    for options, message in (
+        (["i3d"], "is not NAME=PATH"),
+        (["vgg=x"], "weights 'vgg' are unknown"),
         ([f"i3d={tmp_path / 'none.pt'}"], "no i3d weights at"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             weights_from(options, {})
     (tmp_path / "broken.pt").write_bytes(b"PK nothing")
     with pytest.raises(InputError, match="no TorchScript file"):
@@ -146,8 +146,7 @@ def folders(tmp_path_factory) -> tuple[Path, Path]:
 def test_two_folders_by_one_command(folders, tmp_path, capsys):
     real, made = folders
     assert run(["evaluate", "--real", str(real), "--generated", str(made), "-o", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
-    assert "lacks: FID wants Inception v3 weights: --weights inception=PATH" in said
+    assert "lacks: FID needs Inception v3 weights: --weights inception=PATH" in capsys.readouterr().out
     data = json.loads((tmp_path / "report.json").read_text())
     assert data["num_clips"] == 2 and 36 <= data["num_frames"] <= 42
     assert 5 < data["figures"]["psnr"]["value"]["value"] < 40

@@ -23,12 +23,11 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
 from emotivetalk.actors.errors import OverloadError
-from emotivetalk.actors.serving.gateway.errors import INTERNAL, answer_to, public_code, public_message, retry_after_s
+from emotivetalk.actors.serving.gateway.errors import INTERNAL, answer_to, public_error, retry_after_s
 from emotivetalk.actors.serving.gateway.service import Caller, VideoService
-from emotivetalk.actors.serving.intake.submissions import InvalidRequestError
 from emotivetalk.actors.serving.observing import tracing
 from emotivetalk.actors.serving.observing.meters import Meters
-from emotivetalk.errors import EmotiveTalkError, InputError
+from emotivetalk.errors import EmotiveTalkError, InputError, InvalidRequestError
 
 DOMAIN = "emotivetalk"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -159,16 +158,16 @@ def peer_address(peer: str) -> str | None:
 def rich_status(error: BaseException) -> tuple[grpc.StatusCode, status_pb2.Status]:
     """An error as google.rpc.Status: ErrorInfo and LocalizedMessage always, BadRequest and RetryInfo where they apply."""
     code = grpc.StatusCode[answer_to(error).grpc]
-    message = clipped(public_message(error), MAX_MESSAGE_BYTES)
+    public = public_error(error)
+    message = clipped(str(public), MAX_MESSAGE_BYTES)
     status = status_pb2.Status(code=code.value[0], message=message)
-    info = error_details_pb2.ErrorInfo(reason=public_code(error), domain=DOMAIN)
-    if isinstance(error, EmotiveTalkError) and message.endswith(error.remedy):  # a remedy that may be shown
-        info.metadata["remedy"] = error.remedy
+    info = error_details_pb2.ErrorInfo(reason=public.code, domain=DOMAIN)
+    if message.endswith(public.remedy):  # it was not cut off
+        info.metadata["remedy"] = public.remedy
     details: list[Message] = [info, error_details_pb2.LocalizedMessage(locale="en", message=message)]
     if isinstance(error, InvalidRequestError) and error.field:
-        what = error.message.removeprefix(f"{error.field}: ")
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=clipped(error.field, MAX_FIELD_BYTES), description=clipped(what, MAX_FIELD_BYTES)
+            field=clipped(error.field, MAX_FIELD_BYTES), description=clipped(error.reason, MAX_FIELD_BYTES)
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     seconds = retry_after_s(error)

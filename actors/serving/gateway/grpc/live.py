@@ -16,7 +16,7 @@ from emotivetalk.actors.serving.gateway.grpc.messages import (
 from emotivetalk.actors.serving.gateway.live_session import LiveBuffer, LiveFragment, LiveLimits, LiveSession
 from emotivetalk.actors.serving.gateway.service import Caller
 from emotivetalk.errors import InputError
-from emotivetalk.media.limits import say_duration
+from emotivetalk.limits import say_duration
 from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLE_RATE_HZ
 from emotivetalk.wire import videos_pb2 as pb
 

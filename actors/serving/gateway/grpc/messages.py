@@ -1,4 +1,4 @@
-"""Between the messages of proto/emotivetalk/v1 and what the service knows. Nothing else of gRPC is here."""
+"""Mapping between the messages of proto/emotivetalk/v1 and the service's types."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import Any, Literal
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from emotivetalk.actors.serving.gateway.live_session import LiveEmotion, LiveHeader, LiveLimits, Speech
-from emotivetalk.actors.serving.intake.submissions import InvalidRequestError, invalid_emotion
 from emotivetalk.actors.serving.jobs.store import Job, JobStatus
-from emotivetalk.actors.serving.requests import Emotion, LabelEmotion, TextEmotion, VideoRequest, light_source
-from emotivetalk.errors import InputError
+from emotivetalk.errors import InputError, InvalidRequestError
+from emotivetalk.request import Emotion, LabelEmotion, TextEmotion, VideoSettings, invalid_request
 from emotivetalk.timebase import FRAME_RATE_HZ
 from emotivetalk.wire import videos_pb2 as pb
 
@@ -30,11 +29,12 @@ _ORDERS: dict[int, Literal["asc", "desc"]] = {
     pb.LIST_ORDER_NEWEST_FIRST: "desc",
     pb.LIST_ORDER_OLDEST_FIRST: "asc",
 }
+_EMOTION: TypeAdapter[Emotion] = TypeAdapter(Emotion)
 REMEDY = "Correct the message; proto/emotivetalk/v1/videos.proto says what it may hold."
 
 
 def invalid(field: str, what: str) -> InvalidRequestError:
-    """The error about a field of a message, by its path in the request, such as "header.settings.seed"."""
+    """Return the error about a field, named by its path in the request, such as "header.settings.seed"."""
     return InvalidRequestError(field, what, REMEDY)
 
 
@@ -42,10 +42,10 @@ def invalid(field: str, what: str) -> InvalidRequestError:
 
 
 def video_message(job: Job, model: str) -> pb.Video:
-    """The job as clients see it.
+    """Return the job's message.
 
     Args:
-        model: what is served now, where the job does not say which model it is for.
+        model: name of the served model, for jobs that do not name theirs.
     """
     video = pb.Video(
         id=job.job_id,
@@ -70,7 +70,7 @@ def video_message(job: Job, model: str) -> pb.Video:
 
 
 def duration_message(seconds: float) -> Duration:
-    """Seconds as a Duration, to the microsecond."""
+    """Return seconds as a Duration, to the microsecond."""
     duration = Duration()
     duration.FromMicroseconds(round(seconds * 1e6))
     return duration
@@ -80,10 +80,10 @@ def duration_message(seconds: float) -> Duration:
 
 
 def read_order(order: int) -> Literal["asc", "desc"]:
-    """The service's word for an order, "asc" or "desc".
+    """Return the order as "asc" or "desc".
 
     Raises:
-        InvalidRequestError: a number that the enum lacks.
+        InvalidRequestError: the number is not in the enum.
     """
     try:
         return _ORDERS[order]
@@ -92,10 +92,10 @@ def read_order(order: int) -> Literal["asc", "desc"]:
 
 
 def read_status(status: int) -> JobStatus | None:
-    """The state to filter by, or None for any.
+    """Return the status to filter by; None for any.
 
     Raises:
-        InvalidRequestError: a number that the enum lacks.
+        InvalidRequestError: the number is not in the enum.
     """
     if status == pb.VIDEO_STATUS_UNSPECIFIED:
         return None
@@ -105,36 +105,33 @@ def read_status(status: int) -> JobStatus | None:
         raise invalid("status", f"{status} is not a VideoStatus") from None
 
 
-def read_render(header: pb.CreateVideoHeader | pb.LiveHeader) -> tuple[VideoRequest, int | None]:
-    """Emotion and settings of a header, checked; the request's length is not known yet (1 sample).
-
-    Returns:
-        The request, and which face of the portrait.
+def read_settings(header: pb.CreateVideoHeader | pb.LiveHeader) -> VideoSettings:
+    """Read the settings of a header. The fields of `RenderSettings` have the names of the model's.
 
     Raises:
-        InvalidRequestError: a field is missing or out of range.
-        InputError: an emotion that does not exist.
+        InvalidRequestError: a setting is out of range.
     """
-    settings = header.settings
-    values: dict[str, Any] = {
-        name: getattr(settings, name) for name in ("seed", "num_steps", "emotion_strength") if settings.HasField(name)
-    }
-    emotion = _emotion_values(header.emotion, "header.emotion") if header.HasField("emotion") else None
     try:
-        request = VideoRequest(num_samples=1, emotion=emotion, **values)  # pyright: ignore[reportArgumentType]
+        return VideoSettings(**{field.name: value for field, value in header.settings.ListFields()})
     except ValidationError as error:
-        raise _field_error(error) from error
-    face = settings.face if settings.HasField("face") else None
-    if face is not None and face < 1:
-        raise invalid("header.settings.face", f"is {face}; faces count from 1 at the left")
-    return request, face
+        raise _field_error(error, "header.settings") from error
+
+
+def read_emotion(header: pb.CreateVideoHeader | pb.LiveHeader) -> Emotion | None:
+    """Read the emotion of a header.
+
+    Raises:
+        InputError: a field is missing or out of range, or the emotion does not exist.
+    """
+    return _emotion(header.emotion, "header.emotion") if header.HasField("emotion") else None
 
 
 def read_live_header(header: pb.LiveHeader, limits: LiveLimits) -> LiveHeader:
-    """Whom and how to render live.
+    """Read the first message of a live call.
 
     Raises:
-        InvalidRequestError, InputError: as `read_render`, or there is no portrait, or an emotion that needs files.
+        InputError: the portrait is missing or too large, a setting is out of range, or the emotion is unknown or needs
+            a file.
     """
     if not header.portrait:
         raise InputError("image_empty", "the portrait is empty (0 bytes)", "Send a whole image file.")
@@ -144,38 +141,28 @@ def read_live_header(header: pb.LiveHeader, limits: LiveLimits) -> LiveHeader:
             f"the portrait has {len(header.portrait) / 1e6:.1f} MB; the limit is {limits.portrait_bytes / 1e6:g} MB",
             "Compress it, or scale it down.",
         )
-    request, face = read_render(header)
     return LiveHeader(
         portrait=header.portrait,
         portrait_name=header.portrait_name or "portrait",
-        emotion=_live_emotion(request.emotion, "header.emotion"),
-        seed=request.seed,
-        num_steps=request.num_steps,
-        emotion_strength=request.emotion_strength,
-        face=face,
+        emotion=_live_emotion(read_emotion(header), "header.emotion"),
+        settings=read_settings(header),
     )
 
 
 def read_live_emotion(message: pb.Emotion) -> LiveEmotion:
-    """The emotion of what follows.
+    """Read the emotion of the audio that follows.
 
     Raises:
-        InvalidRequestError: not one by label or text, nor the portrait's own; or a value out of range.
-        InputError: an emotion that does not exist.
+        InputError: it is not given by label or text and is not the portrait's own; or a value is invalid.
     """
-    values = _emotion_values(message, "emotion")
-    try:
-        request = VideoRequest(num_samples=1, emotion=values)  # pyright: ignore[reportArgumentType]
-    except ValidationError as error:
-        raise _field_error(error, root="") from error
-    return _live_emotion(request.emotion, "emotion")
+    return _live_emotion(_emotion(message, "emotion"), "emotion")
 
 
 def read_audio(message: pb.LiveAudio) -> Speech:
-    """16 kHz samples as floats.
+    """Return 16 kHz samples in -1..1.
 
     Raises:
-        InvalidRequestError: a broken sample at the end, or one that is not a number.
+        InvalidRequestError: the last sample is incomplete, or a sample is not finite.
     """
     kind = message.WhichOneof("samples")
     if kind is None:
@@ -193,13 +180,21 @@ def read_audio(message: pb.LiveAudio) -> Speech:
 
 
 def emotion_file(message: pb.Emotion) -> pb.FileSource | None:
-    """The picture or video of an emotion that comes by one."""
+    """Return the file of an emotion by image or video; None for all others."""
     kind = message.WhichOneof("source")
     return getattr(message, kind).file if kind in ("image", "video") else None
 
 
+def _emotion(message: pb.Emotion, field: str) -> Emotion | None:
+    values = _emotion_values(message, field)
+    try:
+        return None if values is None else _EMOTION.validate_python(values)
+    except ValidationError as error:
+        raise _field_error(error, field) from error
+
+
 def _emotion_values(message: pb.Emotion, field: str) -> dict[str, Any] | None:
-    """The emotion as JSON that `actors/serving/requests.py` parses."""
+    """Return the emotion as the JSON that `emotivetalk.request` validates."""
     match message.WhichOneof("source"):
         case None:
             raise invalid(field, "has no source that this server knows")
@@ -234,17 +229,10 @@ def _live_emotion(emotion: Emotion | None, field: str) -> LiveEmotion:
         raise InvalidRequestError(
             field, f"an emotion by {emotion.kind} cannot be used live", "Give one by label or text."
         )
-    try:
-        light_source(emotion)
-    except ValueError as error:
-        raise invalid_emotion(error) from error
     return emotion
 
 
-def _field_error(error: ValidationError, root: str = "header.") -> InvalidRequestError:
-    """The first thing that pydantic found, by the field's path in the message instead of the request's."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    path = [str(part) for part in first["loc"]]
-    if path[:1] != ["emotion"]:
-        path = ["settings", *path]
-    return invalid(root + ".".join(path), first["msg"].removeprefix("Value error, ").rstrip("."))
+def _field_error(error: ValidationError, message: str) -> InputError:
+    """Return the first thing that pydantic found, with the path of the field in the request's message."""
+    found = invalid_request(error)
+    return invalid(f"{message}.{found.field}", found.reason) if isinstance(found, InvalidRequestError) else found

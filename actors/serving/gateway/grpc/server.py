@@ -31,7 +31,7 @@ from emotivetalk.actors.serving.gateway.service import VideoService
 from emotivetalk.actors.serving.jobs.store import Job
 from emotivetalk.actors.serving.observing.meters import Meters
 from emotivetalk.errors import EmotiveTalkError, InputError
-from emotivetalk.media.limits import say_duration
+from emotivetalk.limits import say_duration
 from emotivetalk.wire import videos_pb2 as pb
 from emotivetalk.wire import videos_pb2_grpc as pb_grpc
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from emotivetalk.actors.serving.gateway.grpc.messages import emotion_file, invalid, read_render
-from emotivetalk.actors.serving.intake.submissions import Source, Submission, Upload
+from emotivetalk.actors.serving.gateway.grpc.messages import emotion_file, invalid, read_emotion, read_settings
+from emotivetalk.actors.serving.intake.submission import Source, Submission, Upload
 from emotivetalk.errors import InputError
 from emotivetalk.wire import videos_pb2 as pb
 
@@ -79,7 +79,7 @@ async def receive_files(
     """
     if len(header.webhook_url) > MAX_URL_LENGTH:
         raise invalid("header.webhook_url", f"is longer than {MAX_URL_LENGTH} characters")
-    request, face = read_render(header)
+    emotion, settings = read_emotion(header), read_settings(header)
     files: dict[int, _Incoming] = {}
 
     def source(role: int, file: pb.FileSource | None, path: str) -> Source:
@@ -98,17 +98,14 @@ async def receive_files(
 
     portrait = source(pb.FILE_ROLE_PORTRAIT, header.portrait, "header.portrait")
     audio = source(pb.FILE_ROLE_AUDIO, header.audio, "header.audio")
-    shown = emotion_file(header.emotion)
-    emotion = None if shown is None else source(pb.FILE_ROLE_EMOTION, shown, "header.emotion.file")
+    file = emotion_file(header.emotion)
+    emotion_source = None if file is None else source(pb.FILE_ROLE_EMOTION, file, "header.emotion.file")
     submission = Submission(
         portrait=portrait,
         audio=audio,
-        emotion=request.emotion,
-        emotion_source=emotion,
-        seed=request.seed,
-        num_steps=request.num_steps,
-        emotion_strength=request.emotion_strength,
-        face=face,
+        emotion=emotion,
+        emotion_source=emotion_source,
+        settings=settings,
         webhook_url=header.webhook_url or None,
     )
     await _receive_chunks(requests, files, max_bytes)

@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from emotivetalk.actors.errors import OverloadError
-from emotivetalk.actors.serving.gateway.errors import answer_to, error_type, public_code, public_message, retry_after_s
+from emotivetalk.actors.serving.gateway.errors import answer_to, error_type, public_error, retry_after_s
 from emotivetalk.actors.serving.gateway.http import openapi
 from emotivetalk.actors.serving.gateway.http.edge import Edge
 from emotivetalk.actors.serving.gateway.http.events import event_id, job_events
@@ -38,11 +38,10 @@ from emotivetalk.actors.serving.gateway.http.schemas import (
 from emotivetalk.actors.serving.gateway.http.uploads import read_submission
 from emotivetalk.actors.serving.gateway.service import Caller, VideoService, check_not_lost
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
-from emotivetalk.actors.serving.intake.submissions import InvalidRequestError
 from emotivetalk.actors.serving.jobs.store import Job, JobStatus
 from emotivetalk.actors.serving.observing.job_metrics import JobCollector, metrics_page
 from emotivetalk.actors.serving.observing.meters import InRegistry, Meters
-from emotivetalk.errors import EmotiveTalkError, InputError
+from emotivetalk.errors import EmotiveTalkError, InputError, InvalidRequestError
 
 POLL_AFTER_MS = 500
 FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
@@ -397,12 +396,22 @@ def _operator_routes(settings: GatewaySettings, registry: CollectorRegistry) -> 
 # ----------------------------------------------------------------------------------------------------------- errors
 
 
-def _answer(status: int, code: str, message: str, headers: dict[str, str], param: str | None = None) -> JSONResponse:
-    # Half a surrogate pair, which JSON can smuggle in, is no text that could be sent back.
-    message, code = (text.encode("utf-8", "replace").decode() for text in (message, code))
-    param = None if param is None else param.encode("utf-8", "replace").decode()
-    body = ErrorBody(error=ApiError(code=code, message=message, type=error_type(status), param=param))
+def _answer(status: int, error: EmotiveTalkError, headers: dict[str, str], field: str | None = None) -> JSONResponse:
+    body = ErrorBody(
+        error=ApiError(
+            code=_encodable(error.code),
+            message=_encodable(str(error)),
+            remedy=_encodable(error.remedy),
+            type=error_type(status),
+            param=None if field is None else _encodable(field),
+        )
+    )
     return JSONResponse(body.model_dump(), status, headers)
+
+
+def _encodable(text: str) -> str:
+    """Replace lone surrogates, which JSON can carry in and UTF-8 cannot carry out."""
+    return text.encode("utf-8", "replace").decode()
 
 
 async def _tell_error(request: Request, error: Exception) -> Response:
@@ -417,7 +426,7 @@ async def _tell_error(request: Request, error: Exception) -> Response:
         headers["retry-after"] = str(seconds)
     if status == 401:
         headers["www-authenticate"] = "Bearer"
-    return _answer(status, public_code(error), public_message(error), headers, getattr(error, "field", None))
+    return _answer(status, public_error(error), headers, getattr(error, "field", None))
 
 
 async def _tell_invalid(request: Request, error: Exception) -> Response:
@@ -431,8 +440,8 @@ async def _tell_http(request: Request, error: Exception) -> Response:
     """What the router says by itself: no such path, or another method."""
     assert isinstance(error, HTTPException)
     codes = {404: "not_found", 405: "method_not_allowed"}
-    said = InputError(codes.get(error.status_code, "request_invalid"), str(error.detail), "See /openapi.json.")
-    return _answer(error.status_code, said.code, str(said), dict(error.headers or {}))
+    refusal = InputError(codes.get(error.status_code, "request_invalid"), str(error.detail), "See /openapi.json.")
+    return _answer(error.status_code, refusal, dict(error.headers or {}))
 
 
 async def _tell_nobody(request: Request, error: Exception) -> Response:

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from emotivetalk.actors.serving.jobs.store import Job
-from emotivetalk.actors.serving.requests import Emotion
-from emotivetalk.models.emotion import MAX_TEXT_LENGTH
+from emotivetalk.request import MAX_TEXT_LENGTH, Emotion, VideoSettings, parse_emotion
 from emotivetalk.timebase import FRAME_RATE_HZ
 
 JOB_EXAMPLE = "video_0199c7a5b1e27c3d9d3f5a1be07c42d8"
 
 
 class ApiError(BaseModel):
-    """What went wrong and what to do about it."""
+    """An error and its remedy."""
 
     code: str = Field(description="Stable name for machines.", examples=["audio_silent"])
     message: str = Field(description="What was wrong and the remedy, for people.")
+    remedy: str | None = Field(default=None, description="The last part of the message: what to do about it.")
     type: str = Field(examples=["invalid_request_error"])
     param: str | None = Field(default=None, description="The field that was wrong, where one was.")
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is an error."""
+    """The body of an error's answer."""
 
     error: ApiError
 
 
 class VideoError(BaseModel):
-    """Why a video failed."""
+    """The reason why a video failed."""
 
     code: str
     message: str
 
 
 class Video(BaseModel):
-    """A video: what was asked for and how far it is."""
+    """A video: its request and its progress."""
 
     id: str = Field(examples=[JOB_EXAMPLE])
     object: Literal["video"] = "video"
@@ -61,10 +60,10 @@ class Video(BaseModel):
 
     @classmethod
     def of(cls, job: Job, model: str) -> Video:
-        """The video of a job, as clients see it.
+        """Return the video of a job.
 
         Args:
-            model: what is served now, where the job does not say which model it is for.
+            model: name of the served model, for jobs that do not name theirs.
         """
         emotion = job.request.get("emotion")
         return cls(
@@ -88,7 +87,7 @@ class Video(BaseModel):
 
 
 class VideoList(BaseModel):
-    """A page of videos; the next one begins `after` its `last_id`."""
+    """A page of videos. The next page begins `after` its `last_id`."""
 
     object: Literal["list"] = "list"
     data: list[Video]
@@ -131,7 +130,7 @@ class MediaReference(BaseModel):
         return [url for url in (self.url, self.image_url, self.audio_url, self.video_url) if url]
 
     def location(self) -> str:
-        """The URL."""
+        """Return the URL."""
         return self._given()[0]
 
 
@@ -140,7 +139,7 @@ def _url_as_object(value: Any) -> Any:
 
 
 def _or_string(schema: dict[str, Any]) -> None:
-    """What a validator reads from text is shown in the schema too."""
+    """Add a string to the schema of a field whose validator also takes text."""
     schema["anyOf"] = [{"type": "string"}, *schema["anyOf"]]
 
 
@@ -156,13 +155,10 @@ Media = Annotated[
 ]
 
 
-class CreateVideo(BaseModel):
-    """One portrait, speech and an emotion; a video comes out. Fields that are not listed are refused."""
+class CreateVideo(VideoSettings):
+    """The body that creates a video from a portrait, speech and an emotion. Unknown fields are refused."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,
         json_schema_extra={
             "example": {
                 "portrait": {"image_url": "https://example.com/me.png"},
@@ -184,48 +180,23 @@ class CreateVideo(BaseModel):
         description="An emotion such as 'happy' or 'happy:0.8', an object by `kind` (as JSON text in a form), or a list "
         "of keys along time. Without it: `prompt`, or the portrait's own expression.",
     )
-    emotion_image: Media = Field(default=None, description="A picture whose expression is taken.")
-    emotion_video: Media = Field(default=None, description="A video whose expressions are taken.")
+    emotion_image: Media = Field(default=None, description="Picture of a face with the expression.")
+    emotion_video: Media = Field(default=None, description="Video of a face with the expressions.")
     prompt: str | None = Field(
         default=None,
         max_length=MAX_TEXT_LENGTH,
         description="The emotion as text, such as 'Speak seriously'. Empty: the portrait's own expression.",
     )
-    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Same seed and inputs, same video.")
-    num_steps: int | None = Field(default=None, ge=1, le=50, description="Denoising steps; the checkpoint's if absent.")
-    emotion_strength: float = Field(default=1.0, ge=0.0, le=4.0, description="1 is as asked, 2 exaggerated.")
-    face: int | None = Field(default=None, ge=1, le=1000, description="Which face, counted from the left.")
-    webhook_url: str | None = Field(default=None, max_length=2000, description="Is told when the video has ended.")
+    webhook_url: str | None = Field(
+        default=None, max_length=2000, description="Receives a POST when the video has ended."
+    )
     model: str | None = Field(default=None, description="Checked: the model that is served here.")
     size: str | None = Field(default=None, description="Checked: the size that the model makes.")
     seconds: float | None = Field(
         default=None, gt=0, description="Checked: a video is as long as its speech (to the second)."
     )
 
-    @field_validator("emotion", mode="before")
-    @classmethod
-    def _read_emotion(cls, value: Any) -> Any:
-        """Forms carry text: JSON, or the shorthand name[:intensity]."""
-        if isinstance(value, str):
-            if value.lstrip().startswith(("{", "[")):
-                try:
-                    value = json.loads(value)
-                except (ValueError, RecursionError) as error:
-                    raise ValueError(f"it looks like JSON but is not ({error})") from error
-            else:
-                return _shorthand(value) if value.strip() else None
-        return {"kind": "track", "keys": value} if isinstance(value, list) else value
-
-
-def _shorthand(text: str) -> dict[str, Any]:
-    name, colon, intensity = (part.strip() for part in text.partition(":"))
-    if not colon:
-        return {"kind": "label", "emotion": name}
-    try:
-        value = float(intensity)
-    except ValueError as error:
-        raise ValueError(f"the intensity in {text[:40]!r} is not a number; write it as in happy:0.8") from error
-    return {"kind": "label", "emotion": name, "intensity": value}
+    _parse_emotion = field_validator("emotion", mode="before")(parse_emotion)
 
 
 def _whole(seconds: float | None) -> int | None:

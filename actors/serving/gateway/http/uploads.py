@@ -20,9 +20,17 @@ from starlette.requests import Request
 from emotivetalk.actors.serving.gateway.http.schemas import CreateVideo, MediaReference
 from emotivetalk.actors.serving.gateway.service import Caller, Source, Submission, Upload
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
-from emotivetalk.actors.serving.intake.submissions import InvalidRequestError, in_thread, invalid_request
-from emotivetalk.actors.serving.requests import Emotion, ImageEmotion, TextEmotion, VideoEmotion
-from emotivetalk.errors import InputError
+from emotivetalk.actors.serving.threads import in_thread
+from emotivetalk.errors import InputError, InvalidRequestError
+from emotivetalk.request import (
+    Emotion,
+    ImageEmotion,
+    TextEmotion,
+    VideoEmotion,
+    VideoSettings,
+    invalid_request,
+    only_one,
+)
 
 FILES = (
     "portrait",
@@ -275,10 +283,7 @@ def _submission_of(body: CreateVideo, uploads: dict[str, Upload], folder: Path) 
         audio=audio,
         emotion=_emotion_of(body, image is not None, video is not None),
         emotion_source=image if image is not None else video,
-        seed=body.seed,
-        num_steps=body.num_steps,
-        emotion_strength=body.emotion_strength,
-        face=body.face,
+        settings=VideoSettings.of(body),
         webhook_url=body.webhook_url,
         model=body.model,
         size=body.size,
@@ -295,9 +300,7 @@ def _emotion_of(body: CreateVideo, has_image: bool, has_video: bool) -> Emotion 
         "emotion_image": has_image or isinstance(body.emotion, ImageEmotion),
         "emotion_video": has_video or isinstance(body.emotion, VideoEmotion),
     }
-    given = [way for way, is_given in ways.items() if is_given]
-    if len(given) > 1:
-        raise InputError("emotion_conflict", f"{' and '.join(given)} cannot be given together", "Choose one of them.")
+    only_one(way for way, is_given in ways.items() if is_given)
     if has_prompt:
         assert body.prompt is not None
         return TextEmotion(text=body.prompt)

@@ -1,4 +1,4 @@
-"""Batches through Ray Data: those of the plain loop, whatever number of loaders makes them and whoever dies."""
+"""Batches from loaders: those of the plain loop, for any number of loaders, and if one dies."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import ray
 import torch
 
-from emotivetalk.actors.training.dataset import AHEAD_PER_LOADER, DatasetFeed, Share, pack
 from emotivetalk.actors.training.driver import Launch, train_on_ray
+from emotivetalk.actors.training.loaders import STEPS_AHEAD, LoaderFeed, Share, pack
 from emotivetalk.errors import InputError
 from emotivetalk.training.data.batches import step_seeds
 from tests.actors.training.runs import assert_equal_runs, copy_until, quiet, toy_config, train_plain
@@ -46,7 +46,7 @@ def test_what_is_packed_comes_back_with_its_order_in_memory() -> None:
 
 def test_the_batches_are_the_workers_own_from_any_step_on(cluster) -> None:
     ours, stage = share(rank=1, num_workers=2, accumulate=2), ToyStage(ToyConfig())
-    with closing(DatasetFeed(ours, 2)) as feed:
+    with closing(LoaderFeed(ours, 2)) as feed:
         for step in (7, 8, 9, 10, 11, 3, 4):
             batches = feed.take(step)
             assert len(batches) == 2
@@ -71,12 +71,12 @@ class Counting(ToyStage):
 
 def test_loaders_work_a_few_steps_ahead_and_no_more(cluster, tmp_path: Path) -> None:
     config = toy_config(tmp_path, steps=60)
-    with closing(DatasetFeed(Share(Counting, config, 0, 1, tmp_path), 1)) as feed:
+    with closing(LoaderFeed(Share(Counting, config, 0, 1, tmp_path), 1)) as feed:
         for step in range(3):
             feed.take(step)
         time.sleep(3)
-        # One that is trained on, one that Ray Data has fetched for the next, and what waits or is being made.
-        assert 3 <= len(list(tmp_path.glob("made_*"))) <= 3 + AHEAD_PER_LOADER + 3
+        # The three that were taken, and those that wait or are being made.
+        assert 3 <= len(list(tmp_path.glob("made_*"))) <= 3 + STEPS_AHEAD
 
 
 @pytest.mark.slow
@@ -87,9 +87,7 @@ def test_losses_with_loaders_are_the_plain_ones_though_one_is_killed(cluster, pl
     config = toy_config(tmp_path / "ray", stage=ToyConfig(mishaps=(mishap,)))
     train_on_ray(config, Launch(workers, num_loaders=2), stage=ToyStage, console=console)
     assert mishap.marker.exists()
-    assert (
-        "going on after step" not in console.file.getvalue()
-    )  # Ray Data has started the loader again, and nothing else
+    assert "going on after step" not in console.file.getvalue()  # Ray restarted the loader, and nothing else
     assert_equal_runs(tmp_path / "ray", plain)
 
 

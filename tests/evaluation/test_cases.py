@@ -1,4 +1,4 @@
-"""Scenes: emotion is swapped, speech and truth belong together, all emotions come in turn."""
+"""Evaluation cases: emotions are swapped and alternate, and the truth belongs to the speech."""
 
 import numpy as np
 import pytest
@@ -6,28 +6,28 @@ import torch
 
 from emotivetalk.corpus.held_out_prompts import HELD_OUT
 from emotivetalk.errors import InputError
-from emotivetalk.evaluation.measurements import frame_to_show
-from emotivetalk.evaluation.test_cases import LEVELS, CaseBuilder, true_frames
+from emotivetalk.evaluation.cases import INTENSITY_LEVELS, CaseBuilder, true_frames
+from emotivetalk.evaluation.measurements import open_eyes_frame
 from emotivetalk.models.emotion import EMOTIONS, EmotionImage, EmotionLabel, EmotionVideo
 from tests.evaluation.conftest import SETTINGS
 
 
-def test_labels_ask_for_what_neither_portrait_nor_voice_has(builder):
+def test_neither_portrait_nor_voice_has_the_target_emotion(builder):
     cases = builder.by_label(16)
-    assert [case.wanted for case in cases] == [*range(8), *range(8)]
+    assert [case.target_emotion for case in cases] == [*range(8), *range(8)]
     for case in cases:
-        assert case.emotion == EmotionLabel(EMOTIONS[case.wanted], 1.0)
-        assert case.shown != case.wanted
-        motion = next(c for c in builder.clips if c.emotion == case.wanted)
+        assert case.emotion == EmotionLabel(EMOTIONS[case.target_emotion], 1.0)
+        assert case.portrait_emotion != case.target_emotion
+        motion = next(c for c in builder.clips if c.emotion == case.target_emotion)
         assert np.array_equal(case.expression.numpy(), motion.expression[: case.num_frames])
         voice = next(
             c for c in builder.clips if np.array_equal(c.waveform[: len(case.waveform)], case.waveform.numpy())
         )
-        assert voice.emotion != case.wanted
+        assert voice.emotion != case.target_emotion
         assert np.array_equal(voice.lip[: case.num_frames], case.lip.numpy())
 
 
-def test_speech_is_as_long_as_its_truth(builder):
+def test_speech_and_truth_have_the_same_length(builder):
     for case in (*builder.speech_alone(3), *builder.by_speech(3), builder.long_case(70)):
         assert len(case.waveform) == 640 * case.num_frames
         assert len(case.lip) == len(case.expression) == len(case.pose) == case.num_frames
@@ -35,34 +35,34 @@ def test_speech_is_as_long_as_its_truth(builder):
     assert builder.by_label(1)[0].num_frames == SETTINGS.clip_frames
 
 
-def test_levels_differ_in_nothing_but_the_level(builder):
+def test_levels_differ_only_in_intensity(builder):
     (group,) = builder.by_level(1)
-    assert [case.level for case in group] == list(LEVELS)
+    assert [case.intensity for case in group] == list(INTENSITY_LEVELS)
     assert all(torch.equal(case.portrait, group[0].portrait) for case in group)
     assert all(torch.equal(case.waveform, group[0].waveform) for case in group)
     assert torch.allclose(group[0].expression * 3, group[2].expression, atol=1e-6)
-    assert EMOTIONS[group[0].wanted] != "neutral"
+    assert EMOTIONS[group[0].target_emotion] != "neutral"
 
 
-def test_pictures_are_sources_too(builder):
+def test_images_and_videos_are_sources(builder):
     assert isinstance(builder.by_image(1)[0].emotion, EmotionImage)
     video = builder.by_video(1)[0].emotion
     assert isinstance(video, EmotionVideo)
     assert len(video.frames) == SETTINGS.clip_frames
 
 
-def test_unseen_texts_are_words_and_scenes(builder):
+def test_held_out_texts_are_words_and_situations(builder):
     kinds = {prompt.text: prompt.kind for prompt in HELD_OUT}
     emotions = {prompt.text: prompt.emotion for prompt in HELD_OUT}
     cases = builder.by_text(4 * len(EMOTIONS))
     texts = [case.emotion.text for case in cases]
     assert len(set(texts)) == len(texts)
-    assert [emotions[text] for text in texts] == [EMOTIONS[case.wanted] for case in cases]
+    assert [emotions[text] for text in texts] == [EMOTIONS[case.target_emotion] for case in cases]
     assert {kinds[text] for text in texts[: len(EMOTIONS)]} == {"word"}
-    assert {kinds[text] for text in texts[-len(EMOTIONS) :]} == {"scene"}
+    assert {kinds[text] for text in texts[-len(EMOTIONS) :]} == {"situation"}
 
 
-def test_truth_is_drawn_in_parts(builder):
+def test_true_frames_come_in_batches(builder):
     case = builder.long_case(20)
     parts = list(true_frames(case, 64))
     assert sum(len(part) for part in parts) == 20
@@ -74,9 +74,9 @@ def test_a_folder_without_a_corpus_is_refused(tmp_path):
         CaseBuilder(tmp_path, 64, 12)
 
 
-def test_pictures_to_show_have_open_eyes():
+def test_the_frame_for_the_report_has_open_eyes():
     expression = torch.zeros(9, 12)
-    assert frame_to_show(expression) == 4
+    assert open_eyes_frame(expression) == 4
     expression[3:6, 5] = 0.8  # blink
-    assert frame_to_show(expression) in (2, 6)
-    assert frame_to_show(torch.ones(9, 12)) == 4
+    assert open_eyes_frame(expression) == 2
+    assert open_eyes_frame(torch.ones(9, 12)) == 4

@@ -1,0 +1,127 @@
+"""The same portrait in other colors, another light and other surroundings (ours)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from emotivetalk.corpus.landmarks import CHIN, FOREHEAD, OVAL, SOURCE_SIZE, FramedPortrait
+
+_BACKGROUND_CHANCE = 0.4
+_CUT_SIZE = 128  # pixels: the person is cut out at this size
+
+Plane = Float[np.ndarray, "size size"]
+
+
+@dataclass(frozen=True)
+class Style:
+    """What is changed of a portrait; the default changes nothing.
+
+    Attributes:
+        gains: of red, green and blue.
+        gamma: above 1 is darker.
+        saturation: 1 as it is.
+        light: how much brighter the light makes the face towards the right and towards the bottom.
+        background_seed: of a new background; None keeps the old one.
+    """
+
+    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    gamma: float = 1.0
+    saturation: float = 1.0
+    light: tuple[float, float] = (0.0, 0.0)
+    background_seed: int | None = None
+
+    @staticmethod
+    def sample(rng: np.random.Generator) -> Style:
+        """A style at random, within what photographs of people look like."""
+        gains = 1 + 0.05 * rng.uniform(-1, 1, 3)
+        light = rng.normal(size=2) * (0.12, 0.08)
+        return Style(
+            gains=(round(float(gains[0]), 3), round(float(gains[1]), 3), round(float(gains[2]), 3)),
+            gamma=round(float(np.exp(rng.uniform(-0.22, 0.22))), 3),
+            saturation=round(float(rng.uniform(0.75, 1.15)), 3),
+            light=(round(float(np.clip(light[0], -0.25, 0.25)), 3), round(float(np.clip(light[1], -0.2, 0.2)), 3)),
+            background_seed=int(rng.integers(2**31)) if rng.random() < _BACKGROUND_CHANCE else None,
+        )
+
+
+def restyled(portrait: FramedPortrait, style: Style) -> FramedPortrait:
+    """The portrait in a style; landmarks stay."""
+    if style == Style():
+        return portrait
+    picture = portrait.picture.permute(1, 2, 0).numpy()
+    if style.background_seed is not None:
+        person = person_mask(portrait)
+        new = _background(np.random.default_rng(style.background_seed), picture, person)
+        picture = new + (picture - new) * person[..., None]
+    picture = picture**style.gamma * np.array(style.gains, np.float32)
+    gray = picture.mean(-1, keepdims=True)
+    picture = gray + (picture - gray) * style.saturation
+    axis = (np.arange(SOURCE_SIZE, dtype=np.float32) + 0.5) / SOURCE_SIZE * 2 - 1
+    center = portrait.points[list(OVAL)].mean(0)
+    x, y = np.tanh(2 * (axis - center[0]))[None, :, None], np.tanh(2 * (axis - center[1]))[:, None, None]
+    picture = picture * (1 + style.light[0] * x + style.light[1] * y)
+    changed = torch.from_numpy(np.clip(picture, 0, 1).astype(np.float32)).permute(2, 0, 1).contiguous()
+    return FramedPortrait(changed, portrait.points, portrait.depth)
+
+
+def person_mask(portrait: FramedPortrait) -> Plane:
+    """Where the person is, hair and shoulders included: GrabCut (Rother et al., 2004) begun from the landmarks."""
+    picture = (portrait.picture.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    small = cv2.resize(picture, (_CUT_SIZE, _CUT_SIZE), interpolation=cv2.INTER_AREA)
+    axis = (np.arange(_CUT_SIZE) + 0.5) / _CUT_SIZE * 2 - 1
+    x, y = axis[None, :], axis[:, None]
+    outline = portrait.points[list(OVAL)]
+    (left, right), (top, chin) = outline[:, 0][[28, 8]], portrait.points[[FOREHEAD, CHIN], 1]
+    center, half, tall = (left + right) / 2, (right - left) / 2, chin - top
+    radius = np.hypot((x - center) / (1.9 * half), (y - (top + chin) / 2 + 0.12 * tall) / (0.95 * tall))
+    labels = np.full((_CUT_SIZE, _CUT_SIZE), cv2.GC_PR_BGD, np.uint8)
+    labels[(radius < 0.95) | ((y > chin + 0.15) & (abs(x - center) < 0.4 + 1.5 * (y - chin)))] = cv2.GC_PR_FGD
+    labels[(radius > 1.25) & (y < chin - 0.1 * tall)] = cv2.GC_BGD
+    body = (y > chin - 0.05) & (abs(x - center) < 0.30 + 0.9 * np.clip(y - chin - 0.1, 0, 1))
+    body = body | ((y > 0.80) & (abs(x - center) < 0.60)) | ((y > 0.92) & (abs(x - center) < 0.80))
+    labels[np.broadcast_to(body, labels.shape)] = cv2.GC_FGD
+    cv2.fillPoly(labels, [np.round((outline + 1) / 2 * _CUT_SIZE).astype(np.int32)], cv2.GC_FGD)
+    cv2.setRNGSeed(0)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(small, labels, (0, 0, 1, 1), *models, 3, cv2.GC_INIT_WITH_MASK)
+    found = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    found = cv2.morphologyEx(cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((3, 3))), cv2.MORPH_CLOSE, np.ones((5, 5)))
+    _number, parts, _sizes, _ = cv2.connectedComponentsWithStats(found)
+    keep = parts[min(int((top + chin + 2) / 4 * _CUT_SIZE), _CUT_SIZE - 1), int((center + 1) / 2 * _CUT_SIZE)]
+    mask = cv2.resize((parts == keep).astype(np.float32), (SOURCE_SIZE, SOURCE_SIZE), interpolation=cv2.INTER_CUBIC)
+    guide = picture.astype(np.float32).mean(-1) / 255
+    return np.clip(_guided(guide, cv2.GaussianBlur(mask, (0, 0), 2), 8, 1e-3) * 1.3 - 0.15, 0, 1)
+
+
+def _guided(guide: Plane, mask: Plane, radius: int, smoothness: float) -> Plane:
+    """The guided filter (He et al., 2010): the mask with the edges of the picture."""
+    window = (2 * radius + 1, 2 * radius + 1)
+
+    def mean(plane: Plane) -> Plane:
+        return cv2.blur(plane, window)
+
+    mean_guide, mean_mask = mean(guide), mean(mask)
+    slope = (mean(guide * mask) - mean_guide * mean_mask) / (mean(guide * guide) - mean_guide**2 + smoothness)
+    return mean(slope) * guide + mean(mean_mask - slope * mean_guide)
+
+
+def _background(rng: np.random.Generator, picture: np.ndarray, person: Plane) -> Float[np.ndarray, "size size 3"]:
+    """A wall in a light that fits: a color, a gradient, a soft pattern; about as bright as the old background."""
+    outside = (1 - person)[..., None] + 1e-3
+    mean = (picture * outside).sum((0, 1)) / outside.sum()
+    color = np.clip(mean.mean() * np.exp(rng.normal(size=3) * 0.12) * np.exp(rng.normal() * 0.2), 0.08, 0.92)
+    axis = np.linspace(-1, 1, SOURCE_SIZE, dtype=np.float32)
+    slope = rng.normal(size=2) * 0.15
+    gradient = 1 + slope[0] * axis[None, :] + slope[1] * axis[:, None]
+    cells = int(rng.integers(3, 9))
+    pattern = cv2.resize(
+        rng.normal(size=(cells, cells, 3)).astype(np.float32), (SOURCE_SIZE,) * 2, interpolation=cv2.INTER_CUBIC
+    )
+    grain = cv2.GaussianBlur(rng.normal(size=picture.shape).astype(np.float32), (0, 0), 1.0) * 0.015
+    wall = color * gradient[..., None] * (1 + 0.10 * float(rng.random()) * pattern) + grain
+    return np.clip(wall, 0, 1).astype(np.float32)

@@ -1,0 +1,75 @@
+"""The definition of a video request: emotion, settings, their ranges, defaults, help texts and parsing.
+
+Command line, HTTP, gRPC, client, job row and the calls to the networks derive from it. Without torch, Ray and media.
+"""
+
+from emotivetalk.request.arguments import emotion_parameters, settings_parameters, show_parameters, split_arguments
+from emotivetalk.request.emotion import (
+    EMOTION_ARGUMENTS,
+    EMOTIONS,
+    MAX_TEXT_LENGTH,
+    MAX_TRACK_BYTES,
+    MAX_TRACK_KEYS,
+    Emotion,
+    EmotionArgument,
+    ImageEmotion,
+    LabelEmotion,
+    SpeechEmotion,
+    TextEmotion,
+    TrackEmotion,
+    TrackKey,
+    VideoEmotion,
+    check_intensity,
+    check_key_order,
+    check_key_time,
+    check_num_keys,
+    check_text,
+    choose_emotion,
+    emotion_index,
+    only_one,
+    parse_emotion,
+    parse_label,
+    parse_track,
+    read_track,
+)
+from emotivetalk.request.frozen import checked, invalid_request
+from emotivetalk.request.settings import SamplingSettings, VideoSettings
+from emotivetalk.request.video import VideoRequest
+
+__all__ = [
+    "EMOTIONS",
+    "EMOTION_ARGUMENTS",
+    "MAX_TEXT_LENGTH",
+    "MAX_TRACK_BYTES",
+    "MAX_TRACK_KEYS",
+    "Emotion",
+    "EmotionArgument",
+    "ImageEmotion",
+    "LabelEmotion",
+    "SamplingSettings",
+    "SpeechEmotion",
+    "TextEmotion",
+    "TrackEmotion",
+    "TrackKey",
+    "VideoEmotion",
+    "VideoRequest",
+    "VideoSettings",
+    "check_intensity",
+    "check_key_order",
+    "check_key_time",
+    "check_num_keys",
+    "check_text",
+    "checked",
+    "choose_emotion",
+    "emotion_index",
+    "emotion_parameters",
+    "invalid_request",
+    "only_one",
+    "parse_emotion",
+    "parse_label",
+    "parse_track",
+    "read_track",
+    "settings_parameters",
+    "show_parameters",
+    "split_arguments",
+]

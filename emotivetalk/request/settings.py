@@ -1,0 +1,33 @@
+"""The settings of a video: what a user can choose besides portrait, speech and emotion."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from emotivetalk.request.frozen import Frozen
+
+
+class SamplingSettings(Frozen):
+    """Settings of the networks. They reach V-AID and ETHD with each call."""
+
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Random seed; the same seed and inputs, same video.")
+    num_steps: int | None = Field(
+        default=None, ge=1, le=50, description="Denoising steps of ETHD; unset: the checkpoint's own."
+    )
+    emotion_strength: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=4.0,
+        description="Strength of the emotion: 0 none, 1 as requested, 2 exaggerated. Scales the guidance of Di-CTE.",
+    )
+
+
+class VideoSettings(SamplingSettings):
+    """All settings of a video. Those that are not `SamplingSettings` are used up when the inputs are prepared."""
+
+    face: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Face to animate, counted from 1 at the left; needed if the portrait shows several.",
+    )
