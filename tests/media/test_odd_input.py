@@ -273,3 +273,27 @@ def test_a_damaged_checkpoint_is_said_before_it_is_loaded(
     with pytest.raises(InputError, match=match) as caught:
         find_checkpoint(folder)
     assert caught.value.code == "checkpoint_invalid"
+
+
+def test_odd_files_of_a_folder_are_listed(tmp_path: Path) -> None:
+    from emotivetalk.corpus.preparing.sources import find_sources
+
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    with open(os.fsencode(folder) + b"/caf\xe9.mp4", "wb") as file:
+        file.write(b"video")
+    (folder / "link.mp4").symlink_to(tmp_path / "nothing")
+    Image.new("RGB", (64, 64)).save(folder / "a.gif")
+    names = [source.name for source in find_sources([str(folder)], {})]
+    assert names == ["raw/a.gif", "raw/caf\\xe9.mp4", "raw/link.mp4"]
+    for name in names:
+        name.encode()
+
+
+def test_a_byte_order_mark_does_not_spoil_a_track(tmp_path: Path) -> None:
+    from emotivetalk.request.emotion import read_track
+
+    keys = json.dumps([{"time_s": 0.0, "emotion": "happy"}, {"time_s": 1.0, "emotion": "sad"}])
+    (tmp_path / "a.json").write_text(keys, encoding="utf-8")
+    (tmp_path / "bom.json").write_text(keys, encoding="utf-8-sig")
+    assert read_track(tmp_path / "bom.json") == read_track(tmp_path / "a.json")
