@@ -1,4 +1,4 @@
-"""Opening a media file with PyAV: only real containers, only local, with a bounded number of streams."""
+"""Open media files with PyAV: only media containers, only local files, a bounded number of streams."""
 
 import os
 import struct
@@ -28,10 +28,10 @@ WITHOUT_CLAIM = {"aac", "ac3", "eac3", "amr", "mpeg", "mpegts"}
 
 @contextmanager
 def open_media(path: Path, kind: str, limits: Limits) -> Iterator[InputContainer]:
-    """Open an audio or video file for decoding; what the decoder refuses meanwhile becomes an InputError.
+    """Open an audio or video file for decoding. Errors of the decoder within the block become an InputError.
 
     Args:
-        kind: "audio" or "video": what the file is to the user.
+        kind: "audio" or "video", for messages.
     """
     check_readable(path, kind, limits.media_bytes)
     formats = READABLE_FORMATS + (",gif" if kind == "video" else "")
@@ -116,9 +116,9 @@ def _wav_claim_s(path: Path) -> float | None:
 
 
 def is_cut_off(path: Path) -> bool:
-    """Whether a file begins as MP4, QuickTime or AVI do, and is shorter than it says, or lacks an MP4's index.
+    """Return True for an MP4, QuickTime or AVI file that is shorter than its header says, or an MP4 without an index.
 
-    FFmpeg calls an MP4 whose index came last "invalid", the same as noise, and takes what is there of an AVI for all.
+    FFmpeg reports an MP4 without an index as "invalid", the same as noise, and takes the rest of a cut AVI for the whole.
     """
     try:
         with path.open("rb") as file:
@@ -126,7 +126,7 @@ def is_cut_off(path: Path) -> bool:
             if start[:4] == b"RIFF" and start[8:] == b"AVI ":
                 return os.fstat(file.fileno()).st_size < 8 + struct.unpack_from("<I", start, 4)[0]
     except OSError:
-        return False  # whoever opens it says what is wrong
+        return False  # opening the file will report the error
     return _is_cut_mp4(path)
 
 
@@ -150,9 +150,9 @@ def _is_cut_mp4(path: Path) -> bool:
 
 
 def _has_mp3_header(path: Path) -> bool:
-    """Whether the first frame, behind an ID3 tag, is an encoder's table of contents, which counts the frames.
+    """Return True if the first frame after an ID3 tag is an encoder's header, which has the number of frames.
 
-    It says "Xing", or "Info" if the rate is constant.
+    It contains "Xing", or "Info" if the bit rate is constant.
     """
     with path.open("rb") as file:
         start = file.read(10)
@@ -166,7 +166,7 @@ def _has_mp3_header(path: Path) -> bool:
 
 
 def check_complete(path: Path, kind: str, claimed_s: float | None, found_s: float) -> None:
-    """Raise InputError if the header promises clearly more than could be decoded: the file was cut off."""
+    """Raise InputError if much less could be decoded than the header says: the file was cut off."""
     if claimed_s is not None and found_s < claimed_s - max(0.25, 0.02 * claimed_s):
         raise InputError(
             f"{kind}_truncated",
@@ -177,7 +177,7 @@ def check_complete(path: Path, kind: str, claimed_s: float | None, found_s: floa
 
 
 def too_long(path: Path, kind: str, duration_s: float, limit_s: float) -> InputError:
-    """The error for a file that lasts longer than its limit."""
+    """Build the error for a file that is longer than its limit."""
     return InputError(
         f"{kind}_too_long",
         f"{kind} {quoted(path)} is {say_duration(duration_s)} long; the limit is {say_duration(limit_s)}",

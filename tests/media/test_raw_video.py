@@ -118,7 +118,7 @@ def test_stored_pictures_are_nearly_the_pictures() -> None:
     (data,) = encode_pictures([picture])
     assert encode_pictures([picture]) == (data,)
     assert np.abs(decode_picture(data).astype(int) - picture).mean() < 3
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="not a picture"):
         decode_picture(b"nothing")
 
 
