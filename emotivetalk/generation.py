@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from emotivetalk.errors import InputError
 from emotivetalk.limits import Limits
 from emotivetalk.media.audio import load_speech
 from emotivetalk.media.checkpoints import checkpoint_id
+from emotivetalk.media.encoding import playable_size
 from emotivetalk.media.faces import PortraitCrop, choose_face, crop_portrait
 from emotivetalk.media.image import load_image
 from emotivetalk.media.mux import VideoWriter
@@ -26,6 +28,8 @@ from emotivetalk.models.sentence_encoder import SentenceEncoderError
 from emotivetalk.pictures import read_emotion_image, read_emotion_video, to_tensor
 from emotivetalk.progress import progress_bar
 from emotivetalk.request import Emotion, ImageEmotion, SamplingSettings, VideoEmotion, VideoSettings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ def generate_video(
     settings: VideoSettings | None = None,
     *,
     paste_back: bool = False,
+    overwrite: bool = True,
     limits: Limits | None = None,
 ) -> Timings:
     """Read, generate and write; the video appears at `output` when it is complete.
@@ -88,6 +93,8 @@ def generate_video(
     emotion = inputs.emotion_source(speech.duration_s)
     picture = load_image(inputs.portrait, limits)
     face = choose_face(picture, settings.face, str(inputs.portrait), limits)
+    if paste_back:
+        _check_video_size(picture)
     pipeline = load_pipeline(checkpoint)
     crop = crop_portrait(picture, face, pipeline.image_size)
     load_s = time.perf_counter() - start
@@ -96,7 +103,9 @@ def generate_video(
     made_by = Provenance(checkpoint_id(checkpoint), settings.seed, f"EmotiveTalk {__version__}")
     first_frame_s: float | None = None
     with (
-        VideoWriter(output, width, height, waveform=speech.waveform, metadata=made_by.tags()) as writer,
+        VideoWriter(
+            output, width, height, waveform=speech.waveform, metadata=made_by.tags(), overwrite=overwrite
+        ) as writer,
         progress_bar("chunks denoised") as bar,
     ):
         for frames in _frames(pipeline, crop, speech.waveform, emotion, settings, bar.at):
@@ -106,6 +115,14 @@ def generate_video(
                 writer.write((crop.paste_back(frame) if paste_back else frame)[None])
     assert first_frame_s is not None  # the writer refuses to finish a video without frames
     return Timings(speech.duration_s, load_s, first_frame_s, time.perf_counter() - start)
+
+
+def _check_video_size(picture: UInt8[np.ndarray, "height width 3"]) -> None:
+    """Raise InputError if the whole picture cannot be a video; log a warning if it has to be scaled down."""
+    height, width = picture.shape[:2]
+    size = playable_size(width, height)
+    if size[0] < width:
+        log.warning("the video is %d x %d, not %d x %d: players decode no larger H.264", *size, width, height)
 
 
 def _frames(

@@ -1,1 +1,1 @@
-"""The outside world's formats: pictures, speech, video, faces, muxing, provenance. No networks, no Ray."""
+"""File formats: pictures, sound, video, faces, muxing, provenance. No networks, no Ray."""

@@ -1,4 +1,4 @@
-"""Opening a media file with PyAV: only real containers, only local, with a bounded number of streams."""
+"""Open media files with PyAV: only media containers, only local files, a bounded number of streams."""
 
 import os
 import struct
@@ -17,28 +17,32 @@ from emotivetalk.limits import Limits, say_duration
 
 # FFmpeg also "opens" playlists, text, pictures and devices; a playlist names further files and addresses to read.
 READABLE_FORMATS = (
-    "wav,w64,aiff,caf,mp3,aac,ac3,eac3,flac,ogg,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,asf,flv,mpeg,mpegts,amr,au"
+    "wav,w64,aiff,caf,mp3,aac,ac3,eac3,flac,ogg,wv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,avi,asf,flv,mpeg,mpegts,amr,au"
 )
+FORMAT_HINTS = {"audio": "WAV, MP3, M4A, FLAC, OGG or MP4", "video": "MP4, MOV, MKV, WebM, AVI or GIF"}
+PLACEHOLDER_BYTES = 1_000_000_000  # a size that is larger, and larger than the file, was written before the sound was
+PCM_CODECS = {1, 3, 0xFFFE}  # a block is one sample of all channels: integers, floats, extensible
 # These have no header that knows the length: FFmpeg's duration is a guess from the bit rate.
 WITHOUT_CLAIM = {"aac", "ac3", "eac3", "amr", "mpeg", "mpegts"}
 
 
 @contextmanager
 def open_media(path: Path, kind: str, limits: Limits) -> Iterator[InputContainer]:
-    """Open an audio or video file for decoding; what the decoder refuses meanwhile becomes an InputError.
+    """Open an audio or video file for decoding. Errors of the decoder within the block become an InputError.
 
     Args:
-        kind: "audio" or "video": what the file is to the user.
+        kind: "audio" or "video", for messages.
     """
     check_readable(path, kind, limits.media_bytes)
-    options = {"protocol_whitelist": "file", "format_whitelist": READABLE_FORMATS}
+    formats = READABLE_FORMATS + (",gif" if kind == "video" else "")
+    options = {"protocol_whitelist": "file", "format_whitelist": formats}
     try:
         container = av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
     except (FFmpegError, ValueError) as error:
         raise InputError(
             f"{kind}_unreadable",
             f"{kind} {quoted(path)} is not a media file that can be read, or is cut off at its start",
-            "Give a WAV, MP3, M4A, FLAC, OGG or MP4 file, or export it again.",
+            f"Export it again, as {FORMAT_HINTS.get(kind, FORMAT_HINTS['audio'])}.",
         ) from error
     with container:
         if len(container.streams) > limits.streams:
@@ -58,9 +62,10 @@ def open_media(path: Path, kind: str, limits: Limits) -> Iterator[InputContainer
 
 
 def claimed_duration_s(path: Path, container: InputContainer, stream: Stream) -> float | None:
-    """The stream's length as the file's header has it, or None if it says nothing.
+    """Length of a stream by the file's header, in seconds; None if the header does not say.
 
-    FFmpeg gives a cut WAV the length of what is left, and guesses where there is no header; so we look ourselves.
+    FFmpeg is not asked where it measures or guesses: in WAV it gives the length of what is left of a cut file, in formats
+    without a header a guess by the bit rate.
     """
     names = set(container.format.name.split(","))
     if "wav" in names:
@@ -69,30 +74,51 @@ def claimed_duration_s(path: Path, container: InputContainer, stream: Stream) ->
         return None
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
+    tag = stream.metadata.get("DURATION")  # Matroska's, "00:00:01.200000000"
+    if tag is not None:
+        return _seconds(tag)
+    # The container's length is that of its longest stream.
+    return container_duration_s(container) if len(container.streams) == 1 else None
+
+
+def container_duration_s(container: InputContainer) -> float | None:
+    """Length of a file's longest stream by the header, in seconds."""
     return None if container.duration is None else container.duration / av.time_base
 
 
+def _seconds(tag: str) -> float | None:
+    try:
+        hours, minutes, seconds = (float(part) for part in tag.split(":"))
+    except ValueError:
+        return None
+    return hours * 3600 + minutes * 60 + seconds
+
+
 def _wav_claim_s(path: Path) -> float | None:
-    """The size of the data chunk in seconds; None if it was written to a pipe and never filled in."""
+    """Length of a WAV's data chunk in seconds; None if its size is a placeholder, as programs that stream write it."""
     bytes_per_s = 0
     with path.open("rb") as file:
+        end = os.fstat(file.fileno()).st_size
         file.seek(12)  # "RIFF", size, "WAVE"
         while len(header := file.read(8)) == 8:
             name, size = struct.unpack("<4sI", header)
             if name == b"data":
-                return size / bytes_per_s if bytes_per_s and 0 < size < 0x7FFFFFFF else None
+                is_placeholder = size == 0 or (size > PLACEHOLDER_BYTES and size > end - file.tell())
+                return size / bytes_per_s if bytes_per_s and not is_placeholder else None
             chunk = file.read(size + size % 2) if name == b"fmt " else b""
-            if name == b"fmt " and size >= 12:
-                bytes_per_s = struct.unpack_from("<I", chunk, 8)[0]
+            if name == b"fmt " and size >= 16:
+                # The field "bytes per second" is often wrong, and nothing that plays the file reads it.
+                codec, _, rate_hz, average, block_bytes = struct.unpack_from("<HHIIH", chunk)
+                bytes_per_s = rate_hz * block_bytes if codec in PCM_CODECS else average
             elif name != b"fmt ":
                 file.seek(size + size % 2, os.SEEK_CUR)
     return None
 
 
 def is_cut_off(path: Path) -> bool:
-    """Whether a file begins as MP4, QuickTime or AVI do, and is shorter than it says, or lacks an MP4's index.
+    """Return True for an MP4, QuickTime or AVI file that is shorter than its header says, or an MP4 without an index.
 
-    FFmpeg calls an MP4 whose index came last "invalid", the same as noise, and takes what is there of an AVI for all.
+    FFmpeg reports an MP4 without an index as "invalid", the same as noise, and takes the rest of a cut AVI for the whole.
     """
     try:
         with path.open("rb") as file:
@@ -100,7 +126,7 @@ def is_cut_off(path: Path) -> bool:
             if start[:4] == b"RIFF" and start[8:] == b"AVI ":
                 return os.fstat(file.fileno()).st_size < 8 + struct.unpack_from("<I", start, 4)[0]
     except OSError:
-        return False  # whoever opens it says what is wrong
+        return False  # opening the file will report the error
     return _is_cut_mp4(path)
 
 
@@ -124,9 +150,9 @@ def _is_cut_mp4(path: Path) -> bool:
 
 
 def _has_mp3_header(path: Path) -> bool:
-    """Whether the first frame, behind an ID3 tag, is an encoder's table of contents, which counts the frames.
+    """Return True if the first frame after an ID3 tag is an encoder's header, which has the number of frames.
 
-    It says "Xing", or "Info" if the rate is constant.
+    It contains "Xing", or "Info" if the bit rate is constant.
     """
     with path.open("rb") as file:
         start = file.read(10)
@@ -140,7 +166,7 @@ def _has_mp3_header(path: Path) -> bool:
 
 
 def check_complete(path: Path, kind: str, claimed_s: float | None, found_s: float) -> None:
-    """Raise InputError if the header promises clearly more than could be decoded: the file was cut off."""
+    """Raise InputError if much less could be decoded than the header says: the file was cut off."""
     if claimed_s is not None and found_s < claimed_s - max(0.25, 0.02 * claimed_s):
         raise InputError(
             f"{kind}_truncated",
@@ -151,7 +177,7 @@ def check_complete(path: Path, kind: str, claimed_s: float | None, found_s: floa
 
 
 def too_long(path: Path, kind: str, duration_s: float, limit_s: float) -> InputError:
-    """The error for a file that lasts longer than its limit."""
+    """Build the error for a file that is longer than its limit."""
     return InputError(
         f"{kind}_too_long",
         f"{kind} {quoted(path)} is {say_duration(duration_s)} long; the limit is {say_duration(limit_s)}",

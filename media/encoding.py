@@ -1,4 +1,4 @@
-"""How pictures and sound are encoded: H.264 and AAC, the same in a whole file and in fragments."""
+"""Encoders of pictures and sound: H.264 and AAC, the same for a whole file and for fragments."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -9,35 +9,38 @@ from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from jaxtyping import Float32, UInt8
 
+from emotivetalk.errors import InputError
 from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 AUDIO_RATE_HZ = 48_000
 AUDIO_BITS_PER_S = 128_000
 AUDIO_BLOCK = 4 * SAMPLE_RATE_HZ  # samples that go to the encoder at once
-KEYFRAME_S = 2  # between two places a player can jump to
+KEYFRAME_S = 2  # between two places that a player can jump to
+# H.264 level 5.2, the highest that phones and browsers decode: blocks of 16 x 16 pixels, and pixels of a side.
+BLOCK, MAX_BLOCKS, MAX_SIDE, MIN_SIDE = 16, 36_864, 8_688, 16
 
 
 class PictureEncoder:
     """Adds a track of H.264 (yuv420p, tagged BT.709, crf 18) to a container and encodes frames for it.
 
-    Sides are padded to even by their edge.
+    Sides are padded to even by their edge. Frames that are too large for `LARGEST_LEVEL` are scaled down, see `playable_size`.
 
     Args:
         width, height: of the frames, pixels.
-        threads: x264's; 0 lets it choose.
-        reordered: whether frames may be stored in another order than they are shown in (B-frames).
+        threads: of x264; 0 lets it choose.
+        reordered: True allows B-frames, which are stored in another order than they are displayed.
 
     Raises:
-        ValueError: H.264 takes no frames of this size.
+        InputError: H.264 has no frames of this shape.
     """
 
     def __init__(
         self, container: OutputContainer, width: int, height: int, fps: int, threads: int, reordered: bool = True
     ) -> None:
-        check_frame_size(width, height)
+        self.width, self.height = playable_size(width, height)
         options = {"crf": "18", "preset": "veryfast"} | ({} if reordered else {"bf": "0"})
         stream = container.add_stream("libx264", rate=fps, options=options)
-        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.width, stream.height = self.width, self.height
         stream.pix_fmt = "yuv420p"
         stream.time_base = Fraction(1, fps)
         context = stream.codec_context
@@ -52,13 +55,17 @@ class PictureEncoder:
         self._reformatter = VideoReformatter()
 
     def encode(self, image: UInt8[np.ndarray, "height width 3"], index: int) -> list[av.Packet]:
-        """Packets that are ready once the frame with this index (RGB) is given."""
+        """Encode the frame with this index (RGB); return the packets that are ready."""
         height, width = image.shape[:2]
-        if height % 2 or width % 2:
+        is_scaled = self.width < width
+        if not is_scaled and (height % 2 or width % 2):
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = self._reformatter.reformat(
             av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24"),
+            width=self.width,
+            height=self.height,
             format="yuv420p",
+            interpolation="AREA" if is_scaled else None,
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
             dst_color_primaries=ColorPrimaries.BT709,
@@ -70,12 +77,12 @@ class PictureEncoder:
         return self._stream.encode(frame)
 
     def finish(self) -> list[av.Packet]:
-        """The packets that the encoder still holds."""
+        """Return the packets that the encoder still holds."""
         return self._stream.encode(None)
 
 
 class SpeechStream:
-    """Adds a track of AAC (48 kHz, mono) to a container and encodes speech for it, piece by piece as it comes."""
+    """Adds a track of AAC (48 kHz, mono) to a container and encodes speech for it, piece by piece."""
 
     def __init__(self, container: OutputContainer) -> None:
         self.track = container.add_stream("aac", rate=AUDIO_RATE_HZ, layout="mono")
@@ -84,7 +91,7 @@ class SpeechStream:
         self._num_pushed = 0
 
     def push(self, samples: Float32[np.ndarray, " samples"]) -> Iterator[av.Packet]:
-        """Packets that are ready once these samples (16 kHz mono in -1..1, at least one) are given."""
+        """Encode samples (16 kHz mono in -1..1, at least one); yield the packets that are ready."""
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="fltp", layout="mono")
         frame.sample_rate = SAMPLE_RATE_HZ
         frame.pts = self._num_pushed
@@ -94,14 +101,14 @@ class SpeechStream:
             yield from self.track.encode(resampled)
 
     def finish(self) -> Iterator[av.Packet]:
-        """The packets that the encoder still holds."""
+        """Return the packets that the encoder still holds."""
         for resampled in self._resampler.resample(None):
             yield from self.track.encode(resampled)
         yield from self.track.encode(None)
 
 
 class SpeechEncoder:
-    """Encodes a waveform that is there for a container's track of AAC, as far as it is asked to.
+    """Encodes a whole waveform for a track of AAC, in steps.
 
     Args:
         waveform: 16 kHz mono in -1..1.
@@ -113,7 +120,7 @@ class SpeechEncoder:
         self._num_encoded = 0
 
     def encode(self, until: int) -> Iterator[av.Packet]:
-        """Packets that are ready once the samples before `until` are given, or all of them if there are fewer."""
+        """Encode the samples before `until`, or all of them if there are fewer; yield the packets that are ready."""
         until = min(until, len(self._waveform))
         while self._num_encoded < until:
             block = self._waveform[self._num_encoded : min(until, self._num_encoded + AUDIO_BLOCK)]
@@ -121,12 +128,31 @@ class SpeechEncoder:
             yield from self._stream.push(block)
 
     def finish(self) -> Iterator[av.Packet]:
-        """Packets of what is left of the waveform, and those that the encoder still holds."""
+        """Encode the rest of the waveform; yield all packets that are left."""
         yield from self.encode(len(self._waveform))
         yield from self._stream.finish()
 
 
-def check_frame_size(width: int, height: int) -> None:
-    """Raise ValueError if H.264 takes no frames of so many pixels."""
-    if not (16 <= width <= 16384 and 16 <= height <= 16384):
-        raise ValueError(f"frames are {width} x {height}; H.264 takes 16 to 16384 pixels a side.")
+def playable_size(width: int, height: int) -> tuple[int, int]:
+    """Return the size at which frames are encoded: even sides, scaled down to what players decode (H.264 level 5.2).
+
+    Raises:
+        InputError: a side would be shorter than 16 pixels.
+    """
+    blocks = -(-width // BLOCK) * -(-height // BLOCK)
+    scale = 1.0
+    # The level limits the number of blocks and each side. Rounding up to blocks may need another step.
+    while blocks > MAX_BLOCKS or max(width, height) * scale > MAX_SIDE:
+        scale *= min((MAX_BLOCKS / blocks) ** 0.5, MAX_SIDE / (max(width, height) * scale), 0.999)
+        blocks = -(-int(width * scale) // BLOCK) * -(-int(height * scale) // BLOCK)
+    if scale == 1:
+        size = width + width % 2, height + height % 2
+    else:
+        size = int(width * scale) // 2 * 2, int(height * scale) // 2 * 2
+    if min(width, height) < MIN_SIDE or min(size) < MIN_SIDE:
+        raise InputError(
+            "video_size",
+            f"frames of {width} x {height} pixels cannot be encoded: H.264 takes {MIN_SIDE} to {MAX_SIDE} pixels a side",
+            "Cut the picture to a less extreme shape, or leave out --paste-back.",
+        )
+    return size

@@ -1,4 +1,4 @@
-"""Faces whose expression is wanted: read from a picture or a video, and framed as the networks see faces."""
+"""References for an expression: read a face from a picture or a video, framed for the networks."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from emotivetalk.media.image import load_image
 from emotivetalk.media.video import read_frames
 from emotivetalk.timebase import FRAME_RATE_HZ
 
-LOOKS_PER_S = 1  # how often a face is looked for in a video until one is found
+SEARCHES_PER_S = 1  # face searches per second of video, until one is found
 
 
 def read_expression_image(path: Path, size: int, limits: Limits | None = None) -> UInt8[np.ndarray, "size size 3"]:
-    """The largest face of a picture, framed, RGB.
+    """Read the largest face of a picture, framed, RGB.
 
     Args:
         size: side of the result, pixels.
@@ -33,9 +33,9 @@ def read_expression_image(path: Path, size: int, limits: Limits | None = None) -
 def read_expression_video(
     path: Path, size: int, max_s: float, limits: Limits | None = None
 ) -> UInt8[np.ndarray, "frames size size 3"]:
-    """The first `max_s` seconds of a video at 25 frames a second, framed by the largest face where first one is found.
+    """Read the first `max_s` seconds of a video at 25 frames per second, framed by the first face that is found.
 
-    The frame does not follow the head, so that the head's motion is kept.
+    The largest face of that frame counts. The crop does not follow the head, which keeps the motion of the head.
 
     Args:
         size: side of the result, pixels.
@@ -44,8 +44,8 @@ def read_expression_video(
         InputError: not a video, or no face in it.
     """
     frames = read_frames(path, FRAME_RATE_HZ, max_s, limits)
-    looks = range(0, len(frames), FRAME_RATE_HZ // LOOKS_PER_S)
-    face = next(filter(None, (_largest_face(frames[index]) for index in looks)), None)
+    searched = range(0, len(frames), FRAME_RATE_HZ // SEARCHES_PER_S)
+    face = next(filter(None, (_largest_face(frames[index]) for index in searched)), None)
     if face is None:
         message = f"no face was found in video {quoted(path)}"
         raise InputError("face_missing", message, "Use a video of one face that looks into the camera, lit evenly.")

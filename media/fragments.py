@@ -1,8 +1,8 @@
-"""A film in pieces: fragmented MP4 whose fragments can be made in any process, and again, byte for byte.
+"""Fragmented MP4 whose fragments can be made in any process, and repeated byte for byte.
 
-`init_segment` and then the fragments in their order are the finished file; players take them as they come. Each fragment
+`init_segment` and the fragments in their order are the finished file; players can start with the first ones. Each fragment
 is a closed group of pictures with its place on the clip's time line. The sound is encoded once for the whole clip
-(`encode_audio`) and its packets are laid between the pictures (`fragment`), so it has no joints.
+(`encode_audio`), and its packets are interleaved with the pictures (`fragment`), so there are no joints.
 
 The AAC encoder puts 1024 samples of its own before the sound. The init segment's edit list says so: the sound's track
 begins so much earlier than the picture's, and players leave the priming out.
@@ -42,7 +42,7 @@ def init_segment(width: int, height: int, fps: int = 25, tags: Mapping[str, str]
         tags: the container's metadata; see media/provenance.py.
 
     Raises:
-        ValueError: H.264 takes no frames of this size.
+        InputError: H.264 has no frames of this shape.
     """
     # The muxer learns the codecs' headers and the priming from packets: so we give it a black frame, and cut it off.
     file = io.BytesIO()
@@ -142,12 +142,12 @@ class GrowingAudio:
         self._is_finished = False
 
     def push(self, samples: Float32[np.ndarray, " samples"]) -> None:
-        """Encode what is heard next: 16 kHz mono in -1..1, maybe nothing."""
+        """Encode the next samples: 16 kHz mono in -1..1, possibly none."""
         if len(samples):
             self._keep(self._stream.push(samples))
 
     def finish(self) -> None:
-        """Nothing more will be heard. It may be said again."""
+        """End the sound. Further calls do nothing."""
         if not self._is_finished:
             self._is_finished = True
             self._keep(self._stream.finish())
@@ -208,17 +208,17 @@ def fragment(
         height, width = frames.shape[1:3]
         pictures = PictureEncoder(container, width, height, fps, threads, reordered=False)
         if isinstance(audio, SoundPackets):
-            sound, heard = SpeechStream(container).track, _as_packets(audio)
+            sound, sound_packets = SpeechStream(container).track, _as_packets(audio)
         else:
             sound = container.add_stream_from_template(audio.stream)
-            heard = audio.packets(*_sound_range(start_frame, len(frames), is_last, fps))
+            sound_packets = audio.packets(*_sound_range(start_frame, len(frames), is_last, fps))
         packets = [
             packet for image, index in zip(frames, count(start_frame)) for packet in pictures.encode(image, index)
         ]
         packets += pictures.finish()
         for packet in packets:
             packet.duration = 1  # the encoder leaves it open, and a fragment of one frame has no next one to tell it
-        for packet in heard:
+        for packet in sound_packets:
             assert packet.pts is not None
             packet.stream = sound
             packet.pts = packet.dts = packet.pts + PRIMING_SAMPLES  # the init segment's edit list takes it off

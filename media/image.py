@@ -1,11 +1,13 @@
-"""Pictures: read with every doubt removed, written whole or not at all."""
+"""Pictures: read and checked, and written whole or not at all."""
 
+import io
+import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms
 
 from emotivetalk.errors import InputError
 from emotivetalk.files import atomic_write, check_readable, check_writable, quoted, writing
@@ -15,26 +17,41 @@ from emotivetalk.limits import Limits
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
 WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 CONVERT = "Save it again as PNG or JPEG."
+ORIENTATION_TAG = 0x0112  # of EXIF
+TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+END_OF_JPEG = b"\xff\xd9"
+END_BYTES = 24  # bytes of JPEG data that are left out to see which rows they hold
+LAST_ROWS = 32  # of a JPEG: at most two rows of its blocks
 
 
 def load_image(path: Path, limits: Limits | None = None) -> UInt8[np.ndarray, "height width 3"]:
-    """Read a still picture as RGB, upright (EXIF orientation applied), transparency laid on white.
+    """Read a still picture as sRGB, turned as EXIF says, transparency laid on white.
 
-    Size and number of pictures are read from the header before a pixel is decoded.
+    Size and number of pictures are checked in the header, before a pixel is decoded. A baseline JPEG
+    that only lacks its end mark is complete.
 
     Raises:
-        InputError: missing, a folder, not an image, animated, too small, too large, truncated.
+        InputError: missing, a folder, not an image, animated, too small, too large, truncated, or of a mode without a known
+            range of brightness.
     """
     limits = limits or Limits()
     check_readable(path, "image", limits.image_bytes)
     name = f"image {quoted(path)}"
-    # Pillow warns from 89 megapixels on (the limit, checked below, is ours), and of damage that we say better.
+    # Pillow warns from 89 megapixels on and of damage; the checks below say more.
     with warnings.catch_warnings(action="ignore"):
         return _load(path, name, limits)
 
 
 def _load(path: Path, name: str, limits: Limits) -> UInt8[np.ndarray, "height width 3"]:
-    # Of a damaged file, Pillow's plugins raise whatever they meet.
+    # Pillow's plugins raise exceptions of any kind for damaged files.
     try:
         picture = Image.open(path, formats=READABLE_FORMATS)
     except Image.DecompressionBombError as error:
@@ -45,8 +62,8 @@ def _load(path: Path, name: str, limits: Limits) -> UInt8[np.ndarray, "height wi
     with picture:
         try:
             _check_header(picture, name, limits)
-            picture.load()
-            return _to_rgb(ImageOps.exif_transpose(picture))
+            picture = _loaded(picture, path)
+            return _to_rgb(_in_srgb(_upright(picture)), name)
         except InputError:
             raise
         except Exception as error:
@@ -56,10 +73,10 @@ def _load(path: Path, name: str, limits: Limits) -> UInt8[np.ndarray, "height wi
 
 
 def save_image(path: Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
-    """Write RGB as PNG, JPEG or WebP by the name's ending, atomically.
+    """Write RGB as PNG, JPEG or WebP, by the name's ending. The file appears whole or not at all.
 
     Raises:
-        InputError: the place cannot be written; OutputError: writing failed.
+        InputError: the file cannot be written there. OutputError: writing failed.
     """
     check_writable(path, WRITABLE_SUFFIXES)
     image_format = {".png": "PNG", ".webp": "WEBP"}.get(path.suffix.lower(), "JPEG")
@@ -87,12 +104,77 @@ def _check_header(picture: Image.Image, name: str, limits: Limits) -> None:
         )
 
 
-def _to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
-    if picture.mode.startswith("I;16"):  # Pillow's own conversion would clip 16 bits instead of scaling them
+def _loaded(picture: Image.Image, path: Path) -> Image.Image:
+    """Decode all pixels; complete a JPEG whose last bytes are missing but not its pixels."""
+    try:
+        picture.load()
+    except OSError:
+        # The scans of a progressive JPEG each cover the whole picture: which are missing is not known.
+        if picture.format not in ("JPEG", "MPO") or "progressive" in picture.info:
+            raise
+        completed = _completed_jpeg(path)
+        if completed is None:
+            raise
+        return completed
+    return picture
+
+
+def _completed_jpeg(path: Path) -> Image.Image | None:
+    """Decode a JPEG without an end mark; None if pixels are missing.
+
+    The decoder does not say how far it got. So the data are also decoded without their last bytes: the rows that differ are
+    the last ones that the data hold.
+    """
+    data = path.read_bytes()
+    try:
+        whole = Image.open(io.BytesIO(data + END_OF_JPEG), formats=["JPEG"])
+        shorter = Image.open(io.BytesIO(data[:-END_BYTES] + END_OF_JPEG), formats=["JPEG"])
+        differs = np.asarray(whole) != np.asarray(shorter)
+    except OSError:
+        return None
+    rows = np.flatnonzero(differs.reshape(len(differs), -1).any(axis=1))
+    return whole if len(rows) and rows[-1] >= len(differs) - LAST_ROWS else None
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Apply EXIF's orientation. Other EXIF values may be broken: cameras and editors write such files."""
+    try:
+        orientation = picture.getexif().get(ORIENTATION_TAG)
+    except (OSError, ValueError, SyntaxError, TypeError, KeyError, ZeroDivisionError, struct.error):
+        return picture
+    method = TO_UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return picture if method is None else picture.transpose(method)
+
+
+def _in_srgb(picture: Image.Image) -> Image.Image:
+    """Convert colors from the picture's profile to sRGB. A profile that cannot be used is ignored, as viewers do."""
+    data = picture.info.get("icc_profile")
+    color_mode = {"RGBA": "RGB", "LA": "L"}.get(picture.mode, picture.mode)
+    if not data or color_mode not in ("RGB", "L", "CMYK"):
+        return picture
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        colors = picture.convert(color_mode) if color_mode != picture.mode else picture
+        converted = ImageCms.profileToProfile(colors, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return picture
+    assert converted is not None
+    if color_mode != picture.mode:
+        converted.putalpha(picture.getchannel("A"))
+    return converted
+
+
+def _to_rgb(picture: Image.Image, name: str) -> UInt8[np.ndarray, "height width 3"]:
+    if picture.mode.startswith("I;16"):  # Pillow clips 16 bits instead of scaling them
         grey = (np.asarray(picture).astype(np.uint32) // 257).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if picture.mode in ("I", "F"):
-        raise ValueError(f"mode {picture.mode} has no known range of brightness")
+        kind = "32-bit floats" if picture.mode == "F" else "32-bit integers"
+        raise InputError(
+            "image_mode",
+            f"{name} has pixels that are {kind}, whose range is not known",
+            "Save it as 8-bit PNG or JPEG.",
+        )
     if picture.has_transparency_data:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
     return np.asarray(picture.convert("RGB")).copy()

@@ -1,4 +1,4 @@
-"""Pictures as bytes: how a corpus keeps the frames of real video."""
+"""JPEG for frames of real video in a corpus; scaling and sharpness of pictures."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,13 @@ from jaxtyping import UInt8
 from emotivetalk.errors import InputError
 
 JPEG_QUALITY = 95
-NOISE_PIXELS = 1.2  # standard deviation of the Gaussian that takes away what a codec adds
+NOISE_PIXELS = 1.2  # standard deviation of the Gaussian that removes coding noise
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
 
 def encode_pictures(pictures: Sequence[Picture]) -> tuple[bytes, ...]:
-    """RGB as one JPEG each, colour at full resolution (lips are small and red). The same pictures, the same bytes."""
+    """Encode RGB pictures as JPEG with full color resolution: lips are small and red. Deterministic."""
     options = [
         *(cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY),
         *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
@@ -29,25 +29,27 @@ def encode_pictures(pictures: Sequence[Picture]) -> tuple[bytes, ...]:
 
 
 def decode_picture(data: bytes, size: int | None = None) -> Picture:
-    """RGB from a JPEG.
+    """Decode a JPEG to RGB.
 
     Args:
-        size: side in pixels of the result, averaged down or interpolated up to; as it is, if None.
+        size: side of the result in pixels; None keeps the size.
 
     Raises:
-        InputError: the bytes are no picture.
+        InputError: the bytes are not a picture.
     """
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if decoded is None:
         raise InputError(
-            "corpus_picture_corrupt", "a frame of the corpus is no picture", "Prepare the corpus again from its videos."
+            "corpus_picture_corrupt",
+            "a frame of the corpus is not a picture",
+            "Prepare the corpus again from its videos.",
         )
     rgb = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     return rgb if size is None else scaled(rgb, size, size)
 
 
 def scaled(picture: Picture, width: int, height: int) -> Picture:
-    """A picture at another size: averaged if it becomes smaller, interpolated if larger."""
+    """Scale a picture: average it down, or interpolate it up."""
     if picture.shape[:2] == (height, width):
         return picture
     is_smaller = width * height < picture.shape[0] * picture.shape[1]
@@ -55,10 +57,10 @@ def scaled(picture: Picture, width: int, height: int) -> Picture:
 
 
 def sharpness(face: UInt8[np.ndarray, "side side 3"]) -> float:
-    """Variance of the Laplacian of a framed face, without the corners around it, in grey levels squared.
+    """Compute the variance of the Laplacian of a framed face without its border, in gray levels squared.
 
-    The face is smoothed a little first: a codec's blocks and noise are no sharpness. Measured on faces of 256 pixels: sharp
-    ones have 17 and more, ones blurred by 5 pixels at most 1.8; without the smoothing it would be 89 and 30.
+    The face is smoothed first, so that coding noise does not count. Measured on faces of 256 pixels: 17 and more if sharp,
+    at most 1.8 if blurred by 5 pixels; without the smoothing 89 and 30.
     """
     height, width = face.shape[:2]
     inner = cv2.cvtColor(face[height // 5 : height * 9 // 10, width // 5 : width * 4 // 5], cv2.COLOR_RGB2GRAY)

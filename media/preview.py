@@ -1,4 +1,4 @@
-"""Looking at results: contact sheets and small animations."""
+"""Previews of results: contact sheets and small animations."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ INK = (240, 240, 240)
 def contact_sheet(
     images: UInt8[np.ndarray, "images height width 3"], columns: int, labels: Sequence[str] | None, path: Path
 ) -> None:
-    """Lay pictures out in rows, each with its label underneath, and write the sheet (PNG, JPEG or WebP).
+    """Arrange pictures in rows, each above its label, and write the sheet (PNG, JPEG or WebP).
 
     Raises:
         ValueError: no images, no columns, or not as many labels as images. InputError: the place cannot be written.
@@ -46,7 +46,7 @@ def contact_sheet(
 
 
 def save_animation(frames: UInt8[np.ndarray, "frames height width 3"], path: Path, fps: float = 25.0) -> None:
-    """Write an endless animation, WebP or GIF by the name's ending. (GIF counts in hundredths of a second.)
+    """Write a looped animation, WebP or GIF by the name's ending. GIF rounds durations to 10 ms.
 
     Raises:
         ValueError: no frames. InputError: the place cannot be written.
@@ -69,7 +69,7 @@ def save_animation(frames: UInt8[np.ndarray, "frames height width 3"], path: Pat
 
 
 def _fitted(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The label, shortened until it fits."""
+    """Shorten a label until it fits."""
     text = label
     while len(text) > 1 and font.getlength(text) > width:
         text = text[:-2].rstrip() + "…"

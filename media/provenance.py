@@ -1,7 +1,6 @@
-"""The mark on every video that says a machine made it, in the container's own tags.
+"""The mark of generated videos, in the tags of the container.
 
-The source type is IPTC's vocabulary, as in C2PA and XMP. Tags say it to whoever looks; they prove nothing, and can be
-removed.
+The source type is from the vocabulary of IPTC, as in C2PA and XMP. Tags can be removed; they prove nothing.
 """
 
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ SOFTWARE = "EmotiveTalk"
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made a video.
+    """Origin of a generated video.
 
     Attributes:
-        checkpoint: id of the checkpoint (name and hash), or None if not known.
-        seed: of the sampling noise, or None if not known.
+        checkpoint: name and hash of the checkpoint, or None if unknown.
+        seed: seed of the sampling noise, or None if unknown.
         software: name and version.
     """
 
@@ -29,7 +28,7 @@ class Provenance:
     software: str = SOFTWARE
 
     def tags(self) -> dict[str, str]:
-        """As metadata for VideoWriter."""
+        """Return the mark as metadata for VideoWriter."""
         sentence = f"AI-generated video ({self.software})"
         tags = {
             "comment": sentence,
@@ -45,7 +44,7 @@ class Provenance:
 
 
 def read_provenance(path: Path, limits: Limits | None = None) -> Provenance | None:
-    """Read the mark; None if the file does not carry it.
+    """Read the mark; None if the file has none.
 
     Raises:
         InputError: not a media file.

@@ -1,7 +1,8 @@
-"""Raw footage for a corpus: pictures by decord, at 25 frames a second by time stamp, and the sound that goes with them.
+"""Raw footage for a corpus: its pictures at 25 frames per second by time stamp, and its sound.
 
-PyAV looks at the container first, because decord neither says how large or how complete a file is nor turns and
-stretches pictures as players do. Footage may be long, so pictures are read in stretches and never kept.
+PyAV reads the header, because decord tells neither how large or complete a file is, nor its rotation and aspect. decord
+reads the pictures. It gives up at random at the end of files with B-frames: PyAV reads those, and files that decord
+refuses. Footage may be long, so pictures are read in stretches and not kept.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from jaxtyping import Float, Int, UInt8
 
@@ -26,13 +28,13 @@ from emotivetalk.errors import InputError
 from emotivetalk.files import quoted
 from emotivetalk.limits import Limits
 from emotivetalk.media.audio import Waveform, read_sound
-from emotivetalk.media.containers import claimed_duration_s, is_cut_off, open_media, too_long
+from emotivetalk.media.containers import claimed_duration_s, container_duration_s, is_cut_off, open_media, too_long
 from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLE_RATE_HZ
 
 RAW_LIMITS = Limits(video_s=1800.0, audio_s=2000.0)  # what is kept of half an hour is a gigabyte
 _AT_ONCE = 16  # frames: of 4K video they are 400 MB
 _MISSING_S, _MISSING_SHARE = 0.25, 0.02  # a header may promise so much more than there is
-_EOF_RETRIES = "128"  # decord's own 10240 keep it busy for minutes at the end of a damaged file
+_EOF_RETRIES = "128"  # decord's default of 10240 keeps it busy for minutes at the end of a damaged file
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +43,15 @@ Frames = UInt8[np.ndarray, "frames height width 3"]
 
 @dataclass(frozen=True)
 class Footage:
-    """What a file says of itself.
+    """What a file's header says.
 
     Attributes:
-        width, height: as shown: square pixels, upright.
+        width, height: as displayed: square pixels, upright.
         quarter_turns: counter-clockwise, from stored to upright.
-        start_s: of the first picture, on the file's time line.
-        claimed_s: how long the pictures last, or all of the file where the stream says nothing.
-        has_sound: whether there is a sound track.
+        start_s: time of the first picture on the file's time line.
+        claimed_s: length of the pictures, or of the whole file if the header has no other; None if it has neither.
+        has_sound: True if there is a sound track.
+        has_b_frames: True if pictures are stored in another order than they are displayed.
     """
 
     path: Path
@@ -58,10 +61,11 @@ class Footage:
     start_s: float
     claimed_s: float | None
     has_sound: bool
+    has_b_frames: bool
 
 
 def require_decord() -> ModuleType:
-    """The package decord, set up for footage that may be damaged.
+    """Import the package decord, set up for footage that may be damaged.
 
     Raises:
         InputError: it is not installed.
@@ -80,7 +84,7 @@ def require_decord() -> ModuleType:
 
 
 def probe(path: Path, limits: Limits = RAW_LIMITS) -> Footage:
-    """Look at a file's header and its first picture.
+    """Read a file's header and its first picture.
 
     Raises:
         InputError: video_unreadable, video_truncated, video_missing_stream, video_too_large, video_too_long, and what
@@ -101,15 +105,16 @@ def probe(path: Path, limits: Limits = RAW_LIMITS) -> Footage:
                 f"the limit is {limits.video_pixels / 1e6:g} megapixels",
                 "Scale it down.",
             )
-        claimed_s = claimed_duration_s(path, container, stream)
+        claimed_s = claimed_duration_s(path, container, stream) or container_duration_s(container)
         if claimed_s is not None and claimed_s > limits.video_s:
             raise too_long(path, "video", claimed_s, limits.video_s)
         sound = container.streams.best("audio")
         turns, start_s = _first_picture(container, stream)
+        has_b_frames = stream.codec_context.has_b_frames
         width = max(2, round(stream.width * float(stream.codec_context.sample_aspect_ratio or Fraction(1))))
         height = stream.height
         size = (height, width) if turns % 2 else (width, height)
-        return Footage(path, *size, turns, start_s, claimed_s, isinstance(sound, AudioStream))
+        return Footage(path, *size, turns, start_s, claimed_s, isinstance(sound, AudioStream), has_b_frames)
 
 
 def _first_picture(container: InputContainer, stream: VideoStream) -> tuple[int, float]:
@@ -119,14 +124,14 @@ def _first_picture(container: InputContainer, stream: VideoStream) -> tuple[int,
 
 
 class PictureReader:
-    """The pictures of a file at 25 frames a second: picture i is what was on screen at (i + 1/2) / 25 s.
+    """The pictures of a file at 25 frames per second: picture i is the one on screen at (i + 1/2) / 25 s.
 
     Args:
-        footage: what `probe` gave.
-        long_side: pictures larger than this are scaled down to it while they are decoded; None leaves them as they are.
+        footage: result of `probe`.
+        long_side: pixels to which larger pictures are scaled down while they are decoded; None keeps their size.
 
     Raises:
-        InputError: video_codec (decord does not know it), video_truncated, video_corrupt, video_empty.
+        InputError: video_corrupt, video_empty.
     """
 
     def __init__(self, footage: Footage, long_side: int | None = None) -> None:
@@ -134,27 +139,28 @@ class PictureReader:
         self.footage = footage
         scale = 1.0 if long_side is None else min(1.0, long_side / max(footage.width, footage.height))
         self.width, self.height = max(2, round(footage.width * scale)), max(2, round(footage.height * scale))
-        stored = (self.height, self.width) if footage.quarter_turns % 2 else (self.width, self.height)
-        try:
-            self._reader: Any = decord.VideoReader(
-                str(footage.path), width=stored[0], height=stored[1], num_threads=1, ctx=decord.cpu(0)
-            )
-            num = len(self._reader)
-            stamps = np.asarray(self._reader.get_frame_timestamp(range(num)) if num else np.zeros((0, 2)), np.float64)
-        except RuntimeError as error:  # decord's own error is one
-            raise self._refused(error) from error
-        if len(stamps) == 0:
+        self._stored = (self.height, self.width) if footage.quarter_turns % 2 else (self.width, self.height)
+        self._pictures: _DecordPictures | _AVPictures
+        if footage.has_b_frames:
+            self._pictures = _AVPictures(footage.path, *self._stored)
+        else:
+            try:
+                self._pictures = _DecordPictures(decord, footage.path, *self._stored)
+            except _decord_errors() as error:
+                self._pictures = self._without_decord(error)
+        if not self._pictures.starts_s:
             raise InputError(
                 "video_empty", f"video {quoted(footage.path)} has no pictures in it", "Export it again, as MP4."
             )
-        self.index = index_at_25(stamps[:, 0] - stamps[0, 0], float(stamps[-1, 1] - stamps[0, 0]))
-        self.duration_s = float(stamps[-1, 1] - stamps[0, 0])
+        starts_s = np.array(self._pictures.starts_s)
+        self.duration_s = self._pictures.end_s - starts_s[0]
+        self.index = index_at_25(starts_s - starts_s[0], self.duration_s)
 
     def __len__(self) -> int:
         return len(self.index)
 
     def read(self, frames: Sequence[int]) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-        """Pictures by their number, rising, each as RGB; a few are decoded at once.
+        """Read pictures by their numbers, which must rise, as RGB. A few are decoded at once.
 
         Raises:
             InputError: video_corrupt.
@@ -163,34 +169,92 @@ class PictureReader:
             wanted = self.index[np.asarray(frames[start : start + _AT_ONCE])]
             unique, place = np.unique(wanted, return_inverse=True)
             try:
-                pictures = self._reader.get_batch(unique.tolist()).asnumpy()
-            except RuntimeError as error:
-                raise self._refused(error) from error
+                pictures = self._pictures.read(unique.tolist())
+            except _decord_errors() as error:
+                self._pictures = self._without_decord(error)
+                pictures = self._pictures.read(unique.tolist())
             for position in place:
                 yield np.ascontiguousarray(np.rot90(pictures[position], self.footage.quarter_turns))
 
-    def _refused(self, error: RuntimeError) -> InputError:
-        path, said = self.footage.path, str(error)
-        log.debug("decord refused %s: %s", path, said)
-        if "cannot find video stream" in said or "avcodec" in said.lower():
-            return InputError(
-                "video_codec",
-                f"the pictures of video {quoted(path)} are coded in a way that decord does not know",
-                "Convert it to H.264.",
-            )
-        if "av_read_frame" in said:
-            return _truncated(path, "reading ends too early")
-        return InputError("video_corrupt", f"video {quoted(path)} is damaged", "Copy or export it again.")
+    def _without_decord(self, error: Exception) -> _AVPictures:
+        """Read with PyAV; if that fails too, the error has the messages of both."""
+        path = self.footage.path
+        message = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        log.debug("decord refused %s: %s", path, error)
+        try:
+            return _AVPictures(path, *self._stored)
+        except InputError as refused:
+            raise InputError(refused.code, f"{refused.message}; decord: {message[0]}", refused.remedy) from error
+
+
+class _DecordPictures:
+    """A file's pictures by decord, at the given size.
+
+    Attributes:
+        starts_s: when each appears, rising.
+        end_s: when the last one ends.
+    """
+
+    def __init__(self, decord: ModuleType, path: Path, width: int, height: int) -> None:
+        self._reader: Any = decord.VideoReader(str(path), width=width, height=height, num_threads=1, ctx=decord.cpu(0))
+        num = len(self._reader)
+        stamps = np.asarray(self._reader.get_frame_timestamp(range(num)) if num else np.zeros((0, 2)), np.float64)
+        self.starts_s: list[float] = stamps[:, 0].tolist()
+        self.end_s = float(stamps[-1, 1]) if num else 0.0
+
+    def read(self, indices: list[int]) -> Frames:
+        """Read pictures by their rising numbers."""
+        return self._reader.get_batch(indices).asnumpy()
+
+
+class _AVPictures:
+    """The same by PyAV, which decodes from the beginning: reading backwards starts again."""
+
+    def __init__(self, path: Path, width: int, height: int) -> None:
+        self._path, self._width, self._height = path, width, height
+        self.starts_s: list[float] = []
+        self.end_s = 0.0
+        for frame in self._decode():
+            start_s = self.end_s if frame.time is None else frame.time
+            length = frame.duration * frame.time_base if frame.duration and frame.time_base else Fraction(1, 25)
+            self.starts_s.append(start_s)
+            self.end_s = start_s + float(length)
+        self._frames = self._decode()
+        self._next = 0
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        with open_media(self._path, "video", RAW_LIMITS) as container:
+            stream = container.streams.best("video")
+            assert isinstance(stream, VideoStream)
+            yield from container.decode(stream)
+
+    def read(self, indices: list[int]) -> Frames:
+        """Read pictures by their rising numbers."""
+        if indices[0] < self._next:
+            self._frames, self._next = self._decode(), 0
+        wanted, pictures = set(indices), []
+        while self._next <= indices[-1]:
+            frame = next(self._frames)
+            if self._next in wanted:
+                scaled = frame.reformat(self._width, self._height, format="rgb24", interpolation="AREA", threads=1)
+                pictures.append(scaled.to_ndarray())
+            self._next += 1
+        return np.stack(pictures)
+
+
+def _decord_errors() -> tuple[type[Exception], ...]:
+    """Classes of decord's exceptions. Its own class derives from Exception only."""
+    return RuntimeError, require_decord().DECORDError
 
 
 def index_at_25(
     starts_s: Float[np.ndarray, " pictures"], end_s: float, frames_per_s: int = FRAME_RATE_HZ
 ) -> Int[np.ndarray, " frames"]:
-    """Which of the pictures is on screen at (i + 1/2) / 25 s, for every i before the end (at least one).
+    """Number of the picture that is on screen at (i + 1/2) / 25 s, for every i before the end, at least one.
 
     Args:
-        starts_s: when each appears, rising, the first at 0.
-        end_s: when the last one goes.
+        starts_s: when each picture appears, rising, the first at 0.
+        end_s: when the last one ends.
     """
     num = max(1, round(end_s * frames_per_s))
     middles = (np.arange(num) + 0.5) / frames_per_s
@@ -198,26 +262,26 @@ def index_at_25(
 
 
 def read_beside(footage: Footage, num_frames: int, limits: Limits = RAW_LIMITS) -> tuple[Waveform, float]:
-    """The sound of `num_frames` pictures from the first one on, 16 kHz mono; silence where the file has none.
+    """Read the sound of the first `num_frames` pictures, 16 kHz mono, with silence where the track has none.
 
     Returns:
-        The samples, 640 a frame; and how long the sound track is by itself, in seconds.
+        The samples, 640 per frame; and the length of the whole sound track in seconds.
 
     Raises:
         InputError: audio_missing_stream; audio_corrupt.
     """
     sound, start_s = read_sound(footage.path, limits)
     late = round((start_s - footage.start_s) * SAMPLE_RATE_HZ)
-    heard = np.concatenate([np.zeros(max(0, late), np.float32), sound[max(0, -late) :]])
+    aligned = np.concatenate([np.zeros(max(0, late), np.float32), sound[max(0, -late) :]])
     num_samples = num_frames * (SAMPLE_RATE_HZ // FRAME_RATE_HZ)
-    return np.pad(heard[:num_samples], (0, max(0, num_samples - len(heard)))), len(sound) / SAMPLE_RATE_HZ
+    return np.pad(aligned[:num_samples], (0, max(0, num_samples - len(aligned)))), len(sound) / SAMPLE_RATE_HZ
 
 
 def check_whole(footage: Footage, pictures_s: float, sound_s: float) -> None:
-    """Raise InputError (video_truncated) if the header promises clearly more than pictures and sound last.
+    """Raise InputError (video_truncated) if pictures and sound are clearly shorter than the header says.
 
     Args:
-        pictures_s, sound_s: how long they are; the header's figure may be either's.
+        pictures_s, sound_s: their lengths; the header's may be that of either.
     """
     claimed_s, found_s = footage.claimed_s, max(pictures_s, sound_s)
     if claimed_s is not None and found_s < claimed_s - max(_MISSING_S, _MISSING_SHARE * claimed_s):

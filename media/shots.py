@@ -1,7 +1,7 @@
-"""Where one shot ends and another begins: hard cuts, by how colours and small pictures change from frame to frame (ours).
+"""Detection of hard cuts by the change of colors and thumbnails between frames (ours).
 
-A cut changes both the colours' histogram and the places of light and dark, at once and far more than the frames around
-it do. A gesture changes the second only, a flicker of the light the first only. Dissolves are no cuts.
+A cut changes both the color histogram and the thumbnail, far more than the neighboring frames do. A gesture changes only
+the thumbnail, flickering light only the histogram. Dissolves are not detected.
 """
 
 from collections.abc import Iterable
@@ -12,15 +12,15 @@ from jaxtyping import Float32, UInt8
 
 NUM_BINS = 16
 THUMBNAIL = (16, 12)  # width, height
-MIN_COLOUR, MIN_PLACE = 0.15, 0.04  # of 1, least changes at a cut
-TIMES_AROUND = 4.0  # of the median change of the frames around
-AROUND = 12  # frames to either side
+MIN_COLOUR, MIN_PLACE = 0.15, 0.04  # least changes of histogram and thumbnail at a cut, of 1
+TIMES_AROUND = 4.0  # least ratio to the median change of the neighboring frames
+AROUND = 12  # neighboring frames on either side
 
 Signature = Float32[np.ndarray, " signature"]
 
 
 def signature(picture: UInt8[np.ndarray, "height width 3"]) -> Signature:
-    """What is compared: the three channels' histograms, each a third of 1 in all, then a thumbnail in 0..1."""
+    """Compute what is compared: the histograms of the channels, 1 in sum, then a thumbnail in 0..1."""
     bins = [np.bincount(picture[..., channel].ravel() >> 4, minlength=NUM_BINS) for channel in range(3)]
     histogram = np.concatenate(bins).astype(np.float32) / (3 * picture[..., 0].size)
     small = cv2.resize(picture, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32).ravel() / 255

@@ -1,4 +1,4 @@
-"""Whether somebody speaks: loudness against the quiet of the recording, and the voice's periodicity (ours)."""
+"""Speech activity by loudness and by the periodicity of the voice (ours)."""
 
 from dataclasses import dataclass
 
@@ -14,16 +14,16 @@ MIN_LEVEL_DB = -50.0  # of full scale
 MAX_BELOW_LOUD_DB = 30.0
 MIN_PERIODICITY = 0.45
 PITCH_HZ = (60.0, 420.0)
-MIN_SWAY_DB = 2.0  # a hum is periodic and never changes; speech comes in syllables
+MIN_SWAY_DB = 2.0  # standard deviation of the level: a hum is periodic but constant, speech has syllables
 
 
 @dataclass(frozen=True)
 class SpeechActivity:
-    """What was found in a stretch of sound.
+    """Speech activity of a piece of sound.
 
     Attributes:
-        share: of its frames in which a voice is heard; 0 for a hum.
-        level_db: of the loud frames, against full scale.
+        share: share of its frames with a voice, 0 to 1; 0 for a hum.
+        level_db: level of the loud frames, relative to full scale.
     """
 
     share: float
@@ -48,11 +48,11 @@ def _windows(waveform: Waveform) -> Float[np.ndarray, "frames window"]:
 
 
 def _is_periodic(windows: Float[np.ndarray, "frames window"]) -> Bool[np.ndarray, " frames"]:
-    """Whether a window is like itself, moved by one period of a voice's pitch."""
+    """Test each window for a period in the range of a voice's pitch, by autocorrelation."""
     centred = windows - windows.mean(1, keepdims=True)
     spectrum = np.fft.rfft(centred, 2 * WINDOW)
-    likeness = np.fft.irfft(np.abs(spectrum) ** 2)[:, :WINDOW]
+    correlation = np.fft.irfft(np.abs(spectrum) ** 2)[:, :WINDOW]
     low, high = (round(SAMPLE_RATE_HZ / pitch) for pitch in reversed(PITCH_HZ))
-    fewer = 1 - np.arange(WINDOW) / WINDOW  # samples that overlap at each lag
-    normal = likeness / np.maximum(likeness[:, :1], 1e-12) / fewer
+    overlap = 1 - np.arange(WINDOW) / WINDOW  # share of samples that overlap at each lag
+    normal = correlation / np.maximum(correlation[:, :1], 1e-12) / overlap
     return normal[:, low:high].max(1) > MIN_PERIODICITY

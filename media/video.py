@@ -1,4 +1,4 @@
-"""Video as frames at a fixed rate, by time stamp: for emotion videos."""
+"""Decode a video to frames at a fixed rate, by time stamp: for emotion videos."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -22,13 +22,13 @@ Frame = UInt8[np.ndarray, "height width 3"]
 def read_frames(
     path: Path, fps: float = 25.0, max_s: float | None = None, limits: Limits | None = None
 ) -> UInt8[np.ndarray, "frames height width 3"]:
-    """Decode a video's pictures, upright, resampled to `fps`: frame i is what was on screen at (i + 1/2) / fps.
+    """Decode a video's pictures, upright, resampled to `fps`: frame i is the one on screen at (i + 1/2) / fps.
 
-    So the rate of the source may be any, or vary. Frames larger than limits.video_side are scaled down to it.
+    The rate of the source may vary. Frames larger than limits.video_side are scaled down to it.
 
     Args:
-        fps: frames a second of the result.
-        max_s: read only so many seconds from the beginning; None reads all, up to limits.video_s.
+        fps: frames per second of the result.
+        max_s: seconds to read from the beginning; None reads all, up to limits.video_s.
 
     Raises:
         InputError: not a media file, no pictures in it, too large, too long, cut off or damaged.
@@ -65,23 +65,23 @@ def read_frames(
 
 
 def _resampled(container: InputContainer, stream: VideoStream, fps: float, side: int) -> Iterator[Frame]:
-    """Give each decoded picture as often as sampling times fall into its time on screen."""
+    """Yield each decoded picture once per sampling time while it is on screen."""
     aspect = stream.codec_context.sample_aspect_ratio or Fraction(1)
     start_s = end_s = 0.0
     num_given = 0
-    shown: av.VideoFrame | None = None
+    current: av.VideoFrame | None = None
     for frame in container.decode(stream):
-        if shown is None:
+        if current is None:
             start_s = _time_s(frame, 0.0)
         now_s = _time_s(frame, end_s + start_s) - start_s
         repeats = max(0, round(now_s * fps) - num_given)
-        if shown is not None and repeats:
-            yield from [_to_rgb(shown, aspect, side)] * repeats
+        if current is not None and repeats:
+            yield from [_to_rgb(current, aspect, side)] * repeats
             num_given += repeats
-        shown = frame
+        current = frame
         end_s = now_s + _frame_s(frame, stream)
-    if shown is not None:
-        yield from [_to_rgb(shown, aspect, side)] * max(0, round(end_s * fps) - num_given, 1 - num_given)
+    if current is not None:
+        yield from [_to_rgb(current, aspect, side)] * max(0, round(end_s * fps) - num_given, 1 - num_given)
 
 
 def _time_s(frame: av.VideoFrame, otherwise: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ from emotivetalk.errors import InputError
 from emotivetalk.files import quoted
 
 SUFFIXES = (
+    ".gif",
     ".mp4",
     ".m4v",
     ".mov",
@@ -58,7 +60,7 @@ def find_sources(raws: Sequence[str], labels: Mapping[str, Label]) -> tuple[Vide
             while unique in found:
                 number += 1
                 unique = f"{name}~{number}"
-            label = labels.get(uri) or label_of(urlsplit(uri).path if "://" in uri else uri)
+            label = labels.get(uri) or label_of(urlsplit(uri).path if "://" in uri else _encodable(uri))
             found[unique] = VideoSource(uri, unique, fingerprint, label)
     if not found:
         raise InputError(
@@ -72,18 +74,27 @@ def find_sources(raws: Sequence[str], labels: Mapping[str, Label]) -> tuple[Vide
 def _videos_at_path(path: Path) -> Iterator[tuple[str, str, str]]:
     path = path.absolute()
     if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
-        for file in files:
-            yield str(file), f"{path.name}/{file.relative_to(path).as_posix()}", _fingerprint(file)
+        for file in sorted(path.rglob("*")):
+            # Links to nothing are listed too: their rows in the report say what is wrong.
+            if file.suffix.lower() in SUFFIXES and (file.is_file() or not file.exists()):
+                yield str(file), _encodable(f"{path.name}/{file.relative_to(path).as_posix()}"), _fingerprint(file)
     elif path.exists():
-        yield str(path), path.name, _fingerprint(path)
+        yield str(path), _encodable(path.name), _fingerprint(path)
     else:
         raise InputError("raw_missing", f"raw video {quoted(path)} does not exist", "Check the path.")
 
 
 def _fingerprint(path: Path) -> str:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
     return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _encodable(name: str) -> str:
+    """Escape the bytes of a file name that are not UTF-8, since reports and Parquet cannot hold them."""
+    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
 
 
 def _videos_at_url(url: str) -> Iterator[tuple[str, str, str]]:

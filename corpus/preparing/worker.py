@@ -19,7 +19,7 @@ from emotivetalk.corpus.preparing.results import FileRow, VideoSource, write_par
 from emotivetalk.corpus.preparing.settings import PrepareSettings
 from emotivetalk.corpus.preparing.sources import local_copy
 from emotivetalk.errors import EmotiveTalkError, InputError
-from emotivetalk.media.cascades import look_with_one_thread
+from emotivetalk.media.face_detection import use_one_thread
 from emotivetalk.media.isolated_process import ProcessLimits, Reports, limit, open_reports
 
 REPORT_EVERY_S = 1.0
@@ -45,7 +45,7 @@ def main() -> None:
     setup = json.loads(sys.stdin.readline())
     limit(ProcessLimits(setup["memory_bytes"]))
     settings = PrepareSettings(**setup["settings"])
-    look_with_one_thread()
+    use_one_thread()
     meter = None
     if setup["sync_checkpoint"] is not None:
         import torch

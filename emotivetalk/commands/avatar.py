@@ -11,7 +11,9 @@ from emotivetalk.request import emotion_index, parse_label
 
 def avatar(
     output: Annotated[Path, typer.Option("-o", "--output", help="The portrait to write, a PNG.")],
-    seed: Annotated[int, typer.Option(min=0, help="Random seed for the traits that no option sets.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Random seed for the traits that no option sets.")
+    ] = 0,
     emotion: Annotated[
         str, typer.Option(help="Named emotion, with an intensity of 0 to 1, such as happy:0.8.")
     ] = "neutral",

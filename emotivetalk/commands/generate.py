@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from emotivetalk.checks import check_output
-from emotivetalk.files import check_readable
+from emotivetalk.files import check_not_input, check_readable
 from emotivetalk.limits import Limits
 from emotivetalk.media.checkpoints import find_checkpoint, trained_on
 from emotivetalk.options import EMOTION_OPTIONS, SETTINGS_OPTIONS, option_name
@@ -48,6 +48,8 @@ def generate(
         check_readable(
             emotion_file, emotion.kind, limits.image_bytes if emotion.kind == "image" else limits.media_bytes
         )
+    inputs_by_kind = {"image": portrait, "audio": audio}
+    check_not_input(output, inputs_by_kind if emotion_file is None else inputs_by_kind | {"emotion": emotion_file})
     settings = checked(VideoSettings, **values)
     folder = find_checkpoint(checkpoint)
     data = trained_on(folder)
@@ -57,7 +59,9 @@ def generate(
     from emotivetalk.generation import Inputs, generate_video
 
     inputs = Inputs(portrait, audio, emotion, emotion_file)
-    timings = generate_video(inputs, output, folder, settings, paste_back=paste_back, limits=limits)
+    timings = generate_video(
+        inputs, output, folder, settings, paste_back=paste_back, overwrite=overwrite, limits=limits
+    )
     typer.echo(
         f"{output}: {timings.video_s:.1f} s of video in {timings.total_s:.1f} s; first frame after "
         f"{timings.first_frame_s:.1f} s ({timings.load_s:.1f} s of it loading), {timings.realtime_factor:.2f} times "

@@ -240,7 +240,7 @@ def read_track(path: Path) -> TrackEmotion:
     """
     check_readable(path, "track", MAX_TRACK_BYTES)
     try:
-        keys = json.loads(path.read_text(encoding="utf-8"))
+        keys = json.loads(path.read_text(encoding="utf-8-sig"))  # with or without a byte order mark
     except ValueError as error:  # includes UnicodeDecodeError
         raise InvalidValueError(
             INVALID, f"track {quoted(path)} is not JSON ({error})", "Write a list of keys."

@@ -37,9 +37,12 @@ def write_video() -> Callable[..., Path]:
         ticks: list[int] | None = None,
         sample_aspect: Fraction | None = None,
         options: dict[str, str] | None = None,
+        **codec_options: str,
     ) -> Path:
         with av.open(str(path), "w", options=options or {}) as container:
-            stream = container.add_stream("libx264", rate=fps, options={"crf": "4", "preset": "ultrafast"})
+            stream = container.add_stream(
+                "libx264", rate=fps, options={"crf": "4", "preset": "ultrafast"} | codec_options
+            )
             stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
             if sample_aspect is not None:
                 stream.codec_context.sample_aspect_ratio = sample_aspect

@@ -17,25 +17,6 @@ PHOTO = skimage.data.astronaut()[:340, :400]
 PLACE = box(172, 60, 104, 104)  # her face, by eye
 
 
-@pytest.fixture(scope="module")
-def avatars() -> np.ndarray:
-    """Drawn portraits: neutral, contempt, fear, sadness, each of another person."""
-    torch = pytest.importorskip("torch")
-    avatar, renderer, parameters = (
-        pytest.importorskip(f"corpus.{name}") for name in ("avatar", "renderer", "parameters")
-    )
-    expressions = torch.from_numpy(parameters.EMOTION_TARGETS[::2].copy())
-    num = len(expressions)
-    frames = renderer.render(
-        avatar.Identity.sample(num, seed=3),
-        torch.zeros(num, len(parameters.LIP)),
-        expressions,
-        torch.from_numpy(parameters.POSE_AT_REST).repeat(num, 1),
-        size=256,
-    )
-    return (frames.images.permute(0, 2, 3, 1).numpy() * 255).round().clip(0, 255).astype(np.uint8)
-
-
 def textured(height: int, width: int, seed: int = 0) -> np.ndarray:
     """A smooth picture in which no two places look the same."""
     coarse = np.random.default_rng(seed).integers(60, 200, (height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8)
@@ -60,22 +41,6 @@ def test_two_people_from_left_to_right() -> None:
     left, right = detect_faces(np.hstack([PHOTO[:200, :300], PHOTO[:200, :300][:, ::-1]]))
     assert near(left, PLACE)
     assert near(right, box(600 - 172 - 104, 60, 104, 104))
-
-
-def test_avatars_have_one_face_and_keep_their_frame(avatars: np.ndarray) -> None:
-    for number, image in enumerate(avatars):
-        faces = detect_faces(image)
-        assert len(faces) == 1, number
-        crop = crop_portrait(image, faces[0])
-        np.testing.assert_array_equal(crop.image, image, err_msg=str(number))
-
-
-def test_an_avatar_somewhere_in_a_picture_gets_its_frame_back(avatars: np.ndarray) -> None:
-    canvas = np.full((420, 700, 3), 190, np.uint8)
-    canvas[100:356, 300:556] = avatars[0]
-    crop = crop_portrait(canvas, choose_face(canvas, None, "a.png"))
-    assert abs(crop.left - 300) < 30 and abs(crop.top - 100) < 30
-    assert 0.85 < crop.side / 256 < 1.15
 
 
 def test_no_face() -> None:
@@ -203,3 +168,21 @@ def test_wrong_arguments() -> None:
         crop_portrait(PHOTO, box(0, 0, 0, 0))
     with pytest.raises(ValueError, match="is not a face"):
         crop_portrait(PHOTO, box(600, 0, 80, 80))
+
+
+@pytest.mark.parametrize("roll_deg", [90.0, 180.0, -90.0, 30.0])
+def test_a_turned_crop_goes_back_where_it_was(roll_deg: float) -> None:
+    image = textured(300, 400)
+    face = FaceBox(150, 100, 80, 80, roll_deg)
+    crop = crop_portrait(image, face, 160, Framing(0.5, 0.5, 0.5))
+    quarters = roll_deg / 90
+    if quarters == round(quarters):
+        upright = crop_portrait(image, box(150, 100, 80, 80), 160, Framing(0.5, 0.5, 0.5))
+        np.testing.assert_array_equal(crop.image, np.rot90(upright.image, round(quarters)))
+        np.testing.assert_array_equal(crop.paste_back(crop.image), image)
+    assert np.abs(crop.paste_back(crop.image).astype(int) - image).max() <= 6
+    changed = (crop.paste_back(255 - crop.image) != image).any(axis=2)
+    reach = 80 if quarters == round(quarters) else 80 * 2**0.5
+    rows, columns = np.nonzero(changed)
+    assert np.abs(rows - 140).max() <= reach and np.abs(columns - 190).max() <= reach
+    assert changed[100:180, 150:230].mean() > 0.9

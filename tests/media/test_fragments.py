@@ -274,7 +274,7 @@ def test_wrong_arguments(film: Film, tmp_path: Path) -> None:
                 fragment(bad, 0, audio, is_last=False, sequence=0)
         with pytest.raises(ValueError, match="neither may be negative"):
             fragment(good, -1, audio, is_last=False, sequence=0)
-    with pytest.raises(ValueError, match="16 to 16384"):
+    with pytest.raises(InputError, match="16 to 8688"):
         init_segment(8, 8)
     (tmp_path / "a.m4a").write_text("hello")
     with pytest.raises(InputError, match="not a media file"):

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emotivetalk.errors import InputError
-from emotivetalk.media.cascades import FaceBox
 from emotivetalk.media.containers import is_cut_off
+from emotivetalk.media.face_detection import FaceBox
+from emotivetalk.media.faces import DEFAULT_FRAMING
 from emotivetalk.media.image_codec import decode_picture, encode_pictures
 from emotivetalk.media.raw_video import PictureReader, index_at_25, probe, read_beside
 from emotivetalk.media.shots import cut_scenes, signature
 from emotivetalk.media.speech_activity import speech_activity
-from emotivetalk.media.tracking import VIDEO_FRAMING, Track, steady_crop
+from emotivetalk.media.tracking import Track, steady_crop
 
 RATES = [Fraction(12), Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(50), Fraction(60000, 1001)]
 
@@ -86,13 +87,13 @@ def test_a_trembling_detector_moves_nothing() -> None:
     boxes = [face(100 + generator.normal(), 80 + generator.normal(), 60 + 3 * generator.normal()) for _ in frames]
     crop = steady_crop(Track(frames, boxes), range(64))
     assert len(set(crop.left)) == len(set(crop.top)) == 1
-    assert crop.side == pytest.approx(60 / VIDEO_FRAMING.width, rel=0.1)
+    assert crop.side == pytest.approx(60 / DEFAULT_FRAMING.width, rel=0.1)
 
 
 def test_a_walking_face_is_followed_smoothly() -> None:
     frames = list(range(0, 64, 6))
     crop = steady_crop(Track(frames, [face(100 + 2.0 * frame, 80) for frame in frames]), range(64))
-    centers = np.array(crop.left) + VIDEO_FRAMING.center_x * crop.side
+    centers = np.array(crop.left) + DEFAULT_FRAMING.center_x * crop.side
     assert np.abs(centers[:58] - (130 + 2.0 * np.arange(58))).max() < 0.08 * crop.side
     assert np.abs(np.diff(centers, 2)).max() <= 1 and len(set(crop.top)) == 1
 
@@ -117,5 +118,39 @@ def test_stored_pictures_are_nearly_the_pictures() -> None:
     (data,) = encode_pictures([picture])
     assert encode_pictures([picture]) == (data,)
     assert np.abs(decode_picture(data).astype(int) - picture).mean() < 3
-    with pytest.raises(InputError, match="no picture"):
+    with pytest.raises(InputError, match="not a picture"):
         decode_picture(b"nothing")
+
+
+@pytest.mark.parametrize("num", [30, 61])
+def test_files_with_b_frames_are_read_to_the_end(write_video, numbered_frames, tmp_path: Path, num: int) -> None:
+    path = write_video(tmp_path / "b.mp4", numbered_frames(50)[np.arange(num) % 50], preset="medium", bf="3")
+    footage = probe(path)
+    assert footage.has_b_frames
+    readings = []
+    for _ in range(3):
+        reader = PictureReader(footage)
+        assert len(reader) == num
+        readings.append(np.stack(list(reader.read(range(num)))))
+    assert [round((int(picture[5, 5, 0]) - 40) / 4) for picture in readings[0]] == [i % 50 for i in range(num)]
+    assert all(np.array_equal(readings[0], other) for other in readings[1:])
+    again = list(reader.read([3, 20]))  # backwards
+    np.testing.assert_array_equal(again, readings[0][[3, 20]])
+
+
+def test_what_decord_refuses_is_read_by_pyav(
+    write_video, numbered_frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import decord
+
+    def refuse(*args: object, **options: object) -> None:
+        raise decord.DECORDError("[12:00:00] video_reader.cc: unable to handle EOF")
+
+    footage = probe(write_video(tmp_path / "v.mp4", numbered_frames(20)))
+    expected = np.stack(list(PictureReader(footage).read(range(20))))
+    monkeypatch.setattr(decord, "VideoReader", refuse)
+    found = np.stack(list(PictureReader(footage).read(range(20))))
+    assert np.abs(found.astype(int) - expected).max() <= 2
+    footage.path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="unable to handle EOF"):
+        PictureReader(footage)

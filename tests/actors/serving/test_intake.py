@@ -23,7 +23,7 @@ from emotivetalk.errors import EmotiveTalkError, InputError, OutputError
 from emotivetalk.limits import Limits
 from emotivetalk.media import expressions, faces
 from emotivetalk.media.audio import load_speech
-from emotivetalk.media.cascades import FaceBox
+from emotivetalk.media.face_detection import FaceBox
 from emotivetalk.media.faces import crop_portrait
 from emotivetalk.media.fragments import ClipAudio
 from emotivetalk.media.image import load_image
