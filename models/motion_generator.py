@@ -29,7 +29,7 @@ from emotivetalk.models.emotion import (
     EmotionVideo,
     MeaninglessTextError,
 )
-from emotivetalk.models.encoders import ConvAudioEncoder, ExpressionEncoder, Wav2Vec2AudioEncoder
+from emotivetalk.models.encoders import AudioEncoderNetwork, ExpressionEncoder
 from emotivetalk.models.long_video import frame_noise, run_segment
 from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
 from emotivetalk.models.sentence_encoder import SentenceEncoder
@@ -103,7 +103,7 @@ class MotionGenerator:
 
     def __init__(
         self,
-        audio_encoder: ConvAudioEncoder | Wav2Vec2AudioEncoder,
+        audio_encoder: AudioEncoderNetwork,
         expression_encoder: ExpressionEncoder,
         emotion_mapping: EmotionMapping,
         vaid: VAID,

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from emotivetalk.models.autoencoder import PortraitAutoencoder
 from emotivetalk.models.diffusion import Guidance
 from emotivetalk.models.emotion import EmotionMapping, EmotionSource
-from emotivetalk.models.encoders import ConvAudioEncoder, ExpressionEncoder, LipEncoder, Wav2Vec2AudioEncoder
+from emotivetalk.models.encoders import AudioEncoderNetwork, ExpressionEncoder, LipEncoder
 from emotivetalk.models.ethd import ETHD
 from emotivetalk.models.face_mask import FaceRegion
 from emotivetalk.models.frame_decoder import DECODED_AT_ONCE, FrameDecoder
@@ -110,7 +110,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
     def __init__(
         self,
         vae: PortraitAutoencoder | AutoencoderKLTemporalDecoder,
-        audio_encoder: ConvAudioEncoder | Wav2Vec2AudioEncoder,
+        audio_encoder: AudioEncoderNetwork,
         lip_encoder: LipEncoder,
         expression_encoder: ExpressionEncoder,
         emotion_mapping: EmotionMapping,
