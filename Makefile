@@ -33,7 +33,7 @@ serve: setup-serve  ## serve videos over HTTP and gRPC on this machine until Ctr
 
 JOBS ?= 2
 SERVING := tests/actors/cluster
-TRAINING := $(patsubst %,tests/actors/training/test_%.py,survival driver starter dataset)
+TRAINING := $(patsubst %,tests/actors/training/test_%.py,survival driver starter loaders)
 NODES := tests/actors/training/test_nodes.py
 PREPARING := tests/actors/preparing
 CHAOS := tests/actors/chaos

@@ -197,7 +197,7 @@ def test_a_full_disk_stops_all_workers_and_loses_nothing(folder: Path) -> None:
     for rank in range(2):
         text = (folder / "full_note" / f"{rank}.txt").read_text()
         assert text.startswith("OutputError: worker 1: the training checkpoint")
-        assert "Make space" in text
+        assert "Free disk space" in text
     run = folder / "full"
     assert sorted(path.name for path in (run / "training").iterdir()) == ["step_00000002", "step_00000004"]
     train_plain(toy_config(run, checkpoint_every=2), resume=True)
