@@ -7,11 +7,12 @@ from Monocular Video on Mobile GPUs"). "Left" and "right" are as seen in the pic
 from dataclasses import dataclass
 from typing import Final
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+
+from emotivetalk.media.image_ops import gaussian_blur, warp_affine
 
 NUM_LANDMARKS: Final = 478
 CHIN: Final = 152
@@ -90,12 +91,11 @@ def frame_portrait(image: UInt8[np.ndarray, "height width 3"], landmarks: Float[
     matrix = np.hstack([turn, (SOURCE_SIZE / 2 - 0.5 - turn @ (center - 0.5))[:, None]])
     blur = np.sqrt(max(0.8**2 - (0.5 * scale) ** 2, 0)) / scale  # in the photograph's pixels: frames have half the size
     if blur > 0.25:
-        image = cv2.GaussianBlur(image, (0, 0), blur, borderType=cv2.BORDER_REFLECT)
-    flags = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_LINEAR
-    cut = cv2.warpAffine(image, matrix, (SOURCE_SIZE, SOURCE_SIZE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        image = gaussian_blur(image, float(blur), border="reflect")
+    cropped = warp_affine(image, matrix, SOURCE_SIZE, "cubic" if scale > 1 else "linear")
     placed = ((points - center) @ turn.T) / SOURCE_SIZE * 2
     depth = -landmarks[:, 2].astype(np.float64) / side * 2
-    return FramedPortrait(torch.from_numpy(cut).permute(2, 0, 1).float() / 255, placed, depth)
+    return FramedPortrait(torch.from_numpy(cropped).permute(2, 0, 1).float() / 255, placed, depth)
 
 
 # For each landmark the one on the other side of the face (ours: from the mean of a hundred frontal faces).

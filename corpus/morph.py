@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import Delaunay
 
 from emotivetalk.corpus.landmarks import OVAL, SOURCE_SIZE, FramedPortrait, Points
+from emotivetalk.media.image_ops import erode, fill_polygon, gaussian_blur, rasterize_triangles, remap, resize
 
 _CELL = 4  # pixels: the maps are computed this coarsely, and interpolated
 _EDGE = np.array([(a, b) for a in np.linspace(-1, 1, 9) for b in np.linspace(-1, 1, 9) if max(abs(a), abs(b)) == 1])
@@ -62,12 +62,10 @@ def _warped(person: FramedPortrait, points: Points) -> Picture:
     found = _triangle_of(triangles, len(axis))
     corners, moved = target[triangles.simplices[found]], (source - target)[triangles.simplices[found]]
     shift = _interpolated(cells, corners, moved).reshape(len(axis), len(axis), 2)
-    shift = cv2.resize(shift.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR) * (size / 2)
+    shift = resize(shift.astype(np.float32), size, size) * (size / 2)
     columns, rows = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
     picture = person.picture.permute(1, 2, 0).numpy()
-    return cv2.remap(
-        picture, columns + shift[..., 0], rows + shift[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-    )
+    return remap(picture, columns + shift[..., 0], rows + shift[..., 1])
 
 
 def _interpolated(
@@ -85,20 +83,16 @@ def _interpolated(
 
 def _triangle_of(triangles: Delaunay, num_cells: int) -> Int[np.ndarray, " cells"]:
     """The triangle of each cell. Drawing their numbers is a hundred times as fast as searching (`find_simplex`)."""
-    drawn = np.full((num_cells, num_cells), -1.0, np.float32)
-    fraction = 4  # bits of a cell
-    corners = np.round(((triangles.points + 1) / 2 * num_cells - 0.5) * 2**fraction).astype(np.int32)
-    for number, simplex in enumerate(triangles.simplices):
-        cv2.fillConvexPoly(drawn, corners[simplex], float(number), cv2.LINE_8, fraction)
-    return np.maximum(drawn.astype(np.int64).ravel(), 0)
+    corners = (triangles.points + 1) / 2 * num_cells - 0.5
+    return np.maximum(rasterize_triangles(corners[triangles.simplices], num_cells).ravel(), 0)
 
 
 def _face_of(points: Points) -> Float[np.ndarray, "size size"]:
     """1 inside the face, 0 outside, with a wide soft edge within the outline."""
     drawn = np.zeros((SOURCE_SIZE, SOURCE_SIZE), np.float32)
     outline = np.round((points[list(OVAL)] + 1) / 2 * SOURCE_SIZE).astype(np.int32)
-    cv2.fillPoly(drawn, [outline], 1.0)
-    return cv2.GaussianBlur(cv2.erode(drawn, np.ones((27, 27))), (0, 0), 12)
+    fill_polygon(drawn, outline, 1.0)
+    return gaussian_blur(erode(drawn, 27), 12)
 
 
 def _recolored(picture: Picture, like: Picture, inside: Float[np.ndarray, "size size"]) -> Picture:
@@ -108,8 +102,8 @@ def _recolored(picture: Picture, like: Picture, inside: Float[np.ndarray, "size 
     sigma = (_TONE_SCALE / step, _TONE_SCALE / step, 0)
 
     def coarse(image: Picture) -> Picture:
-        small = cv2.resize(image, None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_AREA)
+        small = resize(image, SOURCE_SIZE // step, SOURCE_SIZE // step, "area")
         return gaussian_filter(small * weight, sigma) / gaussian_filter(weight, sigma)
 
     ratio = np.clip((coarse(like) + 0.02) / (coarse(picture) + 0.02), 0.4, 2.5)
-    return np.clip(picture * cv2.resize(ratio.astype(np.float32), picture.shape[1::-1]), 0, 1)
+    return np.clip(picture * resize(ratio.astype(np.float32), SOURCE_SIZE, SOURCE_SIZE), 0, 1)

@@ -18,7 +18,7 @@ from emotivetalk.corpus.landmarks import FramedPortrait
 from emotivetalk.corpus.morph import morph
 from emotivetalk.corpus.person import Avatar, Person
 from emotivetalk.corpus.photo_glasses import GlassesStyle
-from emotivetalk.corpus.photo_puppet import PhotoPuppet
+from emotivetalk.corpus.photo_renderer import PhotoRenderer
 from emotivetalk.corpus.photo_style import Style, restyled
 from emotivetalk.corpus.portraits import Portraits, PortraitSplit, read_portraits
 from emotivetalk.corpus.records import PHOTOGRAPHS_LISTING
@@ -128,7 +128,7 @@ class PhotoPeople:
             glasses=GlassesStyle.sample(rng) if rng.random() < _GLASSES_CHANCE else None,
         )
 
-    def person(self, identity_seed: int) -> PhotoPuppet:
+    def person(self, identity_seed: int) -> PhotoRenderer:
         """The person of a seed, made when first asked for; the latest stay in memory."""
         return self._person(identity_seed)
 
@@ -142,9 +142,9 @@ class PhotoPeople:
         one = framed[0] if len(framed) == 1 else morph(framed, recipe.weights)
         return restyled(one, recipe.style)
 
-    def _make(self, identity_seed: int) -> PhotoPuppet:
+    def _make(self, identity_seed: int) -> PhotoRenderer:
         recipe = self.recipe(identity_seed)
-        return PhotoPuppet(self.portrait(identity_seed), recipe.teeth_seed, recipe.glasses)
+        return PhotoRenderer(self.portrait(identity_seed), recipe.teeth_seed, recipe.glasses)
 
     def _parents(self, rng: np.random.Generator) -> tuple[tuple[str, ...], tuple[bool, ...]]:
         """Portraits that look nearly the same way, after mirroring."""

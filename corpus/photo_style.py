@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from emotivetalk.corpus.landmarks import CHIN, FOREHEAD, OVAL, SOURCE_SIZE, FramedPortrait
+from emotivetalk.media.image_ops import fill_polygon, gaussian_blur, guided_filter, resize
+from emotivetalk.media.segmentation import GrabCutLabel, connected_component, grab_cut, open_and_close
 
 _BACKGROUND_CHANCE = 0.4
 _CUT_SIZE = 128  # pixels: the person is cut out at this size
@@ -72,42 +73,27 @@ def restyled(portrait: FramedPortrait, style: Style) -> FramedPortrait:
 def person_mask(portrait: FramedPortrait) -> Plane:
     """Where the person is, hair and shoulders included: GrabCut (Rother et al., 2004) begun from the landmarks."""
     picture = (portrait.picture.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
-    small = cv2.resize(picture, (_CUT_SIZE, _CUT_SIZE), interpolation=cv2.INTER_AREA)
+    small = resize(picture, _CUT_SIZE, _CUT_SIZE, "area")
     axis = (np.arange(_CUT_SIZE) + 0.5) / _CUT_SIZE * 2 - 1
     x, y = axis[None, :], axis[:, None]
     outline = portrait.points[list(OVAL)]
     (left, right), (top, chin) = outline[:, 0][[28, 8]], portrait.points[[FOREHEAD, CHIN], 1]
     center, half, tall = (left + right) / 2, (right - left) / 2, chin - top
     radius = np.hypot((x - center) / (1.9 * half), (y - (top + chin) / 2 + 0.12 * tall) / (0.95 * tall))
-    labels = np.full((_CUT_SIZE, _CUT_SIZE), cv2.GC_PR_BGD, np.uint8)
-    labels[(radius < 0.95) | ((y > chin + 0.15) & (abs(x - center) < 0.4 + 1.5 * (y - chin)))] = cv2.GC_PR_FGD
-    labels[(radius > 1.25) & (y < chin - 0.1 * tall)] = cv2.GC_BGD
+    labels = np.full((_CUT_SIZE, _CUT_SIZE), GrabCutLabel.PROBABLE_BACKGROUND, np.uint8)
+    shoulders = (y > chin + 0.15) & (abs(x - center) < 0.4 + 1.5 * (y - chin))
+    labels[(radius < 0.95) | shoulders] = GrabCutLabel.PROBABLE_FOREGROUND
+    labels[(radius > 1.25) & (y < chin - 0.1 * tall)] = GrabCutLabel.BACKGROUND
     body = (y > chin - 0.05) & (abs(x - center) < 0.30 + 0.9 * np.clip(y - chin - 0.1, 0, 1))
     body = body | ((y > 0.80) & (abs(x - center) < 0.60)) | ((y > 0.92) & (abs(x - center) < 0.80))
-    labels[np.broadcast_to(body, labels.shape)] = cv2.GC_FGD
-    cv2.fillPoly(labels, [np.round((outline + 1) / 2 * _CUT_SIZE).astype(np.int32)], cv2.GC_FGD)
-    cv2.setRNGSeed(0)
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(small, labels, (0, 0, 1, 1), *models, 3, cv2.GC_INIT_WITH_MASK)
-    found = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-    found = cv2.morphologyEx(cv2.morphologyEx(found, cv2.MORPH_OPEN, np.ones((3, 3))), cv2.MORPH_CLOSE, np.ones((5, 5)))
-    _number, parts, _sizes, _ = cv2.connectedComponentsWithStats(found)
-    keep = parts[min(int((top + chin + 2) / 4 * _CUT_SIZE), _CUT_SIZE - 1), int((center + 1) / 2 * _CUT_SIZE)]
-    mask = cv2.resize((parts == keep).astype(np.float32), (SOURCE_SIZE, SOURCE_SIZE), interpolation=cv2.INTER_CUBIC)
-    guide = picture.astype(np.float32).mean(-1) / 255
-    return np.clip(_guided(guide, cv2.GaussianBlur(mask, (0, 0), 2), 8, 1e-3) * 1.3 - 0.15, 0, 1)
-
-
-def _guided(guide: Plane, mask: Plane, radius: int, smoothness: float) -> Plane:
-    """The guided filter (He et al., 2010): the mask with the edges of the picture."""
-    window = (2 * radius + 1, 2 * radius + 1)
-
-    def mean(plane: Plane) -> Plane:
-        return cv2.blur(plane, window)
-
-    mean_guide, mean_mask = mean(guide), mean(mask)
-    slope = (mean(guide * mask) - mean_guide * mean_mask) / (mean(guide * guide) - mean_guide**2 + smoothness)
-    return mean(slope) * guide + mean(mean_mask - slope * mean_guide)
+    labels[np.broadcast_to(body, labels.shape)] = GrabCutLabel.FOREGROUND
+    fill_polygon(labels, np.round((outline + 1) / 2 * _CUT_SIZE).astype(np.int32), GrabCutLabel.FOREGROUND)
+    foreground = open_and_close(grab_cut(small, labels, num_iterations=3), opening_px=3, closing_px=5)
+    row = min(int((top + chin + 2) / 4 * _CUT_SIZE), _CUT_SIZE - 1)
+    person = connected_component(foreground, row, int((center + 1) / 2 * _CUT_SIZE))
+    mask = gaussian_blur(resize(person.astype(np.float32), SOURCE_SIZE, SOURCE_SIZE, "cubic"), 2)
+    gray = picture.astype(np.float32).mean(-1) / 255
+    return np.clip(guided_filter(gray, mask, radius_px=8, smoothness=1e-3) * 1.3 - 0.15, 0, 1)
 
 
 def _background(rng: np.random.Generator, picture: np.ndarray, person: Plane) -> Float[np.ndarray, "size size 3"]:
@@ -119,9 +105,7 @@ def _background(rng: np.random.Generator, picture: np.ndarray, person: Plane) ->
     slope = rng.normal(size=2) * 0.15
     gradient = 1 + slope[0] * axis[None, :] + slope[1] * axis[:, None]
     cells = int(rng.integers(3, 9))
-    pattern = cv2.resize(
-        rng.normal(size=(cells, cells, 3)).astype(np.float32), (SOURCE_SIZE,) * 2, interpolation=cv2.INTER_CUBIC
-    )
-    grain = cv2.GaussianBlur(rng.normal(size=picture.shape).astype(np.float32), (0, 0), 1.0) * 0.015
+    pattern = resize(rng.normal(size=(cells, cells, 3)).astype(np.float32), SOURCE_SIZE, SOURCE_SIZE, "cubic")
+    grain = gaussian_blur(rng.normal(size=picture.shape).astype(np.float32), 1.0) * 0.015
     wall = color * gradient[..., None] * (1 + 0.10 * float(rng.random()) * pattern) + grain
     return np.clip(wall, 0, 1).astype(np.float32)

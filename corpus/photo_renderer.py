@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -42,6 +41,7 @@ from emotivetalk.corpus.photo_motion import (
 from emotivetalk.corpus.photo_mouth import MouthInside, MouthState
 from emotivetalk.corpus.photo_shading import Shading, shading_of
 from emotivetalk.corpus.renderer import Frames
+from emotivetalk.media.image_ops import fill_polygon, gaussian_blur
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class _Region:
         return planes[:, :, self.rows, self.columns]
 
 
-class PhotoPuppet:
+class PhotoRenderer:
     """A person in a photograph who can be drawn with any lips, expression and pose.
 
     Args:
@@ -68,9 +68,8 @@ class PhotoPuppet:
         self.face: PhotoFace = measure(portrait)
         self._picture = portrait.picture[None]
         half = F.avg_pool2d(self._picture, 2)
-        self._smooth = torch.from_numpy(cv2.GaussianBlur(half[0].permute(1, 2, 0).numpy(), (0, 0), 2.5)).permute(
-            2, 0, 1
-        )[None]
+        smooth = gaussian_blur(half[0].permute(1, 2, 0).numpy(), 2.5)
+        self._smooth = torch.from_numpy(smooth).permute(2, 0, 1)[None]
         self._motion: Motion = motion_of(portrait, self.face)
         self._mouth = MouthInside.of(portrait, self.face, seed)
         self._shading: Shading = shading_of(portrait, self.face)
@@ -247,8 +246,8 @@ def _masks(portrait: FramedPortrait, face: PhotoFace) -> Float[Tensor, "3 grid g
     rise = np.clip((face.nose_y - outline[:, 1]) / (face.nose_y - portrait.points[FOREHEAD, 1]), 0, 1)
     outline[:, 1] -= 0.03 * rise
     drawn = np.zeros((size, size), np.float32)
-    cv2.fillPoly(drawn, [np.round((outline + 1) / 2 * size - 0.5).astype(np.int32)], 1.0, cv2.LINE_8)
-    inside = F.avg_pool2d(torch.from_numpy(cv2.GaussianBlur(drawn, (0, 0), 3))[None, None], 4)[0, 0]
+    fill_polygon(drawn, np.round((outline + 1) / 2 * size - 0.5).astype(np.int32), 1.0)
+    inside = F.avg_pool2d(torch.from_numpy(gaussian_blur(drawn, 3))[None, None], 4)[0, 0]
     x, y = grid_points(GRID)
     soft = 2 / GRID
     lips = ((y - look_up(face.lip_top, x)) / soft + 0.5).clamp(0, 1) * (
