@@ -6,6 +6,7 @@ DEV := text,train,serve,cluster,prepare,dev
 VOICES := libespeak-ng1 flite
 DATABASE := postgresql
 ON_WORKERS := $(if $(WORKERS),--workers $(WORKERS) --set threads=1)
+FROM_PHOTOGRAPHS := $(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS))
 STAGES := autoencoder autoencoder_detail lip_sync expression audio_encoder emotion_sources vaid projector ethd_images ethd
 
 export PYTHON
@@ -74,18 +75,20 @@ bench: setup-dev  ## measure the speed of the shipped checkpoint on this machine
 bench-serving: setup-dev  ## measure the overhead of serving over one process, and its scaling
 	$(BIN)/python -m benchmarks.serving
 
-starter: setup-dev  ## train the starter into build/checkpoints/starter (hours); continues a stopped run; WORKERS=2: on Ray
+starter: setup-dev  ## train the starter (hours); continues a stopped run; WORKERS=2: on Ray; PHOTOGRAPHS=FOLDER: half of the people from portraits
 	@test -d build/corpus/starter || $(EMOTIVETALK) synthesize -o build/corpus/starter \
-	    --identities 720 --clips 4 --held-out 32
+	    --identities 720 --clips 4 --held-out 32 $(FROM_PHOTOGRAPHS)
 	@test -d build/corpus/speech || $(EMOTIVETALK) synthesize -o build/corpus/speech \
-	    --identities 2560 --clips 4 --held-out 32 --seed 1
+	    --identities 2560 --clips 4 --held-out 32 --seed 1 $(FROM_PHOTOGRAPHS)
 	@test -d build/corpus/seen || $(EMOTIVETALK) synthesize -o build/corpus/seen \
-	    --identities 768 --clips 2 --held-out 32 --seed 5
+	    --identities 768 --clips 2 --held-out 32 --seed 5 $(FROM_PHOTOGRAPHS)
 	@for stage in $(STAGES); do \
 	    resume=; \
 	    if compgen -G "build/train/$${stage}_starter/training/step_*" >/dev/null; then resume=--resume; fi; \
-	    echo "$(EMOTIVETALK) train train_configs/$${stage}_starter.yaml $(ON_WORKERS) $$resume"; \
-	    $(EMOTIVETALK) train train_configs/$${stage}_starter.yaml $(ON_WORKERS) $$resume || exit $$?; \
+	    people=; \
+	    if [[ -n "$(PHOTOGRAPHS)" && $$stage == autoencoder* ]]; then people="--set stage.photographs=$(PHOTOGRAPHS)"; fi; \
+	    echo "$(EMOTIVETALK) train train_configs/$${stage}_starter.yaml $(ON_WORKERS) $$people $$resume"; \
+	    $(EMOTIVETALK) train train_configs/$${stage}_starter.yaml $(ON_WORKERS) $$people $$resume || exit $$?; \
 	done
 	$(EMOTIVETALK) export build/checkpoints/starter -o build/checkpoints/starter_export
 
