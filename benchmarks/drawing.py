@@ -1,7 +1,7 @@
-"""Frames per second that avatars and photographs are drawn at, on one thread: `python -m benchmarks.drawing FOLDER`.
+"""Measure the frames per second of avatars and photographs on one thread: `python -m benchmarks.drawing FOLDER`.
 
-FOLDER holds portraits with their landmarks (`corpus/portraits.py`). Rounds of both kinds take turns; the table has the
-median and the slowest round. A person's own cost is that of the first frame less that of another.
+FOLDER holds portraits with their landmarks (`corpus/portraits.py`). Rounds of both kinds alternate; the table has the
+median and the slowest round. The time to make a person is measured separately.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Names for the 478 landmarks of a face mesh, and the square that a photograph is framed in by them.
+"""Names of the 478 landmarks of a face mesh, and the square crop of a photograph that they determine.
 
 The indices are those of MediaPipe's face mesh with irises (Kartynnik et al., 2019, "Real-time Facial Surface Geometry
-from Monocular Video on Mobile GPUs"). "Left" and "right" are as seen in the picture.
+from Monocular Video on Mobile GPUs"). "Left" and "right" are sides of the picture.
 """
 
 from dataclasses import dataclass
@@ -41,23 +41,25 @@ LEFT_IRIS: Final = (468, 469, 470, 471, 472)
 RIGHT_IRIS: Final = (473, 474, 475, 476, 477)
 
 SOURCE_SIZE: Final = 512
-"""Side in pixels of a framed photograph: twice that of the frames, so that what moves stays as sharp as what rests."""
+"""Side in pixels of a framed photograph: twice that of the frames, so that warped parts stay as sharp as the others."""
 
-_FACE_SHARE = 0.52  # of the side, from cheek to cheek
-_FACE_HEIGHT_SHARE = 0.64  # of the side, from forehead to chin: holds turned heads, which are narrow
-_CENTER_Y = 0.06  # of the side: how far the middle of the face lies above that of the square, less hair
+_FACE_SHARE = 0.52  # of the side: distance from cheek to cheek
+_FACE_HEIGHT_SHARE = (
+    0.64  # of the side: distance from forehead to chin; sets the scale of turned heads, which are narrow
+)
+_CENTER_Y = 0.06  # of the side: height of the crop center above the middle of the face, which leaves room for hair
 
 Points = Float[np.ndarray, "478 2"]
 
 
 @dataclass(frozen=True)
 class FramedPortrait:
-    """A photograph cut to a square round one upright face.
+    """A photograph cropped to a square around one upright face.
 
     Attributes:
         picture: RGB in 0..1.
-        points: the landmarks in the square, -1..1 from its left and upper edge to the others.
-        depth: of the landmarks, in the unit of `points`; larger is nearer to the camera.
+        points: (x, y) of the landmarks; -1 is the left or upper edge of the square, 1 the right or lower edge.
+        depth: depth of the landmarks in the unit of `points`; larger is nearer to the camera.
     """
 
     picture: Float[Tensor, "3 512 512"]
@@ -65,21 +67,21 @@ class FramedPortrait:
     depth: Float[np.ndarray, "478"]
 
     def mirrored(self) -> "FramedPortrait":
-        """The person in a mirror; landmarks change sides."""
+        """Return the mirror image. Left and right landmarks are exchanged."""
         points = self.points * np.array([-1, 1])
         return FramedPortrait(self.picture.flip(-1), points[_MIRROR], self.depth[_MIRROR])
 
 
 def frame_portrait(image: UInt8[np.ndarray, "height width 3"], landmarks: Float[np.ndarray, "478 3"]) -> FramedPortrait:
-    """Turn a photograph upright and cut the square that has the face where the networks expect it.
+    """Rotate a photograph upright and crop the square that has the face where the networks expect it.
 
     Args:
         image: the photograph.
-        landmarks: x, y in its pixels; z in the same unit, smaller is nearer to the camera.
+        landmarks: x and y in pixels of the photograph; z in the same unit, smaller is nearer to the camera.
     """
     points = landmarks[:, :2].astype(np.float64)
-    across = points[263] - points[33]
-    angle = np.arctan2(across[1], across[0])
+    between_eyes = points[263] - points[33]
+    angle = np.arctan2(between_eyes[1], between_eyes[0])
     width = np.hypot(*(points[RIGHT_CHEEK] - points[LEFT_CHEEK]))
     height = np.hypot(*(points[CHIN] - points[FOREHEAD]))
     side = max(width / _FACE_SHARE, height / _FACE_HEIGHT_SHARE)
@@ -87,18 +89,19 @@ def frame_portrait(image: UInt8[np.ndarray, "height width 3"], landmarks: Float[
     up = np.array([np.sin(angle), -np.cos(angle)])
     center = middle + _CENTER_Y * side * up
     scale = SOURCE_SIZE / side
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * scale
-    matrix = np.hstack([turn, (SOURCE_SIZE / 2 - 0.5 - turn @ (center - 0.5))[:, None]])
-    blur = np.sqrt(max(0.8**2 - (0.5 * scale) ** 2, 0)) / scale  # in the photograph's pixels: frames have half the size
-    if blur > 0.25:
-        image = gaussian_blur(image, float(blur), border="reflect")
+    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * scale
+    matrix = np.hstack([rotation, (SOURCE_SIZE / 2 - 0.5 - rotation @ (center - 0.5))[:, None]])
+    # Prefilter against aliasing, in pixels of the photograph: frames have half the size of the crop.
+    sigma_px = float(np.sqrt(max(0.8**2 - (0.5 * scale) ** 2, 0)) / scale)
+    if sigma_px > 0.25:
+        image = gaussian_blur(image, sigma_px, border="reflect")
     cropped = warp_affine(image, matrix, SOURCE_SIZE, "cubic" if scale > 1 else "linear")
-    placed = ((points - center) @ turn.T) / SOURCE_SIZE * 2
+    framed_points = ((points - center) @ rotation.T) / SOURCE_SIZE * 2
     depth = -landmarks[:, 2].astype(np.float64) / side * 2
-    return FramedPortrait(torch.from_numpy(cropped).permute(2, 0, 1).float() / 255, placed, depth)
+    return FramedPortrait(torch.from_numpy(cropped).permute(2, 0, 1).float() / 255, framed_points, depth)
 
 
-# For each landmark the one on the other side of the face (ours: from the mean of a hundred frontal faces).
+# Index of the mirrored landmark for each landmark (ours: from the mean of a hundred frontal faces).
 _MIRROR = np.array(
     """
     0 1 2 248 4 5 6 249 8 9 10 11 12 13 14 15 16 17 18 19 250 251 252 253 254 255 256 257 258 259 260 261 262

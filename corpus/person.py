@@ -1,4 +1,4 @@
-"""Somebody who can be drawn: the one interface of avatars and photographs (ours)."""
+"""Interface for drawing a person, shared by avatars and photographs (ours)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emotivetalk.corpus.renderer import Frames, render
 
 
 class Person(Protocol):
-    """One person. The same parameters mean the same motion, whoever it is."""
+    """A person that can be drawn. The same parameters cause the same motion for every person."""
 
     def frames(
         self,
@@ -28,13 +28,13 @@ class Person(Protocol):
 
 @dataclass(frozen=True)
 class Avatar:
-    """An avatar as a person."""
+    """A person drawn as an avatar."""
 
     identity: Identity
 
     @staticmethod
     def sample(seed: int) -> Avatar:
-        """The avatar of a seed."""
+        """Sample the avatar that belongs to a seed."""
         return Avatar(Identity.sample(1, seed))
 
     def frames(

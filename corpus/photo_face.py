@@ -1,7 +1,7 @@
-"""Measurements of one face in a framed photograph, from which everything that moves is placed (ours).
+"""Measure one face in a framed photograph; all motion is placed by these measurements (ours).
 
-Lengths are in half pictures. The unit of what lips do is `mouth`, half the mouth's width, and of the jaw the size of the
-face itself, which the framing makes the same for everybody: the same parameter moves every face by the same amount.
+Lengths are in half pictures. Lip motion is relative to `mouth`, half the width of the mouth. Jaw motion is relative to
+the picture: framing gives every face the same size, so a parameter moves every face by the same amount.
 """
 
 from dataclasses import dataclass
@@ -38,14 +38,14 @@ from emotivetalk.corpus.landmarks import (
 
 LINE_SAMPLES = 1025
 Line = Float[np.ndarray, "1025"]
-"""Heights y of a curve at `LINE_SAMPLES` places from x = -1 to x = 1."""
+"""Height y of a curve at `LINE_SAMPLES` equidistant positions from x = -1 to x = 1."""
 
 _X = np.linspace(-1, 1, LINE_SAMPLES)
 
 
 @dataclass(frozen=True)
 class Eye:
-    """One eye: its corners, the edges of its lids, its iris and its brow. `side` is -1 for the left one in the picture."""
+    """Corners, lid edges, iris and brow of one eye. `side` is -1 for the eye on the left of the picture, else 1."""
 
     side: int
     left: float
@@ -68,26 +68,28 @@ class Eye:
 
     @property
     def height(self) -> float:
-        """Of the opening at its highest."""
+        """Largest height of the opening."""
         return float((self.lower - self.upper).max())
 
     @property
     def brow_gap(self) -> float:
-        """From the brow down to the iris."""
+        """Distance from the brow to the iris, at least 0.05."""
         return max(self.iris_y - self.brow_y, 0.05)
 
 
 @dataclass(frozen=True)
 class PhotoFace:
-    """Where the parts of a face are.
+    """Positions of the parts of a face.
 
     Attributes:
-        mouth_x, mouth_y: the middle of the line between the lips.
-        mouth: half the distance of the corners; mouth_left, mouth_right: of either corner to the middle.
-        upper_lip, lower_lip: the edges that meet when the mouth is shut.
-        lip_top, lip_bottom: where the lips end towards nose and chin.
-        half_width: half the distance of the cheeks; center_x: the middle between them.
-        top, chin: of the mesh, not of the hair.
+        mouth_x, mouth_y: middle of the line between the lips.
+        mouth: half the distance between the corners of the mouth.
+        mouth_left, mouth_right: distance of each corner from the middle.
+        upper_lip, lower_lip: inner edges of the lips, which meet when the mouth is shut.
+        lip_top, lip_bottom: outer edges of the lips, towards nose and chin.
+        half_width: half the distance between the cheeks.
+        center_x: middle between the cheeks.
+        top, chin: upper and lower end of the face mesh, without hair.
     """
 
     mouth_x: float
@@ -109,9 +111,9 @@ class PhotoFace:
     eyes: tuple[Eye, Eye]
 
     def across(self, x: Tensor) -> Tensor:
-        """Position across the mouth: -1 at its left corner, 0 in its middle, 1 at its right corner."""
-        away = x - self.mouth_x
-        return away / torch.where(away < 0, self.mouth_left, self.mouth_right)
+        """Return the position across the mouth: -1 at the left corner, 0 in the middle, 1 at the right corner."""
+        offset = x - self.mouth_x
+        return offset / torch.where(offset < 0, self.mouth_left, self.mouth_right)
 
 
 def measure(portrait: FramedPortrait) -> PhotoFace:
@@ -175,7 +177,7 @@ def _line(points: np.ndarray, indices: tuple[int, ...]) -> Line:
 def _refined_seam(
     picture: Float[np.ndarray, "3 size size"], seam: Line, left: float, right: float, mouth: float
 ) -> Line:
-    """The dark line between shut lips, near where the mesh has it: the mesh is a pixel or two off, which shows."""
+    """Find the dark line between shut lips near the mesh's line, which is visibly wrong by a pixel or two."""
     size = picture.shape[-1]
     gray = gaussian_filter(picture.mean(0), (1.0, 2.0))
     columns = np.arange(int((left + 1) / 2 * size) + 1, int((right + 1) / 2 * size))

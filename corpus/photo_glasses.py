@@ -1,7 +1,7 @@
-"""Glasses on a photographed face (ours): they move with the head and not with the brows behind them.
+"""Glasses on a photographed face (ours). They move with the head and not with the brows.
 
-Few portraits wear any, and those who do cannot be told from the landmarks; so some of the people to train on are given
-frames of their own, drawn once for a person as a layer in the plane of the face.
+Few portraits have glasses, and landmarks do not show which. So some training people get glasses that are drawn once per
+person, as a layer in the plane of the face.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ _COLORS = ((0.07, 0.06, 0.06), (0.22, 0.12, 0.07), (0.35, 0.33, 0.30), (0.45, 0.
 
 @dataclass(frozen=True)
 class GlassesStyle:
-    """Shape and color of a pair of glasses. Lengths in half pictures but `power`, 2 for round lenses and more for square."""
+    """Shape and color of a pair of glasses.
+
+    Attributes:
+        color: index into a fixed palette.
+        thickness, width, height: of a lens and its rim, in half pictures.
+        power: exponent of the superellipse: 2 is round, more is square.
+    """
 
     color: int
     thickness: float
@@ -34,7 +40,7 @@ class GlassesStyle:
 
     @staticmethod
     def sample(rng: np.random.Generator) -> GlassesStyle:
-        """Glasses at random."""
+        """Sample random glasses."""
         thin = rng.random() < 0.5
         return GlassesStyle(
             color=int(rng.integers(len(_COLORS))),
@@ -47,7 +53,7 @@ class GlassesStyle:
 
 @dataclass(frozen=True)
 class Glasses:
-    """A layer over the face: color, coverage and the shadow it casts, and the bounds of it all."""
+    """Layer over the face (color, coverage, cast shadow) and its upper and lower bound."""
 
     layer: Float[Tensor, "1 5 size size"]
     top: float
@@ -55,10 +61,10 @@ class Glasses:
 
     @staticmethod
     def of(face: PhotoFace, style: GlassesStyle, light: float) -> Glasses:
-        """Put glasses on a face.
+        """Draw the glasses that fit a face.
 
         Args:
-            light: how bright the picture is, about 0.5.
+            light: mean brightness of the picture, about 0.5.
         """
         x, y = grid_points(SOURCE_SIZE)
         soft = 2 / SOURCE_SIZE
@@ -75,11 +81,13 @@ class Glasses:
             rim = (radius - 1) * min(width, style.height)
             distance = torch.minimum(distance, rim.abs() - style.thickness)
             lens = torch.maximum(lens, (0.5 - rim / soft).clamp(0, 1))
-        away = (x - middle).abs()
-        bridge = torch.maximum((down + 0.030 + 0.6 * away**2).abs() - style.thickness, away - (apart - 0.96 * width))
+        offset = (x - middle).abs()
+        bridge = torch.maximum(
+            (down + 0.030 + 0.6 * offset**2).abs() - style.thickness, offset - (apart - 0.96 * width)
+        )
         hinge = apart + width
-        arm = torch.maximum(((down + 0.028).abs() - 0.8 * style.thickness), -(away - hinge + 0.02))
-        arm = torch.maximum(arm, (away - max(0.97 * face.half_width, hinge)))
+        arm = torch.maximum(((down + 0.028).abs() - 0.8 * style.thickness), -(offset - hinge + 0.02))
+        arm = torch.maximum(arm, (offset - max(0.97 * face.half_width, hinge)))
         distance = torch.minimum(distance, torch.minimum(bridge, arm))
         cover = (0.5 - distance / (1.3 * soft)).clamp(0, 1)
         color = torch.tensor(_COLORS[style.color]).view(3, 1, 1) * (0.4 + 1.1 * light)
@@ -91,5 +99,5 @@ class Glasses:
         return Glasses(layer[None], float(level.min()) - style.height - 0.04, float(level.max()) + style.height + 0.09)
 
     def put_on(self, images: Float[Tensor, "batch 3 h w"], layer: Float[Tensor, "batch 5 h w"]) -> Tensor:
-        """The images with the layer over them."""
+        """Blend the layer over the images."""
         return torch.lerp(images * (1 - layer[:, 4:]), layer[:, :3], layer[:, 3:4])

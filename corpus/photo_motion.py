@@ -1,10 +1,10 @@
-"""How the parameters move the points of a photograph: a weighted sum of displacement fields (ours).
+"""Move the points of a photograph by weighted sums of displacement fields (ours).
 
-Two maps follow each other. The face's own motion takes a point of the photograph to where the expression has it; the
-head's pose takes that to the frame. Either is `q -> q + sum of weight x field(q)`, where fields are computed once for a
-person and weights are functions of the parameters of a frame. Frames are drawn backwards, so both are inverted by
-fixed-point iteration. The face's motion has two layers, which differ at the mouth alone: what hangs on the skull and
-what hangs on the jaw; they agree along the line of the lips beyond the corners.
+Two maps are composed. The face map moves a point of the photograph by the lip and expression parameters; the pose map
+moves the result to the frame. Each map is `q -> q + sum of weight x field(q)`. Fields are computed once per person;
+weights depend on the parameters of a frame. Frames are sampled by backward warping, so both maps are inverted by
+fixed-point iteration. The face map has a skull layer and a jaw layer, which differ only at the mouth and agree beyond
+its corners.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from emotivetalk.corpus.parameters import EXPRESSION, LIP, POSE
 from emotivetalk.corpus.photo_face import LINE_SAMPLES, PhotoFace
 
 GRID = 128
-"""Cells of the grid that displacement is computed on, along each side; finer places interpolate."""
+"""Number of cells per side of the grid of displacements, which are interpolated to pixels."""
 
 JAW_DROP = 0.16
-"""Half pictures that the chin sinks at jaw = 1, on every face; the lips part by a little more."""
+"""Drop of the chin in half pictures at jaw = 1, the same on every face. The lips part slightly further."""
 
 ROLL = 0.10
-"""Half mouths of lip that vanish inwards at press = 1."""
+"""Height of lip, in half mouths, that rolls inwards at press = 1."""
 
 TUCK = 0.20
-"""Half mouths of lower lip that vanish behind the upper teeth at tuck = 1."""
+"""Height of lower lip, in half mouths, that moves behind the upper teeth at tuck = 1."""
 
 _CORNER_SINK = 0.30
 _UPPER_RISE = 0.08
-_YAW_SHIFT = 0.082  # half pictures that eyes and mouth move against the outline at yaw = 1, as the avatars' do
+_YAW_SHIFT = 0.082  # half pictures: shift of eyes and mouth relative to the outline at yaw = 1, as for avatars
 _PITCH_SHIFT = 0.060
 
 FACE_WEIGHTS = (
@@ -52,7 +52,7 @@ Maps = Float[Tensor, "batch 2 rows columns"]
 
 @dataclass(frozen=True)
 class Motion:
-    """The displacement fields of a person."""
+    """Displacement fields of a person."""
 
     skull: Fields
     jaw: Fields
@@ -60,13 +60,13 @@ class Motion:
 
 
 def grid_points(size: int) -> Float[Tensor, "2 size size"]:
-    """X and y of the centers of a picture's pixels, -1..1."""
+    """Return x and y of the pixel centers of a picture, -1..1."""
     axis = (torch.arange(size) + 0.5) / size * 2 - 1
     return torch.stack([axis.view(1, -1).expand(size, size), axis.view(-1, 1).expand(size, size)])
 
 
 def look_up(line: Float[np.ndarray, "1025"], x: Tensor) -> Tensor:
-    """The height of a curve at each x."""
+    """Return the height of a curve at each x, interpolated linearly."""
     table = torch.as_tensor(line, dtype=torch.float32)
     place = ((x + 1) / 2 * (LINE_SAMPLES - 1)).clamp(0, LINE_SAMPLES - 1.001)
     index = place.long()
@@ -83,7 +83,7 @@ def motion_of(portrait: FramedPortrait, face: PhotoFace) -> Motion:
 def face_weights(
     lip: Float[Tensor, "batch 6"], expression: Float[Tensor, "batch 12"]
 ) -> Float[Tensor, "batch weights"]:
-    """The weights of the face's fields, in the order of FACE_WEIGHTS."""
+    """Compute the weights of the face fields in the order of FACE_WEIGHTS."""
     p = dict(zip(LIP, lip.unbind(1), strict=True)) | dict(zip(EXPRESSION, expression.unbind(1), strict=True))
     opening = p["jaw"] * (1 - p["press"]).clamp(0, 1)
     rounding = (1.2 * p["pucker"]).clamp(0, 1)
@@ -110,25 +110,26 @@ def face_weights(
 
 
 def pose_weights(pose: Float[Tensor, "batch 6"]) -> Float[Tensor, "batch weights"]:
-    """The weights of the head's fields, in the order of POSE_WEIGHTS."""
+    """Compute the weights of the pose fields in the order of POSE_WEIGHTS."""
     p = dict(zip(POSE, pose.unbind(1), strict=True))
     cos, sin = p["scale"] * torch.cos(p["rot"]) - 1, p["scale"] * torch.sin(p["rot"])
     return torch.stack([p["tx"], p["ty"], cos, sin, p["yaw"], p["pitch"]], 1)
 
 
 def mix(fields: Fields, weights: Float[Tensor, "batch weights"]) -> Float[Tensor, "batch 2 grid grid"]:
-    """The displacement of each frame: the weighted sum of the fields."""
+    """Compute the displacement of each frame: the weighted sum of the fields."""
     return (weights @ fields.flatten(1)).view(-1, 2, *fields.shape[2:])
 
 
 def at(planes: Float[Tensor, "batch channels h w"], points: Maps) -> Float[Tensor, "batch channels rows columns"]:
-    """Sample planes at points, bilinearly; beyond the edge, the edge."""
-    places = points.permute(0, 2, 3, 1)
-    return F.grid_sample(planes, places, mode="bilinear", padding_mode="border", align_corners=False)
+    """Sample planes at points bilinearly. Points outside take the value at the edge."""
+    return F.grid_sample(
+        planes, points.permute(0, 2, 3, 1), mode="bilinear", padding_mode="border", align_corners=False
+    )
 
 
 def invert(displacement: Float[Tensor, "batch 2 grid grid"], target: Maps, steps: int = 5) -> Maps:
-    """The points that the displacement takes to `target`, by fixed-point iteration: coarsely first, then finely."""
+    """Find the points that the displacement moves to `target`, by fixed-point iteration from coarse to fine."""
     coarse = target[:, :, ::2, ::2] if target.shape[2] > 8 else target
     start = coarse
     point = start
@@ -153,8 +154,10 @@ def _face_fields(face: PhotoFace, x: Tensor, y: Tensor) -> tuple[Fields, Fields]
         return torch.stack([dx, dy])
 
     both: dict[str, Tensor] = {}
-    near = bell(u, v, 1.5, 0.8)
-    both["wide"] = shifts(0.15 * m * near * torch.tanh(1.5 * u), -0.035 * m * torch.tanh(3 * v) * bell(u, v, 0.9, 0.5))
+    around_mouth = bell(u, v, 1.5, 0.8)
+    both["wide"] = shifts(
+        0.15 * m * around_mouth * torch.tanh(1.5 * u), -0.035 * m * torch.tanh(3 * v) * bell(u, v, 0.9, 0.5)
+    )
     narrower = -0.36 * m * u * torch.exp(-((au / 1.6) ** 4)) * torch.exp(-((v / 1.0) ** 2))
     both["pucker"] = shifts(narrower, 0.09 * m * torch.tanh(3.5 * v) * bell(u, v, 0.8, 0.55))
     corner = bell(au - 1.05, v, 0.62, 0.55)
@@ -171,7 +174,7 @@ def _face_fields(face: PhotoFace, x: Tensor, y: Tensor) -> tuple[Fields, Fields]
     both["sneer"] = shifts(zero, -m * (0.13 * wings + 0.12 * bell(u, v + 0.25, 0.85, 0.4)))
     both |= _brow_fields(face, x, y)
 
-    # what parts at the mouth: `lifted` for the skull's layer, `dropped` for the jaw's
+    # Fields that differ between the layers: `lifted` moves the skull layer, `dropped` the jaw layer.
     beside = _CORNER_SINK * (1 - smoothstep(1.0, 2.4, au)) * smoothstep(0.25, 0.95, au)
     fading = torch.exp(-((v.clamp(max=0) / 0.9) ** 2))
     jaw_wide = bell((x - face.mouth_x) / face.half_width, zero, 0.85, 1)
@@ -214,7 +217,7 @@ def _brow_fields(face: PhotoFace, x: Tensor, y: Tensor) -> dict[str, Tensor]:
     for eye in face.eyes:
         gap, half, side = eye.brow_gap, eye.half, eye.side
         above = y - (eye.brow_y - 0.10 * gap)
-        above = torch.where(above < 0, above / 1.6, above)  # the forehead gives way further than the lid
+        above = torch.where(above < 0, above / 1.6, above)  # motion reaches further into the forehead than to the lid
         inner = bell(x - (eye.center - side * 0.75 * half), above, 0.95 * half, 0.70 * gap)
         outer = bell(x - (eye.center + side * 0.80 * half), above, 1.05 * half, 0.70 * gap)
         fields["brow_in"][1] -= 0.30 * gap * inner
@@ -255,7 +258,7 @@ def _pose_fields(portrait: FramedPortrait, face: PhotoFace, x: Tensor, y: Tensor
 
 
 def _depth(portrait: FramedPortrait, x: Tensor, y: Tensor) -> Float[Tensor, "grid grid"]:
-    """How far the face stands out from its outline, smoothed from the landmarks; 0 at the outline and beyond."""
+    """Compute the depth of the face relative to its outline, smoothed from the landmarks; 0 at the outline and beyond."""
     size = len(x)
     points, depth = portrait.points[: NUM_LANDMARKS - 10], portrait.depth[: NUM_LANDMARKS - 10]
     ring = portrait.points[list(OVAL)]
@@ -263,15 +266,15 @@ def _depth(portrait: FramedPortrait, x: Tensor, y: Tensor) -> Float[Tensor, "gri
     beyond = np.concatenate([center + (ring - center) * scale for scale in (1.0, 1.12, 1.25, 1.4)])
     rim = depth[list(OVAL)]
     base = np.tile(rim, 4)
-    places = np.concatenate([points, beyond])
+    samples = np.concatenate([points, beyond])
     values = np.concatenate([depth, base])
-    cells = np.clip(((places + 1) / 2 * size).astype(int), 0, size - 1)
+    cells = np.clip(((samples + 1) / 2 * size).astype(int), 0, size - 1)
     total, count = np.zeros((size, size)), np.full((size, size), 1e-6)
     np.add.at(total, (cells[:, 1], cells[:, 0]), values)
     np.add.at(count, (cells[:, 1], cells[:, 0]), 1)
     sigma = 0.045 * size
     smooth = gaussian_filter(total, sigma) / gaussian_filter(count, sigma)
-    # the outline's own depth, spread over the face by distance, is what counts as no depth
+    # The reference of depth 0 is the depth of the outline, interpolated over the face by the distance from its center.
     angle = np.arctan2(y.numpy() - center[1], x.numpy() - center[0])
     ring_angle = np.arctan2(ring[:, 1] - center[1], ring[:, 0] - center[0])
     order = np.argsort(ring_angle)

@@ -1,7 +1,7 @@
-"""The inside of a photograph's mouth: teeth of its own for everybody, a tongue, and darkness behind them (ours).
+"""Draw the inside of a photographed mouth: teeth, tongue and dark background (ours).
 
-A photograph with shut lips shows nothing of it, so it is painted: rows of teeth as small textures, once for a person,
-lit as the whites of the eyes are. Upper teeth are fixed to the skull, lower teeth and tongue to the jaw.
+A photograph with shut lips does not show the inside, so it is synthesized. Each person has two rows of teeth as small
+textures, colored like the whites of the eyes. Upper teeth move with the skull, lower teeth and tongue with the jaw.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from emotivetalk.corpus.landmarks import SOURCE_SIZE, FramedPortrait
 from emotivetalk.corpus.photo_face import PhotoFace
 from emotivetalk.corpus.photo_motion import at, grid_points, look_up
 
-_HEIGHT, _WIDTH = 64, 192  # of a row of teeth's texture
-_REACH = 1.0  # half mouths from the middle to the texture's edge
-_TALL = 0.60  # half mouths from the texture's top to its bottom
-UPPER_EDGE = 0.17  # half mouths that the upper incisors reach below the line between the lips
-_LOWER_EDGE = -0.10  # the same of the lower incisors against the lower lip
-_UPPER_TEETH = (0.33, 0.26, 0.27, 0.20)  # widths in half mouths, from the middle outwards
+_HEIGHT, _WIDTH = 64, 192  # pixels: size of the texture of a row of teeth
+_REACH = 1.0  # half mouths: distance from the middle to the texture's edge
+_TALL = 0.60  # half mouths: height of the texture
+UPPER_EDGE = 0.17  # half mouths: length of the upper incisors below the line between the lips
+_LOWER_EDGE = -0.10  # half mouths: height of the lower incisors relative to the lower lip
+_UPPER_TEETH = (0.33, 0.26, 0.27, 0.20)  # half mouths: widths from the middle outwards
 _LOWER_TEETH = (0.21, 0.23, 0.25, 0.24)
 
 Plane = Float[Tensor, "batch rows columns"]
@@ -32,7 +32,7 @@ Scalar = Float[Tensor, "batch 1 1"]
 
 @dataclass(frozen=True)
 class MouthState:
-    """What the inside of the mouth needs to know of each frame, in half pictures."""
+    """State of the mouth on each frame: `drop` of the jaw in half pictures, and lip parameters."""
 
     drop: Scalar
     tongue: Scalar
@@ -42,7 +42,7 @@ class MouthState:
 
 @dataclass(frozen=True)
 class MouthInside:
-    """Textures and colors of one person's mouth."""
+    """Textures and colors of the inside of one person's mouth."""
 
     upper: Float[Tensor, "1 4 64 192"]
     lower: Float[Tensor, "1 4 64 192"]
@@ -51,7 +51,7 @@ class MouthInside:
 
     @staticmethod
     def of(portrait: FramedPortrait, face: PhotoFace, seed: int) -> MouthInside:
-        """Teeth drawn from `seed`, lit like the portrait."""
+        """Sample teeth from `seed` and light them like the portrait."""
         rng = np.random.default_rng(seed)
         white = (
             _white_of_the_eyes(portrait, face)
@@ -73,11 +73,11 @@ class MouthInside:
     def paint(
         self, face: PhotoFace, x: Plane, y: Plane, below_lip: Plane, state: MouthState
     ) -> Float[Tensor, "batch 3 rows columns"]:
-        """The picture of the mouth's inside, wherever it may be visible.
+        """Draw the inside of the mouth for all pixels where it may be visible.
 
         Args:
-            x, y: of the pixels, in the plane of the face.
-            below_lip: distance below the upper lip's edge.
+            x, y: coordinates of the pixels in the plane of the face.
+            below_lip: distance below the edge of the upper lip.
         """
         m = face.mouth
         u = (x - face.mouth_x) / m
@@ -108,7 +108,7 @@ class MouthInside:
         upper = self._teeth(
             self.upper, u, (depth - UPPER_EDGE - 0.03 * state.tuck + 0.10 * state.pucker) / _TALL + 0.75
         )
-        behind = 1 - 0.65 * state.pucker.clamp(0, 1)  # rounded lips stand before the teeth and shade them
+        behind = 1 - 0.65 * state.pucker.clamp(0, 1)  # rounded lips shade the teeth
         inside = torch.lerp(inside, upper[:, :3] * (light * behind).unsqueeze(1), upper[:, 3:] * behind.unsqueeze(1))
         shadow = 1 - 0.42 * torch.exp(-((below_lip.clamp(min=0) / (0.09 * m)) ** 2)) * (
             1 - 0.7 * state.tuck.clamp(0, 1)
@@ -116,14 +116,14 @@ class MouthInside:
         return inside * shadow.unsqueeze(1)
 
     def _teeth(self, row: Tensor, u: Plane, v: Plane) -> Float[Tensor, "batch 4 rows columns"]:
-        """Sample a row of teeth, its colors relative to white; v runs from 0 at the texture's top to 1 at its bottom."""
+        """Sample a row of teeth and color it; v is 0 at the top of the texture and 1 at the bottom."""
         painted = at(row.expand(len(u), -1, -1, -1), torch.stack([u / _REACH, 2 * v - 1], 1))
         within = (v > 0) & (v < 1) & (u.abs() < _REACH)
         return torch.cat([painted[:, :3] * self.white, painted[:, 3:] * within.unsqueeze(1)], 1)
 
 
 def _row(widths: tuple[float, ...], rng: np.random.Generator, upper: bool) -> Float[Tensor, "1 4 64 192"]:
-    """A row of teeth: color relative to white, and coverage."""
+    """Draw a row of teeth: color relative to white, and coverage."""
     u = ((torch.arange(_WIDTH) + 0.5) / _WIDTH * 2 - 1).view(1, -1) * _REACH
     v = ((torch.arange(_HEIGHT) + 0.5) / _HEIGHT).view(-1, 1) * _TALL
     if not upper:
@@ -162,7 +162,7 @@ def _row(widths: tuple[float, ...], rng: np.random.Generator, upper: bool) -> Fl
 
 
 def _white_of_the_eyes(portrait: FramedPortrait, face: PhotoFace) -> Float[Tensor, " 3"]:
-    """The color of the brightest fifth of what lies between the lids, beside the irises."""
+    """Estimate the color of the eyes' whites from the brightest fifth of the pixels beside the irises."""
     x, y = grid_points(SOURCE_SIZE)
     found = []
     for eye in face.eyes:

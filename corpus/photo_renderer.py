@@ -1,7 +1,7 @@
-"""Photographs that speak: one still portrait and the corpus's parameters in; frames and their exact masks out (ours).
+"""Render frames and their exact masks from a still portrait and the corpus's parameters (ours).
 
-The counterpart of `corpus/renderer.py` for photographs. What is fixed is computed once for a person; of a frame the whole
-picture is warped once, and only mouth and eyes are drawn in layers.
+The counterpart of `corpus/renderer.py` for photographs. Fields, textures and masks are computed once per person. A frame
+is one warp of the whole picture, with mouth, eyes and glasses drawn over it as layers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from emotivetalk.media.image_ops import fill_polygon, gaussian_blur
 
 @dataclass(frozen=True)
 class _Region:
-    """A rectangle of pixels of the frames."""
+    """A rectangle of frame pixels."""
 
     rows: slice
     columns: slice
@@ -56,12 +56,12 @@ class _Region:
 
 
 class PhotoRenderer:
-    """A person in a photograph who can be drawn with any lips, expression and pose.
+    """A person in a photograph, drawn with any lip, expression and pose parameters.
 
     Args:
-        portrait: one face, eyes open, mouth shut.
-        seed: of what a photograph with shut lips cannot show, the teeth.
-        glasses: put on, over what the portrait shows.
+        portrait: one face with open eyes and shut mouth.
+        seed: seed of the teeth, which a photograph with shut lips does not show.
+        glasses: glasses to draw over the portrait.
     """
 
     def __init__(self, portrait: FramedPortrait, seed: int = 0, glasses: GlassesStyle | None = None) -> None:
@@ -88,57 +88,57 @@ class PhotoRenderer:
         """Draw one frame for each row of the parameters (`emotivetalk.corpus.parameters` names the columns).
 
         Args:
-            size: side of the square pictures, pixels.
+            size: side of the square frames in pixels.
         """
-        num = len(lip)
+        num_frames = len(lip)
         weights = face_weights(lip, expression)
-        screen = grid_points(GRID).expand(num, -1, -1, -1)
-        face_place = invert(mix(self._motion.pose, pose_weights(pose)), screen)
-        split = _rows_of_mouth(face_place, self.face)
-        skull = _extended(invert(mix(self._motion.skull, weights), face_place[:, :, : split[1]]), face_place, top=True)
-        jaw = _extended(invert(mix(self._motion.jaw, weights), face_place[:, :, split[0] :]), face_place, top=False)
-        hide_upper, hide_lower = _hidden(weights, self.face)
+        frame_points = grid_points(GRID).expand(num_frames, -1, -1, -1)
+        face_points = invert(mix(self._motion.pose, pose_weights(pose)), frame_points)
+        first, last = _mouth_rows(face_points, self.face)
+        skull = _extended(invert(mix(self._motion.skull, weights), face_points[:, :, :last]), face_points, top=True)
+        jaw = _extended(invert(mix(self._motion.jaw, weights), face_points[:, :, first:]), face_points, top=False)
+        hide_upper, hide_lower = _hidden_lips(weights, self.face)
 
         seam = look_up(self.face.upper_lip, skull[:, 0])
         whole = torch.where((skull[:, 1] < seam).unsqueeze(1), skull, jaw)
-        image = at(self._picture.expand(num, -1, -1, -1), _finer(whole, size))
-        planes = at(self._planes.expand(num, -1, -1, -1), whole)
+        picture = self._picture.expand(num_frames, -1, -1, -1)
+        image = at(picture, _upsampled(whole, size))
+        planes = at(self._planes.expand(num_frames, -1, -1, -1), whole)
         pixel = 2 / size
 
-        lips = self._draw_mouth(image, face_place, skull, jaw, weights, lip, hide_upper, hide_lower)
+        gap = self._draw_mouth(image, face_points, skull, jaw, weights, lip, hide_upper, hide_lower)
         motion = EyeMotion.of(dict(zip(EXPRESSION, expression.unbind(1), strict=True)))
         for eye in self.face.eyes:
             bounds = (eye.left - 0.3 * eye.half, eye.right + 0.3 * eye.half)
             region = _region(skull, *bounds, eye.brow_bottom - 0.6 * eye.height, eye.iris_y + 3 * eye.height, size)
             if region is None:
                 continue
-            maps = eye_maps(eye, _finer(skull, size, region), motion, pixel)
-            picture = self._picture.expand(num, -1, -1, -1)
+            maps = eye_maps(eye, _upsampled(skull, size, region), motion, pixel)
             skin = at(picture, maps.skin)
-            skin = torch.lerp(skin, at(self._smooth.expand(num, -1, -1, -1), maps.skin), maps.lid.unsqueeze(1))
-            ball = torch.lerp(at(picture, maps.ball), at(picture, maps.mirrored), maps.unseen.unsqueeze(1))
+            skin = torch.lerp(skin, at(self._smooth.expand(num_frames, -1, -1, -1), maps.skin), maps.lid.unsqueeze(1))
+            ball = torch.lerp(at(picture, maps.ball), at(picture, maps.mirrored), maps.covered.unsqueeze(1))
             drawn = torch.lerp(skin * maps.shade.unsqueeze(1), ball, maps.is_ball.unsqueeze(1))
             region.of(image).copy_(drawn)
 
-        image *= _finer(self._shading.gain(planes[:, 3:], expression, lip), size)
+        image *= _upsampled(self._shading.gain(planes[:, 3:], expression, lip), size)
         if self._glasses is not None:
-            self._draw_glasses(self._glasses, image, face_place)
+            self._draw_glasses(self._glasses, image, face_points)
         masks = F.interpolate(planes[:, :3], size=(size, size), mode="bilinear", align_corners=False)
-        mouth = torch.maximum(masks[:, 1:2], lips)
+        mouth = torch.maximum(masks[:, 1:2], gap)
         return Frames(image.clamp_(0, 1), masks[:, :1].contiguous(), mouth, masks[:, 2:3].contiguous())
 
-    def _draw_glasses(self, glasses: Glasses, image: Tensor, face_place: Maps) -> None:
-        region = _region(face_place, -1, 1, glasses.top, glasses.bottom, image.shape[-1])
+    def _draw_glasses(self, glasses: Glasses, image: Tensor, face_points: Maps) -> None:
+        region = _region(face_points, -1, 1, glasses.top, glasses.bottom, image.shape[-1])
         if region is None:
             return
-        place = _finer(face_place, image.shape[-1], region)
-        layer = at(glasses.layer.expand(len(image), -1, -1, -1), place)
+        points = _upsampled(face_points, image.shape[-1], region)
+        layer = at(glasses.layer.expand(len(image), -1, -1, -1), points)
         region.of(image).copy_(glasses.put_on(region.of(image), layer))
 
     def _draw_mouth(
         self,
         image: Tensor,
-        face_place: Maps,
+        face_points: Maps,
         skull: Maps,
         jaw: Maps,
         weights: Tensor,
@@ -146,12 +146,12 @@ class PhotoRenderer:
         hide_upper: Tensor,
         hide_lower: Tensor,
     ) -> Float[Tensor, "batch 1 size size"]:
-        """Draw lips and what is between them onto the image; returns where there is a gap."""
-        face, size, num = self.face, image.shape[-1], len(image)
+        """Draw lips and mouth inside onto the image. Return the mask of the gap between the lips."""
+        face, size, num_frames = self.face, image.shape[-1], len(image)
         gap_mask = torch.zeros_like(image[:, :1])
         m = face.mouth
         region = _region(
-            face_place,
+            face_points,
             face.mouth_x - 1.3 * m,
             face.mouth_x + 1.3 * m,
             face.mouth_y - 0.7 * m,
@@ -161,7 +161,7 @@ class PhotoRenderer:
         if region is None:
             return gap_mask
         pixel = 2 / size
-        place, above, below = (_finer(map_, size, region) for map_ in (face_place, skull, jaw))
+        points, above, below = (_upsampled(map_, size, region) for map_ in (face_points, skull, jaw))
         upper_u, lower_u = face.across(above[:, 0]), face.across(below[:, 0])
         upper_edge = look_up(face.upper_lip, above[:, 0]) - hide_upper * torch.exp(-((upper_u / 0.95) ** 4))
         lower_edge = look_up(face.lower_lip, below[:, 0]) + hide_lower * torch.exp(-((lower_u / 0.8) ** 4))
@@ -170,11 +170,11 @@ class PhotoRenderer:
         gap = (torch.minimum(below_upper, above_lower) / pixel).clamp(0, 1) * within
         is_jaw = (0.5 + (below_upper - above_lower) / (2 * pixel)).clamp(0, 1)
 
-        picture = self._picture.expand(num, -1, -1, -1)
+        picture = self._picture.expand(num_frames, -1, -1, -1)
         column = {name: weights[:, i].view(-1, 1, 1) for i, name in enumerate(FACE_WEIGHTS)}
         drop = JAW_DROP * (column["jaw_spread"] + column["jaw_round"])
         state = MouthState(drop, *(lip[:, LIP.index(name)].view(-1, 1, 1) for name in ("tongue", "tuck", "pucker")))
-        inside = self._mouth.paint(face, place[:, 0], place[:, 1], below_upper, state)
+        inside = self._mouth.paint(face, points[:, 0], points[:, 1], below_upper, state)
         wet = (
             1
             - 0.22
@@ -189,29 +189,29 @@ class PhotoRenderer:
         return gap_mask
 
 
-def _hidden(weights: Tensor, face: PhotoFace) -> tuple[Tensor, Tensor]:
-    """How much of either lip's edge has gone inwards, in half pictures."""
+def _hidden_lips(weights: Tensor, face: PhotoFace) -> tuple[Tensor, Tensor]:
+    """Return the heights of upper and lower lip that have moved inwards, in half pictures."""
     press, tuck = (weights[:, FACE_WEIGHTS.index(name)].view(-1, 1, 1) for name in ("press", "tuck"))
     return ROLL * face.mouth * press, (ROLL * press + TUCK * tuck) * face.mouth
 
 
-def _finer(map_: Float[Tensor, "batch channels grid grid"], size: int, region: _Region | None = None) -> Tensor:
-    """A map on the pixels of the frames, or of a part of them."""
+def _upsampled(map_: Float[Tensor, "batch channels grid grid"], size: int, region: _Region | None = None) -> Tensor:
+    """Interpolate a map to the pixels of the frames, or to a region of them."""
     if region is None:
         return F.interpolate(map_, size=(size, size), mode="bilinear", align_corners=False)
     step = size / map_.shape[-1]
-    places = [
+    positions = [
         ((torch.arange(part.start, part.stop) + 0.5) / step - 0.5).clamp(0, map_.shape[-1] - 1.001)
         for part in (region.rows, region.columns)
     ]
-    (row, column), (down, right) = (p.long() for p in places), (p - p.long() for p in places)
+    (row, column), (down, right) = (p.long() for p in positions), (p - p.long() for p in positions)
     top, bottom = map_[:, :, row], map_[:, :, row + 1]
     lines = torch.lerp(top, bottom, down.view(-1, 1))
     return torch.lerp(lines[..., column], lines[..., column + 1], right)
 
 
 def _region(map_: Maps, left: float, right: float, top: float, bottom: float, size: int) -> _Region | None:
-    """The pixels that the map takes into these bounds, on any frame."""
+    """Return the pixels whose map values are within these bounds on any frame, or None."""
     inside = ((map_[:, 0] > left) & (map_[:, 0] < right) & (map_[:, 1] > top) & (map_[:, 1] < bottom)).any(0)
     rows, columns = inside.any(1).nonzero(), inside.any(0).nonzero()
     if not len(rows):
@@ -222,9 +222,9 @@ def _region(map_: Maps, left: float, right: float, top: float, bottom: float, si
     return _Region(*(slice(*ends) for ends in zip(first, last, strict=True)))
 
 
-def _rows_of_mouth(face_place: Maps, face: PhotoFace) -> tuple[int, int]:
-    """Rows of the grid between which both layers are needed: from above the mouth to where it can open to."""
-    y = face_place[:, 1]
+def _mouth_rows(face_points: Maps, face: PhotoFace) -> tuple[int, int]:
+    """Return the grid rows that need both layers: from above the mouth to its lowest opening."""
+    y = face_points[:, 1]
     top, bottom = face.mouth_y - 1.1 * face.mouth, face.mouth_y + 0.9 * face.mouth + 0.24
     first = int((y < top).all(2).all(0).sum())
     last = GRID - int((y > bottom).all(2).all(0).sum())
@@ -232,7 +232,7 @@ def _rows_of_mouth(face_place: Maps, face: PhotoFace) -> tuple[int, int]:
 
 
 def _extended(part: Maps, whole: Maps, top: bool) -> Maps:
-    """A layer computed on some rows; on the others it is not used, and the pose's map stands in for it."""
+    """Fill the rows of a layer that were not computed with the pose map; they are not used."""
     rest = whole.shape[2] - part.shape[2]
     if not rest:
         return part
@@ -240,7 +240,7 @@ def _extended(part: Maps, whole: Maps, top: bool) -> Maps:
 
 
 def _masks(portrait: FramedPortrait, face: PhotoFace) -> Float[Tensor, "3 grid grid"]:
-    """Where face, lips and eyes are in the photograph."""
+    """Draw the masks of face, lips and eyes in the photograph."""
     size = 4 * GRID
     outline = portrait.points[list(OVAL)].copy()
     rise = np.clip((face.nose_y - outline[:, 1]) / (face.nose_y - portrait.points[FOREHEAD, 1]), 0, 1)

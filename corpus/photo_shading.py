@@ -1,6 +1,6 @@
-"""Shading that an expression lays on a photographed face: folds, furrows, blush and pallor (ours).
+"""Shading of a photographed face by its expression: folds, furrows, blush and pallor (ours).
 
-Gains are a fraction of the avatars': on a photograph a fold is seen at once.
+Gains are a fraction of the avatars' gains, because folds are more visible on photographs.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from emotivetalk.corpus.parameters import EXPRESSION, LIP
 from emotivetalk.corpus.photo_face import PhotoFace
 from emotivetalk.corpus.photo_motion import GRID, grid_points, look_up
 
-_LEFT_FOLD = (129, 203, 206, 216, 212)  # from the nose's wing past the corner of the mouth
+_LEFT_FOLD = (129, 203, 206, 216, 212)  # from the wing of the nose past the corner of the mouth
 _RIGHT_FOLD = (358, 423, 426, 436, 432)
 
 
 @dataclass(frozen=True)
 class Shading:
-    """Planes in the photograph's own space: folds beside the mouth, furrow, rounded lips, cheeks, skin."""
+    """Planes in the space of the photograph: folds beside the mouth, furrow, rounded lips, cheeks, skin."""
 
     planes: Float[Tensor, "5 grid grid"]
 
@@ -33,7 +33,7 @@ class Shading:
         expression: Float[Tensor, "batch 12"],
         lip: Float[Tensor, "batch 6"],
     ) -> Float[Tensor, "batch 3 grid grid"]:
-        """What to multiply the frames' colors by. `planes` are those of the person, warped into the frames."""
+        """Compute the factors for the colors of the frames. `planes` are this object's planes, warped to the frames."""
         e = {name: expression[:, i].view(-1, 1, 1) for i, name in enumerate(EXPRESSION)}
         pucker = lip[:, LIP.index("pucker")].view(-1, 1, 1)
         folds, furrow, rounded, cheeks, skin = planes.unbind(1)
@@ -48,7 +48,7 @@ class Shading:
 
 
 def shading_of(portrait: FramedPortrait, face: PhotoFace) -> Shading:
-    """Place the shading on a face."""
+    """Compute the shading planes of a face."""
     x, y = grid_points(GRID)
     points = torch.as_tensor(portrait.points, dtype=torch.float32)
     folds = torch.zeros_like(x)
@@ -79,7 +79,7 @@ def shading_of(portrait: FramedPortrait, face: PhotoFace) -> Shading:
 
 
 def _to_polyline(points: Float[Tensor, "corners 2"], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance to a line through points, and how far along it the nearest place is, 0..1."""
+    """Return the distance to a polyline, and the position of its nearest point along the line, 0..1."""
     nearest = torch.full_like(x, torch.inf)
     along = torch.zeros_like(x)
     pieces = len(points) - 1

@@ -1,4 +1,4 @@
-"""The same portrait in other colors, another light and other surroundings (ours)."""
+"""Change colors, light and background of a portrait (ours)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from emotivetalk.media.image_ops import fill_polygon, gaussian_blur, guided_filt
 from emotivetalk.media.segmentation import GrabCutLabel, connected_component, grab_cut, open_and_close
 
 _BACKGROUND_CHANCE = 0.4
-_CUT_SIZE = 128  # pixels: the person is cut out at this size
+_CUT_SIZE = 128  # pixels: side of the picture that the person is segmented in
 
 Plane = Float[np.ndarray, "size size"]
 
 
 @dataclass(frozen=True)
 class Style:
-    """What is changed of a portrait; the default changes nothing.
+    """Changes to a portrait; the default changes nothing.
 
     Attributes:
-        gains: of red, green and blue.
-        gamma: above 1 is darker.
-        saturation: 1 as it is.
-        light: how much brighter the light makes the face towards the right and towards the bottom.
-        background_seed: of a new background; None keeps the old one.
+        gains: factors for red, green and blue.
+        gamma: exponent; values above 1 darken.
+        saturation: factor; 1 keeps the saturation.
+        light: gradients of brightness towards the right and towards the bottom.
+        background_seed: seed of a new background; None keeps the old one.
     """
 
     gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -38,7 +38,7 @@ class Style:
 
     @staticmethod
     def sample(rng: np.random.Generator) -> Style:
-        """A style at random, within what photographs of people look like."""
+        """Sample a random style within the range of ordinary photographs."""
         gains = 1 + 0.05 * rng.uniform(-1, 1, 3)
         light = rng.normal(size=2) * (0.12, 0.08)
         return Style(
@@ -51,14 +51,14 @@ class Style:
 
 
 def restyled(portrait: FramedPortrait, style: Style) -> FramedPortrait:
-    """The portrait in a style; landmarks stay."""
+    """Apply a style to a portrait. Landmarks do not change."""
     if style == Style():
         return portrait
     picture = portrait.picture.permute(1, 2, 0).numpy()
     if style.background_seed is not None:
         person = person_mask(portrait)
-        new = _background(np.random.default_rng(style.background_seed), picture, person)
-        picture = new + (picture - new) * person[..., None]
+        background = _background(np.random.default_rng(style.background_seed), picture, person)
+        picture = background + (picture - background) * person[..., None]
     picture = picture**style.gamma * np.array(style.gains, np.float32)
     gray = picture.mean(-1, keepdims=True)
     picture = gray + (picture - gray) * style.saturation
@@ -71,7 +71,7 @@ def restyled(portrait: FramedPortrait, style: Style) -> FramedPortrait:
 
 
 def person_mask(portrait: FramedPortrait) -> Plane:
-    """Where the person is, hair and shoulders included: GrabCut (Rother et al., 2004) begun from the landmarks."""
+    """Segment the person with hair and shoulders: GrabCut (Rother et al., 2004), initialized from the landmarks."""
     picture = (portrait.picture.permute(1, 2, 0).numpy() * 255).astype(np.uint8)
     small = resize(picture, _CUT_SIZE, _CUT_SIZE, "area")
     axis = (np.arange(_CUT_SIZE) + 0.5) / _CUT_SIZE * 2 - 1
@@ -97,7 +97,7 @@ def person_mask(portrait: FramedPortrait) -> Plane:
 
 
 def _background(rng: np.random.Generator, picture: np.ndarray, person: Plane) -> Float[np.ndarray, "size size 3"]:
-    """A wall in a light that fits: a color, a gradient, a soft pattern; about as bright as the old background."""
+    """Draw a wall with a color, a gradient and a soft pattern, about as bright as the old background."""
     outside = (1 - person)[..., None] + 1e-3
     mean = (picture * outside).sum((0, 1)) / outside.sum()
     color = np.clip(mean.mean() * np.exp(rng.normal(size=3) * 0.12) * np.exp(rng.normal() * 0.2), 0.08, 0.92)

@@ -1,8 +1,9 @@
-"""A folder of portraits: which of them can be moved, and why the others cannot (ours).
+"""Read a folder of portraits and refuse those that cannot be animated (ours).
 
-The folder holds the pictures, or has them in `portraits/`. `landmarks.npz` has for every file's name the landmarks of
-one face (478 x 3: x, y in pixels and z in the same unit) or of several (faces x 478 x 3); `corpus/face_mesh.py` writes it.
-`portraits.tsv`, if there is one, says in its columns `file` and `split` who is held out; else a tenth are, by their hashes.
+The pictures are in the folder or in its subfolder `portraits/`. `landmarks.npz` maps each file name to the landmarks of
+one face (478 x 3: x, y in pixels and z in the same unit) or of several faces (faces x 478 x 3); `media/face_mesh.py`
+writes it. The optional `portraits.tsv` gives the split of each file in its columns `file` and `split`. Without an entry,
+a portrait's hash decides, which holds out a tenth.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ PortraitSplit = Literal["train", "held_out"]
 
 @dataclass(frozen=True)
 class Portrait:
-    """A picture of one face that can be moved.
+    """A picture of one face that can be animated.
 
     Attributes:
-        sha256: of the file.
-        turn: how far the head is turned, -1..1; 0 looks into the camera.
+        sha256: hash of the file.
+        turn: horizontal turn of the head, -1..1; 0 is frontal.
     """
 
     path: Path
@@ -64,13 +65,13 @@ class Portrait:
     landmarks: Float[np.ndarray, "478 3"] = field(repr=False)
 
     def framed(self) -> FramedPortrait:
-        """Read the picture and cut it to its face."""
+        """Read the picture and crop it to the face."""
         return frame_portrait(load_image(self.path), self.landmarks)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A picture that cannot be moved, and why."""
+    """A picture that cannot be animated, and the reason."""
 
     path: Path
     sha256: str
@@ -79,41 +80,44 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Portraits:
-    """What a folder holds, in the order of the hashes."""
+    """Accepted portraits, sorted by hash, and refused pictures of a folder."""
 
     folder: Path
     accepted: tuple[Portrait, ...]
     refused: tuple[Refusal, ...]
 
     def of(self, split: PortraitSplit) -> tuple[Portrait, ...]:
+        """Return the accepted portraits of a split."""
         return tuple(portrait for portrait in self.accepted if portrait.split == split)
 
 
 def read_portraits(folder: Path) -> Portraits:
-    """Look through a folder.
+    """Read a folder of portraits.
 
     Raises:
-        InputError: no folder, no pictures, no landmarks; a picture's split is unknown.
+        InputError: the folder, its pictures or its landmarks are missing, or the split of a picture is unknown.
     """
     if not folder.is_dir():
         raise InputError(
-            "photographs_missing", f"{folder} is not a folder", "Name the folder that holds the portraits."
+            "photographs_missing", f"{folder} is not a folder", "Give the folder that holds the portraits."
         )
     pictures = _pictures(folder)
     if not (folder / "landmarks.npz").is_file():
         raise InputError(
             "landmarks_missing",
             f"{folder} has no landmarks.npz",
-            "Give --face-mesh-python the interpreter of an environment with mediapipe, which writes it.",
+            "Pass --face-mesh-python the interpreter of an environment with mediapipe to create it.",
         )
     splits = _splits(folder)
     accepted: dict[str, Portrait] = {}
     refused: list[Refusal] = []
-    with np.load(folder / "landmarks.npz") as known:
+    with np.load(folder / "landmarks.npz") as landmarks_by_name:
         for path in pictures:
             sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-            landmarks = known[path.name] if path.name in known else np.zeros((0, NUM_LANDMARKS, 3))
-            reason = "the same picture as another" if sha256 in accepted else reason_to_refuse(landmarks)
+            landmarks = (
+                landmarks_by_name[path.name] if path.name in landmarks_by_name else np.zeros((0, NUM_LANDMARKS, 3))
+            )
+            reason = "duplicate of another picture" if sha256 in accepted else reason_to_refuse(landmarks)
             if reason is not None:
                 refused.append(Refusal(path, sha256, reason))
                 continue
@@ -124,36 +128,36 @@ def read_portraits(folder: Path) -> Portraits:
 
 
 def reason_to_refuse(landmarks: Float[np.ndarray, "..."]) -> str | None:
-    """Why a picture with these landmarks cannot be moved; None if it can."""
+    """Return the reason that a picture with these landmarks cannot be animated, or None if it can."""
     faces = landmarks.reshape(-1, NUM_LANDMARKS, 3)
     if len(faces) == 0:
         return "no face was found"
     if len(faces) > 1:
-        return f"{len(faces)} faces; a portrait has one"
+        return f"{len(faces)} faces; the limit is 1"
     face = faces[0]
     points = face[:, :2]
     width = float(np.hypot(*(points[RIGHT_CHEEK] - points[LEFT_CHEEK])))
     height = float(np.hypot(*(points[CHIN] - points[FOREHEAD])))
     if max(width, 0.8 * height) < MIN_FACE_PX:
-        return f"too small: the face is {width:.0f} pixels wide; the limit is {MIN_FACE_PX}"
+        return f"too small: the face is {width:.0f} pixels wide; the minimum is {MIN_FACE_PX}"
     if abs(_turn(face)) > MAX_TURN:
-        return f"turned away: {abs(_turn(face)):.2f}; the limit is {MAX_TURN}"
+        return f"head turned too far: {abs(_turn(face)):.2f}; the limit is {MAX_TURN}"
     gap = np.hypot(*(points[list(LOWER_LIP_INNER)] - points[list(UPPER_LIP_INNER)]).T).max()
-    open_ = float(gap / np.hypot(*(points[RIGHT_CORNER] - points[LEFT_CORNER])))
-    if open_ > MAX_MOUTH_OPEN:
-        return f"mouth open: {open_:.2f} of its width; the limit is {MAX_MOUTH_OPEN}"
-    eyes = min(
+    mouth_open = float(gap / np.hypot(*(points[RIGHT_CORNER] - points[LEFT_CORNER])))
+    if mouth_open > MAX_MOUTH_OPEN:
+        return f"mouth open: {mouth_open:.2f} of its width; the limit is {MAX_MOUTH_OPEN}"
+    eyes_open = min(
         np.hypot(*(points[list(lower)] - points[list(upper)]).T).max()
         / np.hypot(*(points[upper[-1]] - points[upper[0]]))
         for upper, lower in ((LEFT_EYE_UPPER, LEFT_EYE_LOWER), (RIGHT_EYE_UPPER, RIGHT_EYE_LOWER))
     )
-    if eyes < MIN_EYES_OPEN:
-        return f"an eye is shut: open by {eyes:.2f} of its width; the limit is {MIN_EYES_OPEN}"
+    if eyes_open < MIN_EYES_OPEN:
+        return f"an eye is shut: open by {eyes_open:.2f} of its width; the minimum is {MIN_EYES_OPEN}"
     return None
 
 
 def write_report(portraits: Portraits, path: Path) -> None:
-    """Write which pictures were accepted and which refused, and why, as a table."""
+    """Write a table of accepted and refused pictures with the reasons of refusal."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
         table.writerow(["file", "sha256", "accepted", "split", "reason"])
@@ -175,12 +179,12 @@ def find_landmarks(folder: Path, python: Path) -> None:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    inner = folder / "portraits"
-    where = inner if inner.is_dir() else folder
-    pictures = sorted(path for path in where.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    subfolder = folder / "portraits"
+    source = subfolder if subfolder.is_dir() else folder
+    pictures = sorted(path for path in source.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
     if not pictures:
         raise InputError(
-            "photographs_missing", f"{where} has no pictures", f"Portraits end in {', '.join(PICTURE_SUFFIXES)}."
+            "photographs_missing", f"{source} has no pictures", f"Add files that end in {', '.join(PICTURE_SUFFIXES)}."
         )
     return pictures
 
@@ -210,7 +214,7 @@ def _splits(folder: Path) -> Mapping[str, PortraitSplit]:
 
 
 def _turn(face: Float[np.ndarray, "478 3"]) -> float:
-    """Where the tip of the nose is between the cheeks: -1 at the left one, 1 at the right one, 0 in the middle."""
+    """Return the position of the nose tip between the cheeks: -1 at the left one, 0 in the middle, 1 at the right one."""
     left, right = face[LEFT_CHEEK, :2], face[RIGHT_CHEEK, :2]
     across = right - left
     return float(2 * (face[NOSE_TIP, :2] - left) @ across / (across @ across) - 1)

@@ -1,4 +1,4 @@
-"""A drawn face with the landmarks of the mean of a hundred frontal ones: a photograph for tests, of nobody."""
+"""A drawn face with mean landmarks of a hundred frontal faces, as a synthetic photograph for tests."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ MEAN_FACE = np.load(Path(__file__).with_name("mean_face.npz"))["points"]
 
 
 def drawn_landmarks(size: int = 640, width: float = 0.42, center: tuple[float, float] = (0.5, 0.52)) -> np.ndarray:
-    """The mean face, its cheeks `width` of the picture's side apart, upright and with shut lips."""
+    """Return landmarks of the upright mean face with shut lips; `width` is the distance of its cheeks by the picture's side."""
     points = MEAN_FACE.astype(np.float64)
     scale = width * size / (points[454, 0] - points[234, 0])
     middle = (points[234, :2] + points[454, :2]) / 2
@@ -31,7 +31,7 @@ def drawn_landmarks(size: int = 640, width: float = 0.42, center: tuple[float, f
 
 
 def drawn_picture(landmarks: np.ndarray, size: int = 640, skin: tuple[int, int, int] = (200, 150, 125)) -> np.ndarray:
-    """The face those landmarks belong to, before a striped wall."""
+    """Draw the face of these landmarks in front of a striped wall."""
     picture = np.full((size, size, 3), (120, 140, 160), np.uint8)
     picture[:, ::40] = (100, 110, 130)
 

@@ -1,4 +1,4 @@
-"""Folders of portraits: refused with reasons, morphed, held out, named by hash and drawn when asked for."""
+"""Folders of portraits: refusal with reasons, morphs, held-out people, identity by hash and drawing on demand."""
 
 import hashlib
 import json
@@ -14,7 +14,13 @@ import torch
 from emotivetalk.corpus.drawing import draw_clip
 from emotivetalk.corpus.landmarks import frame_portrait
 from emotivetalk.corpus.morph import morph
-from emotivetalk.corpus.photo_people import FIRST_PHOTOGRAPH_IDENTITY, HELD_OUT_OFFSET, PhotoPeople, another, person_of
+from emotivetalk.corpus.photo_people import (
+    FIRST_PHOTOGRAPH_IDENTITY,
+    HELD_OUT_OFFSET,
+    PhotoPeople,
+    person_of,
+    sample_identity_like,
+)
 from emotivetalk.corpus.photo_style import Style, person_mask, restyled
 from emotivetalk.corpus.portraits import find_landmarks, read_portraits, reason_to_refuse, write_report
 from emotivetalk.corpus.records import Clip, read_corpus, write_shards
@@ -55,8 +61,8 @@ def hash_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def squashed(points: np.ndarray, share: float) -> np.ndarray:
-    """The face with its nose moved so far towards one cheek."""
+def turned(points: np.ndarray, share: float) -> np.ndarray:
+    """Move the nose towards one cheek."""
     moved = points.copy()
     moved[:, 0] += share * np.exp(-(((points[:, 0] - points[1, 0]) / 60) ** 2)) * 135
     return moved
@@ -83,7 +89,7 @@ FACE = drawn_landmarks()
         (np.zeros((0, 478, 3)), "no face was found"),
         (np.stack([FACE, FACE]), "2 faces"),
         (FACE * 0.2, "too small"),
-        (squashed(FACE, 0.9), "turned away"),
+        (turned(FACE, 0.9), "turned too far"),
         (opened(FACE), "mouth open"),
         (shut_eye(FACE), "an eye is shut"),
     ],
@@ -126,12 +132,12 @@ def test_held_out_portraits_are_in_no_morph(people, folder):
         assert len(set(recipe.parents)) == len(recipe.parents)
         counts.add(len(recipe.parents))
     assert counts == {1, 2, 3}
-    seen = set()
+    parents = set()
     for number in range(NUM_HELD_OUT):
         recipe = people.recipe(FIRST_PHOTOGRAPH_IDENTITY + HELD_OUT_OFFSET + number)
         assert recipe.style == Style() and len(recipe.parents) == 1
-        seen |= set(recipe.parents)
-    assert seen == held_out
+        parents |= set(recipe.parents)
+    assert parents == held_out
 
 
 def test_a_person_follows_from_seed_and_hashes(people, folder, tmp_path):
@@ -191,7 +197,7 @@ def test_new_background_leaves_the_face():
     assert restyled(person, Style()) is person
 
 
-def test_avatars_and_photographs_take_turns():
+def test_avatars_and_photographs_are_interleaved():
     half = {order.identity_seed for order in orders(6, 1, num_held_out=2, photograph_share=0.5)}
     photographs = {seed for seed in half if seed >= FIRST_PHOTOGRAPH_IDENTITY}
     assert photographs == {
@@ -257,9 +263,9 @@ def test_synthesized_corpus_of_photographs(people, folder, tmp_path):
     assert written < 0.5e6  # sound and tracks: no picture is among them
 
 
-def test_somebody_else_is_of_the_same_kind():
+def test_sampled_identity_is_of_the_same_kind():
     generator = np.random.default_rng(0)
     for _ in range(5):
-        assert another(3, generator) < FIRST_HELD_OUT_IDENTITY
-        number = another(FIRST_PHOTOGRAPH_IDENTITY + 3, generator) - FIRST_PHOTOGRAPH_IDENTITY
+        assert sample_identity_like(3, generator) < FIRST_HELD_OUT_IDENTITY
+        number = sample_identity_like(FIRST_PHOTOGRAPH_IDENTITY + 3, generator) - FIRST_PHOTOGRAPH_IDENTITY
         assert 0 <= number < FIRST_HELD_OUT_IDENTITY

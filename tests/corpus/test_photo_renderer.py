@@ -1,4 +1,4 @@
-"""Photographs move as the parameters say, where they say, and nowhere else."""
+"""Each parameter moves its part of the photograph, in proportion, and no other part."""
 
 import numpy as np
 import pytest
@@ -132,7 +132,7 @@ def test_gaze_moves_the_irises(renderer):
 
 
 @pytest.mark.parametrize("name", [n for n in (*LIP, *EXPRESSION, *POSE) if n not in ("gaze_y", "tongue")])
-def test_every_parameter_is_seen(renderer, name):
+def test_every_parameter_changes_the_frame(renderer, name):
     assert change(draw(renderer), draw(renderer, **{name: 0.9 if name == "scale" else 0.6})).max() > 0.02
 
 

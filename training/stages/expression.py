@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from emotivetalk.corpus.drawing import draw_clip
 from emotivetalk.corpus.faces import sample_faces
 from emotivetalk.corpus.parameters import EXPRESSION, LIP, POSE
-from emotivetalk.corpus.photo_people import another
+from emotivetalk.corpus.photo_people import sample_identity_like
 from emotivetalk.corpus.records import Clip, read_corpus
 from emotivetalk.models.emotion import EMOTIONS, NEUTRAL
 from emotivetalk.models.encoders import MOTION_SIZE, ExpressionEncoder
@@ -136,7 +136,7 @@ class ExpressionStage(Stage[ExpressionBatch]):
         index = generator.choice(clip.num_frames, self.config.frames_per_sample, replace=False)
         one = draw_clip(clip, index.tolist(), MOTION_SIZE).images * 2 - 1
         lip = sample_faces(len(index), generator).lip
-        identity = another(clip.identity_seed, generator)
+        identity = sample_identity_like(clip.identity_seed, generator)
         other = draw_clip(clip, index.tolist(), MOTION_SIZE, identity, lip).images * 2 - 1
         emotion = torch.from_numpy(clip.emotion_per_frame[index].astype(np.int64))
         truth = torch.from_numpy(((_parameters(clip)[index] - self._mean) / self._std).astype(np.float32))
