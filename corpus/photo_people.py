@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emotivetalk.corpus.landmarks import FramedPortrait
+from emotivetalk.corpus.landmarks import NO_JITTER, CropJitter, FramedPortrait
 from emotivetalk.corpus.morph import morph
 from emotivetalk.corpus.person import Avatar, Person
 from emotivetalk.corpus.photo_glasses import GlassesStyle
@@ -48,6 +48,7 @@ class Recipe:
         style: colors, light and background.
         teeth_seed: seed of the teeth.
         glasses: glasses to add.
+        jitter: difference of the crop from the usual one.
     """
 
     parents: tuple[str, ...]
@@ -56,6 +57,7 @@ class Recipe:
     style: Style
     teeth_seed: int
     glasses: GlassesStyle | None = None
+    jitter: CropJitter = NO_JITTER
 
 
 class PhotoPeople:
@@ -129,6 +131,7 @@ class PhotoPeople:
             style=Style.sample(rng),
             teeth_seed=int(rng.integers(2**31)),
             glasses=GlassesStyle.sample(rng) if rng.random() < _GLASSES_CHANCE else None,
+            jitter=CropJitter.sample(rng),
         )
 
     def person(self, identity_seed: int) -> PhotoRenderer:
@@ -140,7 +143,7 @@ class PhotoPeople:
         recipe = self.recipe(identity_seed)
         framed = []
         for name, mirrored in zip(recipe.parents, recipe.mirrored, strict=True):
-            parent = self._portraits[name].framed()
+            parent = self._portraits[name].framed(recipe.jitter)
             framed.append(parent.mirrored() if mirrored else parent)
         portrait = framed[0] if len(framed) == 1 else morph(framed, recipe.weights)
         return restyled(portrait, recipe.style)

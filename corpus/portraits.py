@@ -26,6 +26,7 @@ from emotivetalk.corpus.landmarks import (
     LEFT_EYE_LOWER,
     LEFT_EYE_UPPER,
     LOWER_LIP_INNER,
+    NO_JITTER,
     NOSE_TIP,
     NUM_LANDMARKS,
     RIGHT_CHEEK,
@@ -33,6 +34,7 @@ from emotivetalk.corpus.landmarks import (
     RIGHT_EYE_LOWER,
     RIGHT_EYE_UPPER,
     UPPER_LIP_INNER,
+    CropJitter,
     FramedPortrait,
     frame_portrait,
 )
@@ -64,9 +66,9 @@ class Portrait:
     turn: float
     landmarks: Float[np.ndarray, "478 3"] = field(repr=False)
 
-    def framed(self) -> FramedPortrait:
+    def framed(self, jitter: CropJitter = NO_JITTER) -> FramedPortrait:
         """Read the picture and crop it to the face."""
-        return frame_portrait(load_image(self.path), self.landmarks)
+        return frame_portrait(load_image(self.path), self.landmarks, jitter)
 
 
 @dataclass(frozen=True)
