@@ -42,10 +42,13 @@ def load_portrait(path: str | Path, size: int = 256, face: int | None = None) ->
     return to_tensor(crop_portrait(image, choose_face(image, face, str(path)), size).image)
 
 
-def load_waveform(path: str | Path) -> Float[Tensor, " samples"]:
+def load_waveform(path: str | Path, audio_track: int | None = None) -> Float[Tensor, " samples"]:
     """Read the sound of an audio or video file as 16 kHz mono speech.
 
+    Args:
+        audio_track: which sound track, counted from 1; None takes the best that has sound.
+
     Raises:
-        InputError: the file has no sound that can be read.
+        InputError: the file has no sound that can be read, or no such track.
     """
-    return torch.from_numpy(load_speech(Path(path)).waveform)
+    return torch.from_numpy(load_speech(Path(path), audio_track=audio_track).waveform)

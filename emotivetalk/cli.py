@@ -25,6 +25,7 @@ from emotivetalk.commands.serve import serve
 from emotivetalk.commands.synthesize import synthesize
 from emotivetalk.commands.train import train
 from emotivetalk.errors import EmotiveTalkError, InputError
+from emotivetalk.output import say
 
 INTERRUPTED = 130  # the shells' status for a process ended by Ctrl-C
 
@@ -42,7 +43,7 @@ app.add_typer(jobs)
 
 def _show_version(is_given: bool) -> None:
     if is_given:
-        typer.echo(f"emotivetalk {__version__}")
+        say(f"emotivetalk {__version__}", is_result=True)
         raise typer.Exit
 
 
@@ -61,7 +62,7 @@ def emotivetalk(
       emotivetalk generate --portrait me.png --audio hello.wav --emotion happy:0.8 -o hello.mp4
     """
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        say(context.get_help(), is_result=True)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -89,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
 def _fail(message: str, status: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    say(f"error: {' '.join(message.split())}", err=True)
     return status
 
 

@@ -89,7 +89,7 @@ def generate_video(
     """
     start = time.perf_counter()
     limits, settings = limits or Limits(), settings or VideoSettings()
-    speech = load_speech(inputs.audio, limits)
+    speech = load_speech(inputs.audio, limits, settings.audio_track)
     emotion = inputs.emotion_source(speech.duration_s)
     picture = load_image(inputs.portrait, limits)
     face = choose_face(picture, settings.face, str(inputs.portrait), limits)

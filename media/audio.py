@@ -43,17 +43,20 @@ class Speech:
     duration_s: float
 
 
-def load_speech(path: Path, limits: Limits | None = None) -> Speech:
+def load_speech(path: Path, limits: Limits | None = None, audio_track: int | None = None) -> Speech:
     """Decode a file's best sound track, or the first other one if that is silent.
 
     The length in the header is checked first, the length decoded so far while decoding. The channels are mixed to one. A
     recording that is louder than full scale is scaled down as a whole.
 
+    Args:
+        audio_track: number of the track to decode, from 1 in the file's order; None chooses.
+
     Raises:
-        InputError: not a media file, no sound track, cut off or damaged, too long, too short, silent, NaN or infinite.
+        InputError: not a media file, no sound track or not that one, cut off or damaged, too long, too short, silent, NaN or infinite.
     """
     limits = limits or Limits()
-    for index in _sound_tracks(path, limits):
+    for index in _sound_tracks(path, limits, audio_track):
         waveform, claimed_s = _decode_track(path, index, limits)
         if len(waveform) and not np.max(np.abs(waveform)) < SILENCE_PEAK:
             break
@@ -85,10 +88,20 @@ def read_sound(path: Path, limits: Limits | None = None) -> tuple[Waveform, floa
     return np.clip(waveform, -1, 1), decoder.start_s or 0.0
 
 
-def _sound_tracks(path: Path, limits: Limits) -> list[int]:
-    """Indices of the sound tracks, the best one first."""
+def _sound_tracks(path: Path, limits: Limits, audio_track: int | None) -> list[int]:
+    """Indices of the sound tracks to try: the one that is asked for, or all, the best one first."""
     with open_media(path, "audio", limits) as container:
         best = _best_track(path, container).index
+        if audio_track is not None:
+            tracks = container.streams.audio
+            if audio_track > len(tracks):
+                raise InputError(
+                    "audio_track_missing",
+                    f"audio {quoted(path)} has {len(tracks)} sound track{'s' if len(tracks) > 1 else ''}; there is no "
+                    f"track {audio_track}",
+                    f"Give a number from 1 to {len(tracks)}." if len(tracks) > 1 else "Leave out the number.",
+                )
+            return [tracks[audio_track - 1].index]
         return [best, *(stream.index for stream in container.streams.audio if stream.index != best)]
 
 

@@ -1,6 +1,7 @@
 """Pictures: read and checked, and written whole or not at all."""
 
 import io
+import re
 import struct
 import warnings
 from pathlib import Path
@@ -28,14 +29,18 @@ TO_UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 END_OF_JPEG = b"\xff\xd9"
-END_BYTES = 24  # bytes of JPEG data that are left out to see which rows they hold
-LAST_ROWS = 32  # of a JPEG: at most two rows of its blocks
+PROGRESSIVE_FRAME, START_OF_SCAN = 0xC2, 0xDA  # markers of JPEG segments
+NEXT_SEGMENT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # within a scan, other bytes follow 0xFF
+MISSING = 15  # bits of a coefficient of which no scan holds any; scans may omit up to 13
+END_BYTES = 24  # bytes of JPEG data that are left out to see which blocks they hold
+BLOCK_SIDE = 16  # pixels, with colors of half the resolution
+LAST_ROWS = 2 * BLOCK_SIDE
 
 
 def load_image(path: Path, limits: Limits | None = None) -> UInt8[np.ndarray, "height width 3"]:
     """Read a still picture as sRGB, turned as EXIF says, transparency laid on white.
 
-    Size and number of pictures are checked in the header, before a pixel is decoded. A baseline JPEG
+    Size and number of pictures are checked in the header, before a pixel is decoded. A JPEG
     that only lacks its end mark is complete.
 
     Raises:
@@ -109,8 +114,7 @@ def _loaded(picture: Image.Image, path: Path) -> Image.Image:
     try:
         picture.load()
     except OSError:
-        # The scans of a progressive JPEG each cover the whole picture: which are missing is not known.
-        if picture.format not in ("JPEG", "MPO") or "progressive" in picture.info:
+        if picture.format not in ("JPEG", "MPO"):
             raise
         completed = _completed_jpeg(path)
         if completed is None:
@@ -122,7 +126,7 @@ def _loaded(picture: Image.Image, path: Path) -> Image.Image:
 def _completed_jpeg(path: Path) -> Image.Image | None:
     """Decode a JPEG without an end mark; None if pixels are missing.
 
-    The decoder does not say how far it got. So the data are also decoded without their last bytes: the rows that differ are
+    The decoder does not say how far it got. So the data are also decoded without their last bytes: the blocks that differ are
     the last ones that the data hold.
     """
     data = path.read_bytes()
@@ -132,8 +136,35 @@ def _completed_jpeg(path: Path) -> Image.Image | None:
         differs = np.asarray(whole) != np.asarray(shorter)
     except OSError:
         return None
-    rows = np.flatnonzero(differs.reshape(len(differs), -1).any(axis=1))
-    return whole if len(rows) and rows[-1] >= len(differs) - LAST_ROWS else None
+    if "progressive" in whole.info and not _has_all_scans(data):
+        return None
+    # The last scan of a progressive JPEG has no data for blocks that are smooth, so only their rows can be told.
+    end = differs[-LAST_ROWS:] if "progressive" in whole.info else differs[-BLOCK_SIDE:, -BLOCK_SIDE:]
+    return whole if end.any() else None
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Return True unless a progressive JPEG lacks whole scans: each has some bits of some coefficients of all rows."""
+    low_bits: dict[
+        int, list[int]
+    ] = {}  # by component: for each of the 64 coefficients, the bits that are still to come
+    at = 2  # behind the start mark
+    while at + 4 <= len(data):
+        marker, size = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        segment = data[at + 4 : at + 2 + size]
+        if data[at] != 0xFF or len(segment) < size - 2:
+            return False
+        at += 2 + size
+        if marker == PROGRESSIVE_FRAME:
+            low_bits = {component: [MISSING] * 64 for component in segment[6::3]}
+        elif marker == START_OF_SCAN:
+            if low_bits:
+                *_, first, last, bits = segment
+                for component in segment[1 : 1 + 2 * segment[0] : 2]:
+                    low_bits[component][first : last + 1] = [bits & 15] * (last + 1 - first)
+            scan_end = NEXT_SEGMENT.search(data, at)
+            at = len(data) if scan_end is None else scan_end.start()
+    return not any(bits for of_component in low_bits.values() for bits in of_component)
 
 
 def _upright(picture: Image.Image) -> Image.Image:

@@ -136,7 +136,9 @@ class Wav2Vec2AudioEncoder(ModelMixin, ConfigMixin):
     def from_wav2vec2(cls, source: str | Path) -> Wav2Vec2AudioEncoder:
         """Load wav2vec 2.0 from a folder in transformers' layout or from a hub id."""
         from transformers import Wav2Vec2Model
+        from transformers.utils import logging as transformers_logging
 
+        transformers_logging.disable_progress_bar()
         model = Wav2Vec2Model.from_pretrained(source)
         encoder = cls(model.config.to_dict())
         encoder.model.load_state_dict(model.state_dict())

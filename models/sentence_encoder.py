@@ -47,9 +47,11 @@ class SentenceEncoder:
     def __init__(self, source: str | Path | None = None) -> None:
         try:
             from transformers import AutoModel, AutoTokenizer  # takes a second; only text sources need it
+            from transformers.utils import logging as transformers_logging
         except ImportError as error:
             raise SentenceEncoderError("free text needs the library transformers, which is not installed") from error
 
+        transformers_logging.disable_progress_bar()  # loading takes less than a second
         is_local = source is None or Path(source).is_dir()
         path = packaged_folder() if source is None else source
         try:

@@ -10,6 +10,7 @@ from emotivetalk.commands.evaluation_options import DEFAULT_CORPUS, Checkpoint, 
 from emotivetalk.errors import InputError
 from emotivetalk.files import quoted
 from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
+from emotivetalk.output import say
 
 STOPPED = 130
 
@@ -60,7 +61,7 @@ def ablate(
     if show or not name:
         for ablation in ABLATIONS:
             stages = ", ".join(lesson.stage for lesson in ablation.trains)
-            typer.echo(f"{ablation.name}: {ablation.title}" + (f" (trains {stages})" if stages else ""))
+            say(f"{ablation.name}: {ablation.title}" + (f" (trains {stages})" if stages else ""), is_result=True)
         return
     ablation, folder, instrument = find_ablation(name), find_checkpoint(checkpoint), find_reader(reader)
     if control:
@@ -83,7 +84,7 @@ def ablate(
     if ablation.trains:
         measured = train_ablation(ablation, folder, output / "training", training_corpus, size, settings or [])
     if measured is None:
-        typer.echo("Go on with the same command.")
+        say("Go on with the same command.")
         raise typer.Exit(STOPPED)
     whole = EvaluationSettings.slice(num_steps, seed) if part else EvaluationSettings(num_steps=num_steps, seed=seed)
     with progress_bar("frames") as bar:
@@ -95,4 +96,4 @@ def ablate(
             progress=bar.at,
             ablation=ablation,
         )
-    typer.echo(write_report(report, checkpoint_id(measured), output, ablation))
+    say(write_report(report, checkpoint_id(measured), output, ablation))

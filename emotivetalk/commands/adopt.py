@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from emotivetalk.errors import InputError
+from emotivetalk.output import say
 
 
 def adopt(
@@ -33,6 +34,6 @@ def adopt(
     from emotivetalk.training.checkpoints.adopt import adopt_audio_encoder, adopt_vae
 
     if stable_video_diffusion is not None:
-        typer.echo(adopt_vae(stable_video_diffusion, output))
+        say(adopt_vae(stable_video_diffusion, output))
     if wav2vec2 is not None:
-        typer.echo(adopt_audio_encoder(wav2vec2, output))
+        say(adopt_audio_encoder(wav2vec2, output))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from emotivetalk.checks import check_output
+from emotivetalk.output import say
 from emotivetalk.request import emotion_index, parse_label
 
 
@@ -65,4 +66,4 @@ def avatar(
     drawn = render(person, torch.zeros(1, 6), face[None], torch.from_numpy(POSE_AT_REST)[None], size, supersample=2)
     pixels = (drawn.images[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     save_image(output, pixels)
-    typer.echo(f"{output}: {size} x {size} pixels, {label.emotion} {label.intensity:g}, seed {seed}")
+    say(f"{output}: {size} x {size} pixels, {label.emotion} {label.intensity:g}, seed {seed}")

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from emotivetalk.output import say
+
 
 def doctor(
     config: Annotated[
@@ -25,7 +27,7 @@ def doctor(
     marks = {Verdict.OK: "ok     ", Verdict.WARNING: "WARNING", Verdict.FAILURE: "FAILURE"}
     failures = 0
     for finding in examine(read_plan(path), address):
-        typer.echo(f"{marks[finding.verdict]}  {finding.subject}: {finding.message}")
+        say(f"{marks[finding.verdict]}  {finding.subject}: {finding.message}", is_result=True)
         failures += finding.verdict is Verdict.FAILURE
     if failures:
         raise typer.Exit(1)

@@ -9,6 +9,7 @@ from emotivetalk.commands.evaluation_options import DEFAULT_CORPUS, Checkpoint, 
 from emotivetalk.errors import InputError
 from emotivetalk.files import quoted
 from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
+from emotivetalk.output import say
 from emotivetalk.resources import find_config
 
 FAILED = 1
@@ -89,12 +90,12 @@ def evaluate(
     network = Reader.from_pretrained(instrument)
     with progress_bar("frames") as bar:
         report = measure(load_pipeline(folder), network, corpus, settings, progress=bar.at)
-    typer.echo(write_report(report, checkpoint_id(folder), output))
+    say(write_report(report, checkpoint_id(folder), output))
     for figure in report.failures:
-        typer.echo(f"misses its threshold: {figure.title}, {figure.value.value:.2f} {figure.unit}".rstrip(), err=True)
+        say(f"misses its threshold: {figure.title}, {figure.value.value:.2f} {figure.unit}".rstrip(), err=True)
     fallen = [] if reference is None else find_regressions(report, reference)
     for fall in fallen:
-        typer.echo(f"fell: {fall}", err=True)
+        say(f"fell: {fall}", err=True)
     if keep is not None:
         write_reference(reference_of(report, checkpoint_id(folder)), keep)
     if fallen or (strict and report.failures):
@@ -130,9 +131,9 @@ def _evaluate_real(
             )
     with progress_bar("clips compared") as bar:
         report = measure_folders(real, generated, weights, progress=bar.at)
-    typer.echo(write_real_report(report, str(real), made, output))
+    say(write_real_report(report, str(real), made, output))
     for line in report.lacks:
-        typer.echo(line)
+        say(line)
 
 
 def check_corpus(corpus: Path) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from emotivetalk.output import say
+
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Folder that the training stages wrote to.")],
@@ -42,4 +44,4 @@ def export(
         expression_guidance=expression_guidance,
         expression_guidance_below=expression_guidance_below,
     )
-    typer.echo(f"{output}: {size / 1e6:.1f} MB")
+    say(f"{output}: {size / 1e6:.1f} MB")

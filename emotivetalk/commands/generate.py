@@ -10,6 +10,7 @@ from emotivetalk.files import check_not_input, check_readable
 from emotivetalk.limits import Limits
 from emotivetalk.media.checkpoints import find_checkpoint, trained_on
 from emotivetalk.options import EMOTION_OPTIONS, SETTINGS_OPTIONS, option_name
+from emotivetalk.output import say
 from emotivetalk.request import VideoSettings, checked, choose_emotion, show_parameters, split_arguments
 
 
@@ -54,7 +55,7 @@ def generate(
     folder = find_checkpoint(checkpoint)
     data = trained_on(folder)
     if data is not None:
-        typer.echo(f"note: {folder.name} was trained on {data}; other portraits come out worse", err=True)
+        say(f"note: {folder.name} was trained on {data}; other portraits come out worse", err=True)
 
     from emotivetalk.generation import Inputs, generate_video
 
@@ -62,7 +63,7 @@ def generate(
     timings = generate_video(
         inputs, output, folder, settings, paste_back=paste_back, overwrite=overwrite, limits=limits
     )
-    typer.echo(
+    say(
         f"{output}: {timings.video_s:.1f} s of video in {timings.total_s:.1f} s; first frame after "
         f"{timings.first_frame_s:.1f} s ({timings.load_s:.1f} s of it loading), {timings.realtime_factor:.2f} times "
         "its length without loading"

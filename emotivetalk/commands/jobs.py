@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from emotivetalk.output import say
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -85,7 +87,7 @@ def list_jobs(
         ],
     )
     if page.has_more:
-        typer.echo(f"More jobs follow: --after {page.jobs[-1].job_id}")
+        say(f"More jobs follow: --after {page.jobs[-1].job_id}", is_result=True)
 
 
 @jobs.command("show")
@@ -107,9 +109,9 @@ def show_job(
         _write_json({**_job_as_json(job), "segments": [_segment_as_json(segment) for segment in segments]})
         return
     for name, value in _facts(job):
-        typer.echo(f"{name:<12} {value}")
+        say(f"{name:<12} {value}", is_result=True)
     if segments:
-        typer.echo()
+        say(is_result=True)
         _write_table(
             ("segment", "frames", "MB", "published", "seconds by step"),
             [
@@ -161,15 +163,15 @@ def _opened(url: str) -> Any:
 def _write_statuses(changed: Iterator[Job], as_json: bool) -> None:
     for job in changed:  # write each at once, in case the next one fails
         if as_json:
-            _write_json(_job_as_json(job), indent=None)
+            _write_json(_job_as_json(job), indent=None, is_result=False)
         else:
-            typer.echo(f"{job.job_id} {job.status.value}")
+            say(f"{job.job_id} {job.status.value}")
 
 
-def _write_json(value: object, indent: int | None = 2) -> None:
+def _write_json(value: object, indent: int | None = 2, is_result: bool = True) -> None:
     import json
 
-    typer.echo(json.dumps(value, indent=indent))
+    say(json.dumps(value, indent=indent), is_result=is_result)
 
 
 def _write_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
@@ -184,7 +186,9 @@ def _write_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = 240  # do not cut lines in a pipe
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    say(captured.get().removesuffix("\n"), is_result=True)
 
 
 def _job_as_json(job: Job) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import typer
 from emotivetalk.errors import InputError
 from emotivetalk.files import quoted
 from emotivetalk.media.checkpoints import find_checkpoint
+from emotivetalk.output import say
 
 if TYPE_CHECKING:
     from emotivetalk.actors.preparing.driver import Preparation
@@ -140,18 +141,18 @@ def _precompute(output: Path, checkpoint: Path, size: int, num_frames: int) -> N
         motion_latents(output, split, checkpoint, cache)
         video_latents(output, split, checkpoint, cache, size, window)
         audio_features(output, split, checkpoint, cache)
-        typer.echo(f"{cache}: latents and audio features of {split}")
+        say(f"{cache}: latents and audio features of {split}")
 
 
 def _say(output: Path, made: "Preparation") -> None:
     from emotivetalk.corpus.preparing.report import KEPT, count_clips, count_files
 
     files, clips = count_files(made.rows), count_clips(made.rows)
-    typer.echo(
+    say(
         f"{output}: {len(made.rows)} files ({made.num_new} new), {files.get(KEPT, 0)} of them used; "
         f"{clips.get(KEPT, 0)} of {sum(clips.values())} clips kept, in {len(made.shards)} shards"
     )
     dropped = {name: count for name, count in [*files.items(), *clips.items()] if name not in (KEPT, "no_clip")}
     if dropped:
-        typer.echo("dropped: " + ", ".join(f"{count} {name}" for name, count in sorted(dropped.items())))
-    typer.echo(made.report[1])
+        say("dropped: " + ", ".join(f"{count} {name}" for name, count in sorted(dropped.items())))
+    say(made.report[1])

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from emotivetalk.output import say
+
 
 def serve(
     config: Annotated[
@@ -49,11 +51,11 @@ def serve(
     plan = dataclasses.replace(
         plan, host=host or plan.host, port=port or plan.port, config=plan.config.model_copy(update=changes)
     )
-    typer.echo("starting: Ray, gateway, director, V-AID, ETHD, decoder", err=True)
+    say("starting: Ray, gateway, director, V-AID, ETHD, decoder", err=True)
     with Service(plan, address, metrics_port=metrics_port) as service:
-        typer.echo(f"ready: http://{plan.host}:{plan.port}/v1/videos (docs: /docs)", err=True)
+        say(f"ready: http://{plan.host}:{plan.port}/v1/videos (docs: /docs)", err=True)
         if plan.config.grpc.port is not None:
-            typer.echo(f"gRPC: {plan.config.grpc.host}:{plan.config.grpc.port}", err=True)
-        typer.echo(f"jobs and videos: {plan.config.data_folder}; stop with Ctrl-C", err=True)
+            say(f"gRPC: {plan.config.grpc.host}:{plan.config.grpc.port}", err=True)
+        say(f"jobs and videos: {plan.config.data_folder}; stop with Ctrl-C", err=True)
         service.wait_for_stop()
-        typer.echo("stopping: unfinished videos resume at the next start", err=True)
+        say("stopping: unfinished videos resume at the next start", err=True)

@@ -7,6 +7,7 @@ import typer
 
 from emotivetalk.errors import InputError
 from emotivetalk.files import quoted
+from emotivetalk.output import say
 
 
 def synthesize(
@@ -61,12 +62,12 @@ def synthesize(
         portraits = read_portraits(photographs)
         output.mkdir(parents=True, exist_ok=True)
         write_report(portraits, output / "photographs.tsv")
-        typer.echo(f"{photographs}: {len(portraits.accepted)} portraits, {len(portraits.refused)} refused")
+        say(f"{photographs}: {len(portraits.accepted)} portraits, {len(portraits.refused)} refused")
         people = PhotoPeople(portraits)
     with progress_bar("clips") as bar:
         shards = write_corpus(output, identities, clips, num_frames, held_out, seed, bar.at, people, photograph_share)
     num_bytes = sum(shard.stat().st_size for shard in shards)
-    typer.echo(f"{output}: {len(shards)} shards, {num_bytes / 1e6:.1f} MB")
+    say(f"{output}: {len(shards)} shards, {num_bytes / 1e6:.1f} MB")
     if preview:
         for path in write_preview(output):
-            typer.echo(path)
+            say(path)

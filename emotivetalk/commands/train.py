@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from emotivetalk.output import say
+
 STOPPED = 130
 
 
@@ -67,5 +69,5 @@ def train(
 
         result = train_on_ray(run_config, Launch(workers, address, loaders), resume=resume)
     if not result.is_finished:
-        typer.echo("Go on with the same command and --resume.")
+        say("Go on with the same command and --resume.")
         raise typer.Exit(STOPPED)

@@ -31,3 +31,9 @@ class VideoSettings(SamplingSettings):
         le=1000,
         description="Face to animate, counted from 1 at the left; needed if the portrait shows several.",
     )
+    audio_track: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Sound track with the speech, counted from 1 in the file's order; unset: the best that has sound.",
+    )

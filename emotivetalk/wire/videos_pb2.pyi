@@ -181,16 +181,18 @@ class TrackKey(_message.Message):
     def __init__(self, time_s: _Optional[float] = ..., label: _Optional[_Union[LabelEmotion, _Mapping]] = ..., text: _Optional[_Union[TextEmotion, _Mapping]] = ...) -> None: ...
 
 class RenderSettings(_message.Message):
-    __slots__ = ("seed", "num_steps", "emotion_strength", "face")
+    __slots__ = ("seed", "num_steps", "emotion_strength", "face", "audio_track")
     SEED_FIELD_NUMBER: _ClassVar[int]
     NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
     EMOTION_STRENGTH_FIELD_NUMBER: _ClassVar[int]
     FACE_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_TRACK_FIELD_NUMBER: _ClassVar[int]
     seed: int
     num_steps: int
     emotion_strength: float
     face: int
-    def __init__(self, seed: _Optional[int] = ..., num_steps: _Optional[int] = ..., emotion_strength: _Optional[float] = ..., face: _Optional[int] = ...) -> None: ...
+    audio_track: int
+    def __init__(self, seed: _Optional[int] = ..., num_steps: _Optional[int] = ..., emotion_strength: _Optional[float] = ..., face: _Optional[int] = ..., audio_track: _Optional[int] = ...) -> None: ...
 
 class CreateVideoRequest(_message.Message):
     __slots__ = ("header", "chunk")

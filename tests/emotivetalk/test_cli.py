@@ -1,5 +1,6 @@
 """The command line as a user meets it: help that answers at once, and one line for whatever went wrong."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,22 @@ from emotivetalk.errors import EmotiveTalkError
 from emotivetalk.training.run.loop import TrainResult
 
 COMMANDS = ("generate", "avatar", "synthesize", "prepare", "train", "evaluate", "ablate")
+GENERATE = """
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+from emotivetalk.cli import main
+
+def generate_video(inputs, output, *_, **__):
+    output.write_text("video")
+    return SimpleNamespace(video_s=1.0, total_s=1.0, first_frame_s=1.0, load_s=0.0, realtime_factor=1.0)
+
+generation = ModuleType("emotivetalk.generation")
+generation.Inputs, generation.generate_video = (lambda *_: None), generate_video
+sys.modules["emotivetalk.generation"] = generation
+main()
+"""
 HEAVY = ("torch", "diffusers", "transformers", "av", "cv2", "numpy", "pyarrow", "matplotlib")
 
 
@@ -125,3 +142,27 @@ def test_an_ablation_that_was_stopped_goes_on_by_itself(
     assert run(["ablate", "no-push-loss", "-o", str(tmp_path / "ablation")]) == 130
     said = capsys.readouterr().out
     assert "Go on with the same command." in said and "--resume" not in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("closed", [">/dev/full", ">&-", "2>/dev/full", ">/dev/full 2>/dev/full", "| true"])
+def test_a_full_or_closed_stdout_does_not_fail_the_work(closed: str, tmp_path: Path) -> None:
+    for name in ("portrait.png", "speech.wav"):
+        (tmp_path / name).write_text("not empty")
+    command = [sys.executable, "-c", GENERATE, "generate", "--portrait", "portrait.png", "--audio", "speech.wav"]
+    shell = f"set -o pipefail; {shlex.join([*command, '-o', 'out.mp4'])} {closed}"
+    done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (tmp_path / "out.mp4").read_text() == "video"
+    assert done.returncode == 0, done.stderr
+    notes = [line for line in done.stderr.splitlines() if "trained on" not in line]
+    assert len(notes) == (closed == ">/dev/full")
+    assert all(note.startswith("note: stdout could not be written (No space left on device)") for note in notes)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize(("closed", "status", "num_lines"), [(">/dev/full", 1, 1), ("| true", 0, 0)])
+def test_a_result_that_cannot_be_written_is_an_error(closed: str, status: int, num_lines: int) -> None:
+    shell = f"set -o pipefail; {shlex.quote(sys.executable)} -m emotivetalk --version {closed}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert len(done.stderr.splitlines()) == num_lines

@@ -1,12 +1,19 @@
 """What `emotivetalk generate` refuses before it loads anything: exit status 2, one line, and no file left behind."""
 
 import wave
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from emotivetalk.cli import run
+from emotivetalk.errors import InputError
+from emotivetalk.limits import Limits
+from emotivetalk.media.video import read_frames
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.fixture
@@ -85,3 +92,51 @@ def write_wav(path: Path, seconds: int, rate_hz: int) -> None:
         file.setsampwidth(2)
         file.setframerate(rate_hz)
         file.writeframes(np.random.default_rng(0).integers(-9000, 9000, seconds * rate_hz, np.int16).tobytes())
+
+
+class FakePipeline:
+    """Yields two gray frames; calls `meanwhile` between them."""
+
+    image_size = 64
+
+    def __init__(self, level: int, meanwhile: Callable[[], None]) -> None:
+        self._level, self._meanwhile = level, meanwhile
+
+    def __call__(self, *_: object, **__: object) -> Iterator[torch.Tensor]:
+        frames = torch.full((1, 64, 64, 3), self._level, dtype=torch.uint8)
+        yield frames
+        self._meanwhile()
+        yield frames
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_video_that_another_run_wrote_meanwhile_is_kept(
+    overwrite: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.mp4"
+    arguments = ["generate", "--portrait", str(EXAMPLES / "portrait.png"), "--audio", str(EXAMPLES / "hello.wav")]
+    arguments += ["-o", str(output)] + ["--overwrite"] * overwrite
+
+    def finish_another() -> None:
+        assert run(arguments) == 0
+
+    pipelines = [FakePipeline(200, lambda: None), FakePipeline(50, finish_another)]  # taken from the end
+    monkeypatch.setattr("emotivetalk.generation.load_pipeline", lambda _: pipelines.pop())
+    assert run(arguments) == (0 if overwrite else 2)
+    assert ("was written by another program" in capsys.readouterr().err) != overwrite
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert read_frames(output).mean() == pytest.approx(50 if overwrite else 200, abs=4)
+
+
+def test_the_track_is_passed_on(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    def load(path: Path, limits: Limits, audio_track: int | None) -> None:
+        loaded.append(audio_track)
+        raise InputError("stop", "stopped here", "Go on.")
+
+    monkeypatch.setattr("emotivetalk.generation.load_speech", load)
+    arguments = ["generate", "--portrait", str(files / "portrait.png"), "--audio", str(files / "speech.wav")]
+    arguments += ["-o", str(files / "out.mp4")]
+    assert run(arguments) == run([*arguments, "--audio-track", "2"]) == 2
+    assert loaded == [None, 2]

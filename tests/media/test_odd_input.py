@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -120,6 +121,24 @@ def test_a_silent_first_track_is_passed_over(speechlike: Callable, tmp_path: Pat
     assert caught.value.code == "audio_silent"
 
 
+def test_a_track_can_be_chosen(speechlike: Callable, tmp_path: Path) -> None:
+    quiet = speechlike(1.0)
+    write_tracks(tmp_path / "a.mp4", [np.zeros(SAMPLE_RATE_HZ, np.float32), 0.2 * quiet, quiet], 25)
+    peaks = [np.abs(load_speech(tmp_path / "a.mp4", audio_track=number).waveform).max() for number in (2, 3)]
+    assert peaks[1] > 3 * peaks[0]
+    with pytest.raises(InputError) as caught:
+        load_speech(tmp_path / "a.mp4", audio_track=1)
+    assert caught.value.code == "audio_silent"
+    with pytest.raises(
+        InputError, match=r"has 3 sound tracks; there is no track 4. Give a number from 1 to 3"
+    ) as caught:
+        load_speech(tmp_path / "a.mp4", audio_track=4)
+    assert caught.value.code == "audio_track_missing"
+    write_wav(tmp_path / "a.wav", quiet)
+    with pytest.raises(InputError, match="has 1 sound track; there is no track 2"):
+        load_speech(tmp_path / "a.wav", audio_track=2)
+
+
 def test_a_gif_is_a_video(tmp_path: Path) -> None:
     pictures = [Image.new("RGB", (64, 48), color) for color in ("red", "blue", "red")]
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=200)
@@ -174,13 +193,15 @@ def test_only_the_end_mark_of_a_jpeg_may_be_missing(tmp_path: Path) -> None:
     for progressive in (False, True):
         noise.save(path, progressive=progressive)
         whole, data = load_image(path), path.read_bytes()
-        if not progressive:
-            path.write_bytes(data[:-2])
-            np.testing.assert_array_equal(load_image(path), whole)
-        path.write_bytes(data[: len(data) // 2])
-        with pytest.raises(InputError, match="truncated") as caught:
-            load_image(path)
-        assert caught.value.code == "image_truncated"
+        path.write_bytes(data[:-2])
+        np.testing.assert_array_equal(load_image(path), whole)
+        scans = [place.start() for place in re.finditer(rb"\xff\xda", data)]  # at their ends the file holds all rows
+        assert (len(scans) > 1) == progressive
+        for size in (len(data) // 2, len(data) - 1000, *scans[1:], *(place + 14 for place in scans)):
+            path.write_bytes(data[:size])
+            with pytest.raises(InputError, match="truncated") as caught:
+                load_image(path)
+            assert caught.value.code == "image_truncated"
 
 
 @pytest.mark.parametrize("size", [(16_500, 2_400), (4_000, 3_000), (9_000, 9_000), (40_000, 100), (513, 511)])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.utils import logging
 
 from emotivetalk.errors import InputError
 from emotivetalk.models.emotion import EmotionLabel
@@ -41,6 +42,15 @@ def test_the_exported_checkpoint_generates_the_same_in_half_the_bytes(trained, t
     before.register_to_config(num_steps=2, expression_steps=16, segment_chunks=10, pinned_frames=4, shift_stride=5)
     before.register_to_config(expression_chunk_frames=64, fusion="overlap", overlap_frames=4, joint="free")
     assert (video(shipped) - video(before)).abs().max() <= 4  # of 255
+
+
+def test_exporting_is_quiet(trained, tmp_path, caplog, capfd):
+    logging.enable_propagation()
+    try:
+        export(trained, tmp_path / "shipped", "squares", debug.IMAGE_SIZE, 8)
+    finally:
+        logging.disable_propagation()
+    assert caplog.messages == [] and capfd.readouterr().err == ""
 
 
 def test_the_noise_scale_goes_along_and_is_the_renderers(trained, tmp_path):

@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import torch
 from diffusers import EulerDiscreteScheduler
 
 from emotivetalk.errors import InputError
@@ -44,7 +43,7 @@ def export(
             message=f"{checkpoint} has no {', '.join(missing)}",
             remedy="Train the stages that make them first; train_configs/README.md lists their order.",
         )
-    networks = {name: frozen(checkpoint, name) for name in NETWORKS}
+    networks = {name: frozen(checkpoint, name).half() for name in NETWORKS}
     scheduler = EulerDiscreteScheduler.from_pretrained(checkpoint / "scheduler")
     pipeline = EmotiveTalkPipeline(
         **networks,
@@ -52,7 +51,7 @@ def export(
         image_size=image_size,
         chunk_frames=chunk_frames,
         **sampling,
-    ).to(torch.float16)
+    )
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     pipeline.save_pretrained(partial)

@@ -82,6 +82,7 @@ async def prepare_inputs(
         folder,
         image_size=model.image_size,
         face=submission.settings.face,
+        audio_track=submission.settings.audio_track,
         limits=settings.media_limits(caller.name),
         timeout_s=settings.prepare_timeout_s,
         names=names,

@@ -82,6 +82,7 @@ def prepare(
     *,
     image_size: int,
     face: int | None = None,
+    audio_track: int | None = None,
     limits: Limits | None = None,
     timeout_s: float = 120.0,
     names: Mapping[str, str] | None = None,
@@ -94,6 +95,7 @@ def prepare(
         folder: where to create a new folder with the results. After an error nothing is left there.
         image_size: side of the checkpoint's portraits, pixels.
         face: index of the face, from 1 at the left; None requires a single face.
+        audio_track: number of the sound track, from 1; None takes the best that has sound.
         timeout_s: time until the process is killed; `resources` bounds its CPU time.
         names: names of the files in messages, by argument: {"portrait": "me.png"}. The default is the file name.
         resources: limits of the process.
@@ -109,7 +111,7 @@ def prepare(
         raise ValueError("an emotion comes from an image or a video, not from both.")
     given = {"portrait": portrait, "audio": audio, "emotion_image": emotion_image, "emotion_video": emotion_video}
     files = {kind: path.absolute() for kind, path in given.items() if path is not None}
-    found = _decode(files, folder, image_size, face, limits, timeout_s, names, resources)
+    found = _decode(files, folder, image_size, face, audio_track, limits, timeout_s, names, resources)
     num_samples = found["speech.f32"].stat().st_size // 4
     return Prepared(num_samples, count_frames(num_samples), image_size, found)
 
@@ -128,7 +130,7 @@ def prepare_portrait(
     """Check and normalise the portrait of a live call; returns portrait.png in a new folder in `folder`."""
     names = {} if name is None else {"portrait": name}
     files = {"portrait": portrait.absolute()}
-    return _decode(files, folder, image_size, face, limits, timeout_s, names, resources)["portrait.png"]
+    return _decode(files, folder, image_size, face, None, limits, timeout_s, names, resources)["portrait.png"]
 
 
 def _decode(
@@ -136,6 +138,7 @@ def _decode(
     folder: Path,
     image_size: int,
     face: int | None,
+    audio_track: int | None,
     limits: Limits | None,
     timeout_s: float,
     names: Mapping[str, str] | None,
@@ -152,6 +155,7 @@ def _decode(
         image_size=image_size,
         motion_size=MOTION_SIZE,
         face=face,
+        audio_track=audio_track,
         limits=asdict(limits or Limits()),
         timeout_s=timeout_s,
         cpu_s=timeout_s if resources.cpu_s is None else resources.cpu_s,

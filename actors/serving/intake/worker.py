@@ -45,6 +45,7 @@ class Task:
     image_size: int
     motion_size: int
     face: int | None
+    audio_track: int | None
     limits: Mapping[str, Any]
     timeout_s: float
     cpu_s: float
@@ -103,7 +104,7 @@ def prepare_files(task: Task, report: Report) -> None:
     duration_s = 0.0
     if "audio" in task.files:
         with report.reading("audio") as path:
-            speech = load_speech(path, limits)
+            speech = load_speech(path, limits, task.audio_track)
             _write(folder / "speech.f32", speech.waveform.astype("<f4", copy=False))
             encode_audio(speech.waveform, folder / "speech.m4a")
             duration_s = len(speech.waveform) / SAMPLE_RATE_HZ

@@ -104,7 +104,7 @@ def test_every_emotion_arrives_alike(
         {"emotion_track": track},
         {"emotion_from_speech": True},
     ]
-    settings = {"seed": 3, "num_steps": 7, "emotion_strength": 1.5, "face": 1}
+    settings = {"seed": 3, "num_steps": 7, "emotion_strength": 1.5, "face": 1, "audio_track": 1}
     with (
         Client(f"http://127.0.0.1:{http_port}", ALICE) as http,
         Client(serving.address, ALICE, protocol="grpc") as rpc,

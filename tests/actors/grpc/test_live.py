@@ -197,6 +197,7 @@ def test_messages_out_of_order_or_range(stub: pb_grpc.VideoServiceStub, serving:
         (seeded(0), pb.GenerateLiveRequest()),
         (seeded(0), seconds(0.1)),  # and no end
         (seeded(-1),),
+        (head(settings=pb.RenderSettings(audio_track=1)),),
         (seeded(0), nan),
         (seeded(0), pb.GenerateLiveRequest(audio=pb.LiveAudio())),
         (seeded(0), pb.GenerateLiveRequest(audio=pb.LiveAudio(s16le=b"odd"))),

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -56,6 +57,7 @@ def task(files: dict[str, Path], folder: Path, limits: Limits | None = None) -> 
         image_size=64,
         motion_size=MOTION_SIZE,
         face=None,
+        audio_track=None,
         limits=asdict(limits or Limits()),
         timeout_s=60,
         cpu_s=60,
@@ -104,6 +106,21 @@ def test_everything_in_its_place(tmp_path: Path) -> None:
     with ClipAudio(prepared.files["speech.m4a"]) as audio:
         assert audio.stream.rate == 48_000
     assert {path.parent.parent for path in prepared.files.values()} == {tmp_path}
+
+
+def test_a_track_can_be_chosen(tmp_path: Path) -> None:
+    waveform = load_speech(HELLO).waveform
+    sound = tmp_path / "a.mka"
+    with av.open(str(sound), "w") as container:
+        streams = [container.add_stream("pcm_f32le", rate=16_000, layout="mono") for _ in range(2)]
+        for stream, level in zip(streams, (1.0, 0.25), strict=True):
+            frame = av.AudioFrame.from_ndarray(level * waveform[None], format="flt", layout="mono")
+            frame.sample_rate = 16_000
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    prepared = prepare(PORTRAIT, sound, None, None, tmp_path, image_size=512, audio_track=2)
+    np.testing.assert_array_equal(np.fromfile(prepared.files["speech.f32"], "<f4"), waveform / 4)
+    with fails(tmp_path, "audio_track_missing"):
+        prepare(PORTRAIT, sound, None, None, tmp_path, image_size=512, audio_track=3)
 
 
 def test_a_portrait_alone(tmp_path: Path) -> None:

@@ -141,11 +141,14 @@ def read_live_header(header: pb.LiveHeader, limits: LiveLimits) -> LiveHeader:
             f"the portrait has {len(header.portrait) / 1e6:.1f} MB; the limit is {limits.portrait_bytes / 1e6:g} MB",
             "Compress it, or scale it down.",
         )
+    settings = read_settings(header)
+    if settings.audio_track is not None:
+        raise invalid("header.settings.audio_track", "is for files; the sound of a live call has one track")
     return LiveHeader(
         portrait=header.portrait,
         portrait_name=header.portrait_name or "portrait",
         emotion=_live_emotion(read_emotion(header), "header.emotion"),
-        settings=read_settings(header),
+        settings=settings,
     )
 
 
