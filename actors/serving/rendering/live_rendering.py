@@ -120,8 +120,7 @@ class LiveRendering:
             long_video=plan.expression.config,
             speech=speech.read(first, stop),
             first_sample=first + plan.lead * SAMPLES_PER_FRAME,
-            seed=self._request.seed,
-            emotion_strength=self._request.emotion_strength,
+            settings=SamplingSettings.of(self._request),
             live_id=self._live_id,
             trace=tracing.traceparent(),
         )

@@ -9,7 +9,7 @@ from jaxtyping import Float32, UInt8
 
 from emotivetalk.media.fragments import SoundPackets
 from emotivetalk.models.long_video_plan import Call, CallId, Ease, Gather, LongVideoConfig
-from emotivetalk.request import LabelEmotion, TextEmotion, VideoRequest
+from emotivetalk.request import LabelEmotion, SamplingSettings, TextEmotion, VideoRequest
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,7 @@ class LiveMotionCall:
     long_video: LongVideoConfig
     speech: Float32[np.ndarray, " samples"]
     first_sample: int
-    seed: int
-    emotion_strength: float
+    settings: SamplingSettings
     live_id: str = ""
     trace: str | None = None
 

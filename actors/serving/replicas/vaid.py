@@ -86,8 +86,8 @@ class VAIDWorker:
             SpokenSpeech(call.speech, call.first_sample, call.num_frames * SAMPLES_PER_FRAME),
             call.block,
             None if previous is None else to_block(previous),
-            seed=call.seed,
-            emotion_strength=call.emotion_strength,
+            seed=call.settings.seed,
+            emotion_strength=call.settings.emotion_strength,
             long_video=call.long_video,
         )
         return _to_data(block, conditions, block.frames.start - call.lead)
