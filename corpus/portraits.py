@@ -79,7 +79,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Portraits:
-    """What a folder holds, in the order of the hashes."""
+    """Accepted and refused pictures of a folder, in the order of their hashes."""
 
     folder: Path
     accepted: tuple[Portrait, ...]
@@ -124,7 +124,7 @@ def read_portraits(folder: Path) -> Portraits:
 
 
 def reason_to_refuse(landmarks: Float[np.ndarray, "..."]) -> str | None:
-    """Why a picture with these landmarks cannot be moved; None if it can."""
+    """Return the reason why a picture with these landmarks cannot be animated; None if it can."""
     faces = landmarks.reshape(-1, NUM_LANDMARKS, 3)
     if len(faces) == 0:
         return "no face was found"
@@ -224,7 +224,7 @@ def _splits(folder: Path) -> Mapping[str, PortraitSplit]:
 
 
 def _turn(face: Float[np.ndarray, "478 3"]) -> float:
-    """Where the tip of the nose is between the cheeks: -1 at the left one, 1 at the right one, 0 in the middle."""
+    """Position of the tip of the nose between the cheeks: -1 at the left one, 1 at the right one, 0 in the middle."""
     left, right = face[LEFT_CHEEK, :2], face[RIGHT_CHEEK, :2]
     across = right - left
     return float(2 * (face[NOSE_TIP, :2] - left) @ across / (across @ across) - 1)

@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 @dataclass(frozen=True)
 class LongVideoConfig:
-    """How to divide a clip.
+    """Division of a clip into segments and chunks.
 
     Args:
         chunk_frames: frames that the network takes at a time. A shorter segment is one chunk of its length, so the network
@@ -149,7 +149,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Ease:
-    """How a segment joins the previous one.
+    """The join of a segment to the previous one.
 
     The last pinned frame minus row `row` of `call`'s result is added to the segment's first frames with these weights.
     """

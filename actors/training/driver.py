@@ -36,7 +36,7 @@ class WorkersFailedError(EmotiveTalkError):
 
 @dataclass(frozen=True)
 class Launch:
-    """How to run. It does not change what is learned.
+    """Resources of a run. They do not change the trained weights.
 
     Attributes:
         num_workers: number of processes that share every batch. Each takes `threads` CPUs, or one, and with "cuda" one GPU.

@@ -37,7 +37,7 @@ class LiveCue:
 
 @dataclass(frozen=True)
 class MotionCall:
-    """To V-AID: generate a block of the clip's latents.
+    """Call of V-AID: generate a block of the clip's latents.
 
     Attributes:
         trace: W3C `traceparent` of the call, as in all calls.
@@ -51,7 +51,7 @@ class MotionCall:
 
 @dataclass(frozen=True)
 class LiveMotionCall:
-    """To V-AID: generate a block of a live clip.
+    """Call of V-AID: generate a block of a live clip.
 
     V-AID's clip begins `lead` frames before the clip, with silence.
 
@@ -77,7 +77,7 @@ class LiveMotionCall:
 
 @dataclass(frozen=True)
 class RenderCall:
-    """To ETHD: advance chunks by one step.
+    """Call of ETHD: advance chunks by one step.
 
     Attributes:
         job_id: the job or the live call.
@@ -102,7 +102,7 @@ class RenderCall:
 
 @dataclass(frozen=True)
 class FinishCall:
-    """To the decoder: turn a segment's latents into a stored fragment.
+    """Call of the decoder: turn a segment's latents into a stored fragment.
 
     Attributes:
         index: of the segment.
@@ -129,7 +129,7 @@ class FinishCall:
 
 @dataclass(frozen=True)
 class LiveFinishCall:
-    """To the decoder: turn a live call's segment into a fragment and return it.
+    """Call of the decoder: turn a live call's segment into a fragment and return it.
 
     Attributes:
         result, ease, tail: as in `FinishCall`.

@@ -76,7 +76,7 @@ def run_here(files: dict[str, Path], folder: Path, limits: Limits | None = None)
 
 
 def run(files: dict[str, Path], folder: Path, **settings: object) -> intake.Prepared:
-    """In a process of its own."""
+    """Prepare the files in an isolated process."""
     given = {kind: files.get(kind) for kind in ("portrait", "audio", "emotion_image", "emotion_video")}
     settings = {"image_size": 64, "names": NAMES, **settings}
     return prepare(*given.values(), folder, **settings)  # pyright: ignore[reportArgumentType]
