@@ -22,7 +22,7 @@ _CELL = 4  # pixels: the maps are computed this coarsely, and interpolated
 _EDGE = np.array([(a, b) for a in np.linspace(-1, 1, 9) for b in np.linspace(-1, 1, 9) if max(abs(a), abs(b)) == 1])
 _TONE_SCALE = 40  # pixels: what is coarser than this is skin color and light, and stays the first person's
 
-Picture = Float[np.ndarray, "size size 3"]
+FloatPicture = Float[np.ndarray, "size size 3"]
 
 
 def morph(people: Sequence[FramedPortrait], weights: Sequence[float]) -> FramedPortrait:
@@ -52,7 +52,7 @@ def morph(people: Sequence[FramedPortrait], weights: Sequence[float]) -> FramedP
     return FramedPortrait(picture, points, depth)
 
 
-def _warped(person: FramedPortrait, points: Points) -> Picture:
+def _warped(person: FramedPortrait, points: Points) -> FloatPicture:
     """The portrait with its landmarks moved to `points`."""
     size = SOURCE_SIZE
     target, source = np.concatenate([points[:468], _EDGE]), np.concatenate([person.points[:468], _EDGE])
@@ -101,13 +101,13 @@ def _face_of(points: Points) -> Float[np.ndarray, "size size"]:
     return cv2.GaussianBlur(cv2.erode(drawn, np.ones((27, 27))), (0, 0), 12)
 
 
-def _recolored(picture: Picture, like: Picture, inside: Float[np.ndarray, "size size"]) -> Picture:
+def _recolored(picture: FloatPicture, like: FloatPicture, inside: Float[np.ndarray, "size size"]) -> FloatPicture:
     """The face with the coarse colors of another one, both averaged within the face alone."""
     step = 8
     weight = inside[::step, ::step, None] + 1e-3
     sigma = (_TONE_SCALE / step, _TONE_SCALE / step, 0)
 
-    def coarse(image: Picture) -> Picture:
+    def coarse(image: FloatPicture) -> FloatPicture:
         small = cv2.resize(image, None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_AREA)
         return gaussian_filter(small * weight, sigma) / gaussian_filter(weight, sigma)
 

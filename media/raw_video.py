@@ -38,7 +38,7 @@ _EOF_RETRIES = "128"  # decord's default of 10240 keeps it busy for minutes at t
 
 log = logging.getLogger(__name__)
 
-Frames = UInt8[np.ndarray, "frames height width 3"]
+FrameArray = UInt8[np.ndarray, "frames height width 3"]
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class _DecordPictures:
         self.starts_s: list[float] = stamps[:, 0].tolist()
         self.end_s = float(stamps[-1, 1]) if num else 0.0
 
-    def read(self, indices: list[int]) -> Frames:
+    def read(self, indices: list[int]) -> FrameArray:
         """Read pictures by their rising numbers."""
         return self._reader.get_batch(indices).asnumpy()
 
@@ -230,7 +230,7 @@ class _AVPictures:
             assert isinstance(stream, VideoStream)
             yield from container.decode(stream)
 
-    def read(self, indices: list[int]) -> Frames:
+    def read(self, indices: list[int]) -> FrameArray:
         """Read pictures by their rising numbers."""
         if indices[0] < self._next:
             self._frames, self._next = self._decode(), 0

@@ -15,7 +15,7 @@ from typing import Any
 
 from emotivetalk.actors.errors import ServingError
 from emotivetalk.actors.serving.intake.fetch import PublicTransport, check_address, fetch, say_url
-from emotivetalk.actors.serving.intake.worker import Task
+from emotivetalk.actors.serving.intake.worker import PreparationTask
 from emotivetalk.errors import EmotiveTalkError, InputError, OutputError
 from emotivetalk.limits import Limits, say_duration
 from emotivetalk.media.isolated_process import IsolatedProcess
@@ -145,7 +145,7 @@ def _decode(
     resources = resources or Resources()
     display_names = {kind: path.name for kind, path in files.items()} | dict(names or {})
     results = Path(tempfile.mkdtemp(prefix="prepared-", dir=folder.absolute()))
-    task = Task(
+    task = PreparationTask(
         files={kind: str(path) for kind, path in files.items()},
         names={kind: display_names[kind][:MAX_NAME] for kind in files},
         folder=str(results),
@@ -166,7 +166,7 @@ def _decode(
         raise
 
 
-def _run(task: Task) -> None:
+def _run(task: PreparationTask) -> None:
     """Run the process to its end or until its time is up, and raise what it failed with."""
     end = time.monotonic() + task.timeout_s
     reading: str | None = None
@@ -186,7 +186,7 @@ def _run(task: Task) -> None:
 
 
 def _error_of(
-    task: Task, reading: str | None, last: dict[str, Any], status: int | None, error_output: str
+    task: PreparationTask, reading: str | None, last: dict[str, Any], status: int | None, error_output: str
 ) -> EmotiveTalkError | None:
     """Explain how the process ended.
 
@@ -215,7 +215,7 @@ def _error_of(
     )
 
 
-def _describe(task: Task, kind: str) -> str:
+def _describe(task: PreparationTask, kind: str) -> str:
     return f"{kind.replace('_', ' ')} {task.names[kind]!r}"
 
 

@@ -32,7 +32,7 @@ MAX_MESSAGE = 2000  # characters
 
 
 @dataclass(frozen=True)
-class Task:
+class PreparationTask:
     """The files to prepare and their limits.
 
     `files` and `names` are keyed by kind: portrait, audio, emotion_image, emotion_video. The portrait is required. An
@@ -55,7 +55,7 @@ class Task:
 class Report:
     """Reports the progress and the result of a task. Messages name files as the client did."""
 
-    def __init__(self, reports: Reports, task: Task) -> None:
+    def __init__(self, reports: Reports, task: PreparationTask) -> None:
         self._reports, self._task = reports, task
 
     @contextmanager
@@ -87,7 +87,7 @@ class Report:
         return text.replace(f"{self._task.folder}/", "")[:MAX_MESSAGE]
 
 
-def prepare_files(task: Task, report: Report) -> None:
+def prepare_files(task: PreparationTask, report: Report) -> None:
     """Read the files as `emotivetalk generate` does, in the same order, and write what serving needs into the folder.
 
     Raises:
@@ -125,7 +125,7 @@ def prepare_files(task: Task, report: Report) -> None:
 def main() -> None:
     """Run one task."""
     reports = open_reports()
-    task = Task(**json.loads(sys.stdin.readline()))
+    task = PreparationTask(**json.loads(sys.stdin.readline()))
     report = Report(reports, task)
     # The parent kills the process in time; if it cannot, the process ends itself a little later.
     limit(ProcessLimits(task.memory_bytes, task.file_bytes, task.cpu_s, task.timeout_s + ORPHAN_S))

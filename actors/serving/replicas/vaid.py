@@ -38,7 +38,7 @@ from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 MAX_CACHED_CONDITIONS = 16
 
 log = logging.getLogger(__name__)
-Call = TypeVar("Call", MotionCall, LiveMotionCall)
+CallT = TypeVar("CallT", MotionCall, LiveMotionCall)
 
 
 class VAIDWorker:
@@ -149,8 +149,8 @@ class VAIDReplica:
 
     async def _timed(
         self,
-        work: Callable[[Call, BlockData | None], BlockData],
-        call: Call,
+        work: Callable[[CallT, BlockData | None], BlockData],
+        call: CallT,
         video_id: str,
         previous: tuple[BlockData, ...],
         level: int,

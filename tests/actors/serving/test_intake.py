@@ -18,7 +18,7 @@ import pytest
 from emotivetalk.actors.errors import ServingError
 from emotivetalk.actors.serving.intake import prepare as intake
 from emotivetalk.actors.serving.intake.prepare import Resources, prepare, prepare_portrait
-from emotivetalk.actors.serving.intake.worker import Report, Task, prepare_files
+from emotivetalk.actors.serving.intake.worker import PreparationTask, Report, prepare_files
 from emotivetalk.errors import EmotiveTalkError, InputError, OutputError
 from emotivetalk.limits import Limits
 from emotivetalk.media import expressions, faces
@@ -47,9 +47,9 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     return {"audio": folder / "0", "portrait": folder / "1"}
 
 
-def task(files: dict[str, Path], folder: Path, limits: Limits | None = None) -> Task:
+def task(files: dict[str, Path], folder: Path, limits: Limits | None = None) -> PreparationTask:
     folder.mkdir()
-    return Task(
+    return PreparationTask(
         files={kind: str(path) for kind, path in files.items()},
         names=NAMES,
         folder=str(folder),
@@ -335,7 +335,7 @@ def test_one_emotion_only(tmp_path: Path) -> None:
 
 
 def test_signals_are_those_of_the_limits() -> None:
-    work = Task({"audio": "/a"}, {"audio": "a"}, "/", 64, 64, None, {}, 5, 5, 1, 1)
+    work = PreparationTask({"audio": "/a"}, {"audio": "a"}, "/", 64, 64, None, {}, 5, 5, 1, 1)
     for number in (signal.SIGXCPU, signal.SIGALRM):
         error = intake._error_of(work, "audio", {}, -number, "")
         assert error is not None and error.code == "media_timeout" and "audio 'a' took longer than 5 s" in str(error)
