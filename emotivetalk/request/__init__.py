@@ -33,7 +33,7 @@ from emotivetalk.request.emotion import (
     read_track,
 )
 from emotivetalk.request.frozen import checked, invalid_request
-from emotivetalk.request.settings import SamplingSettings, VideoSettings
+from emotivetalk.request.settings import PortraitSettings, SamplingSettings, VideoSettings
 from emotivetalk.request.video import VideoRequest
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "EmotionArgument",
     "ImageEmotion",
     "LabelEmotion",
+    "PortraitSettings",
     "SamplingSettings",
     "SpeechEmotion",
     "TextEmotion",

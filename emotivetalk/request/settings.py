@@ -7,6 +7,17 @@ from pydantic import Field
 from emotivetalk.request.frozen import Frozen
 
 
+class PortraitSettings(Frozen):
+    """Settings of the portrait's preparation. They reach the intake and no network."""
+
+    face: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Face to animate, counted from 1 at the left; needed if the portrait shows several.",
+    )
+
+
 class SamplingSettings(Frozen):
     """Settings of the networks. They reach V-AID and ETHD with each call."""
 
@@ -22,12 +33,5 @@ class SamplingSettings(Frozen):
     )
 
 
-class VideoSettings(SamplingSettings):
-    """All settings of a video. Those that are not `SamplingSettings` are used up when the inputs are prepared."""
-
-    face: int | None = Field(
-        default=None,
-        ge=1,
-        le=1000,
-        description="Face to animate, counted from 1 at the left; needed if the portrait shows several.",
-    )
+class VideoSettings(PortraitSettings, SamplingSettings):
+    """All settings of a video, sampling first."""

@@ -21,6 +21,7 @@ from emotivetalk.limits import Limits, say_duration
 from emotivetalk.media.isolated_process import IsolatedProcess
 from emotivetalk.media.mux import count_frames
 from emotivetalk.models.encoders import MOTION_SIZE
+from emotivetalk.request import PortraitSettings
 
 __all__ = [
     "Prepared",
@@ -81,7 +82,7 @@ def prepare(
     folder: Path,
     *,
     image_size: int,
-    face: int | None = None,
+    portrait_settings: PortraitSettings | None = None,
     limits: Limits | None = None,
     timeout_s: float = 120.0,
     names: Mapping[str, str] | None = None,
@@ -93,7 +94,7 @@ def prepare(
         emotion_image, emotion_video: at most one of them.
         folder: where to create a new folder with the results. After an error nothing is left there.
         image_size: side of the checkpoint's portraits, pixels.
-        face: index of the face, from 1 at the left; None requires a single face.
+        portrait_settings: None uses the defaults.
         timeout_s: time until the process is killed; `resources` bounds its CPU time.
         names: names of the files in messages, by argument: {"portrait": "me.png"}. The default is the file name.
         resources: limits of the process.
@@ -109,7 +110,7 @@ def prepare(
         raise ValueError("an emotion comes from an image or a video, not from both.")
     given = {"portrait": portrait, "audio": audio, "emotion_image": emotion_image, "emotion_video": emotion_video}
     files = {kind: path.absolute() for kind, path in given.items() if path is not None}
-    found = _decode(files, folder, image_size, face, limits, timeout_s, names, resources)
+    found = _decode(files, folder, image_size, portrait_settings, limits, timeout_s, names, resources)
     num_samples = found["speech.f32"].stat().st_size // 4
     return Prepared(num_samples, count_frames(num_samples), image_size, found)
 
@@ -119,7 +120,7 @@ def prepare_portrait(
     folder: Path,
     *,
     image_size: int,
-    face: int | None = None,
+    portrait_settings: PortraitSettings | None = None,
     limits: Limits | None = None,
     timeout_s: float = 120.0,
     name: str | None = None,
@@ -128,14 +129,14 @@ def prepare_portrait(
     """Check and normalise the portrait of a live call; returns portrait.png in a new folder in `folder`."""
     names = {} if name is None else {"portrait": name}
     files = {"portrait": portrait.absolute()}
-    return _decode(files, folder, image_size, face, limits, timeout_s, names, resources)["portrait.png"]
+    return _decode(files, folder, image_size, portrait_settings, limits, timeout_s, names, resources)["portrait.png"]
 
 
 def _decode(
     files: Mapping[str, Path],
     folder: Path,
     image_size: int,
-    face: int | None,
+    portrait_settings: PortraitSettings | None,
     limits: Limits | None,
     timeout_s: float,
     names: Mapping[str, str] | None,
@@ -151,7 +152,7 @@ def _decode(
         folder=str(results),
         image_size=image_size,
         motion_size=MOTION_SIZE,
-        face=face,
+        portrait_settings=(portrait_settings or PortraitSettings()).model_dump(),
         limits=asdict(limits or Limits()),
         timeout_s=timeout_s,
         cpu_s=timeout_s if resources.cpu_s is None else resources.cpu_s,

@@ -25,6 +25,7 @@ from emotivetalk.media.faces import choose_face, crop_portrait
 from emotivetalk.media.fragments import encode_audio
 from emotivetalk.media.image import load_image, save_image
 from emotivetalk.media.isolated_process import ProcessLimits, Reports, limit, open_reports
+from emotivetalk.request import PortraitSettings
 from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 ORPHAN_S = 5.0  # time beyond the limit after which the process ends itself
@@ -44,7 +45,7 @@ class PreparationTask:
     folder: str
     image_size: int
     motion_size: int
-    face: int | None
+    portrait_settings: Mapping[str, Any]
     limits: Mapping[str, Any]
     timeout_s: float
     cpu_s: float
@@ -94,7 +95,7 @@ def prepare_files(task: PreparationTask, report: Report) -> None:
         InputError: as `emotivetalk generate`.
         OutputError: the disk is full.
     """
-    limits = Limits(**task.limits)
+    limits, portrait_settings = Limits(**task.limits), PortraitSettings(**task.portrait_settings)
     folder = Path(task.folder)
     bounds = {"portrait": ("image", limits.image_bytes), "audio": ("audio", limits.media_bytes)}
     bounds |= {"emotion_image": ("image", limits.image_bytes), "emotion_video": ("video", limits.media_bytes)}
@@ -118,7 +119,7 @@ def prepare_files(task: PreparationTask, report: Report) -> None:
                 np.save(file, frames, allow_pickle=False)
     with report.reading("portrait") as path:
         picture = load_image(path, limits)
-        face = choose_face(picture, task.face, str(path), limits)
+        face = choose_face(picture, portrait_settings.face, str(path), limits)
         save_image(folder / "portrait.png", crop_portrait(picture, face, task.image_size).image)
 
 

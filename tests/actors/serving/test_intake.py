@@ -55,7 +55,7 @@ def task(files: dict[str, Path], folder: Path, limits: Limits | None = None) -> 
         folder=str(folder),
         image_size=64,
         motion_size=MOTION_SIZE,
-        face=None,
+        portrait_settings={},
         limits=asdict(limits or Limits()),
         timeout_s=60,
         cpu_s=60,
@@ -335,7 +335,7 @@ def test_one_emotion_only(tmp_path: Path) -> None:
 
 
 def test_signals_are_those_of_the_limits() -> None:
-    work = PreparationTask({"audio": "/a"}, {"audio": "a"}, "/", 64, 64, None, {}, 5, 5, 1, 1)
+    work = PreparationTask({"audio": "/a"}, {"audio": "a"}, "/", 64, 64, {}, {}, 5, 5, 1, 1)
     for number in (signal.SIGXCPU, signal.SIGALRM):
         error = intake._error_of(work, "audio", {}, -number, "")
         assert error is not None and error.code == "media_timeout" and "audio 'a' took longer than 5 s" in str(error)
