@@ -104,7 +104,7 @@ def check_key_order(times_s: Iterable[float]) -> None:
 
 
 class LabelEmotion(Frozen):
-    """One of the eight emotions, by name."""
+    """One of EMOTIONS, by name."""
 
     kind: Literal["label"] = "label"
     emotion: str = Field(max_length=32)
