@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emotivetalk.timebase import SAMPLE_RATE_HZ
+from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLE_RATE_HZ
 
 PORTRAIT, SPEECH, OUTPUT = Path("examples/portrait.png"), Path("examples/hello.wav"), Path("build/bench")
 LENGTHS_S = (5, 10, 20, 40)
@@ -68,7 +68,7 @@ def _loaded() -> None:
     picture, speech = load_image(PORTRAIT), load_speech(SPEECH)
     portrait = to_tensor(crop_portrait(picture, choose_face(picture, None, "portrait"), side).image)
     waveform = torch.from_numpy(np.resize(speech.waveform, LOADED_S * SAMPLE_RATE_HZ))
-    num_frames = LOADED_S * 25
+    num_frames = LOADED_S * FRAME_RATE_HZ
 
     def end_to_end_rate(num_steps: int) -> float:
         start = time.perf_counter()

@@ -33,6 +33,7 @@ from emotivetalk.actors.serving.replicas.messages import (
     Receipt,
     RenderCall,
 )
+from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
 PORTRAIT, SPEECH, OUTPUT = Path("examples/portrait.png"), Path("examples/hello.wav"), Path("build/bench")
 CHUNK_S = 0.06
@@ -61,7 +62,7 @@ class WaitingVAID:
         self._plans = CheckpointPlans(Path(checkpoint))
 
     async def generate_motion(self, call: MotionCall, *before: BlockData) -> AsyncGenerator[BlockData | Receipt, None]:
-        _, blocks, _ = self._plans(call.request.num_samples // 640, None)
+        _, blocks, _ = self._plans(call.request.num_samples // SAMPLES_PER_FRAME, None)
         frames = blocks.segment(call.block).result.frames
         zeros = np.zeros((len(frames), 32), np.float32)
         yield BlockData(frames.start, zeros, zeros[:, :20], zeros[0, :20])
@@ -92,7 +93,7 @@ def simulate(replicas: tuple[int, ...], length_s: float) -> None:
     from emotivetalk.request import VideoRequest
 
     checkpoint = str(find_checkpoint(None).resolve())
-    num_frames = int(length_s * 25)
+    num_frames = int(length_s * FRAME_RATE_HZ)
     plan, _, _ = CheckpointPlans(Path(checkpoint))(num_frames, None)
     work_s = plan.num_calls * CHUNK_S
     print(f"## {length_s / 60:g} minutes with replicas that wait {CHUNK_S * 1000:g} ms per chunk and step\n")
@@ -123,9 +124,11 @@ def simulate(replicas: tuple[int, ...], length_s: float) -> None:
                 deployment("decoder", WaitingDecoder).bind(),
             )
             serve.run(app, name="simulated", route_prefix=None)
-            store, request = job_store(config), VideoRequest(num_samples=num_frames * 640)
+            store, request = job_store(config), VideoRequest(num_samples=num_frames * SAMPLES_PER_FRAME)
             for attempt, frames in (("warm", 250), ("timed", num_frames)):
-                request_data = request.model_copy(update={"num_samples": frames * 640}).model_dump(mode="json")
+                request_data = request.model_copy(update={"num_samples": frames * SAMPLES_PER_FRAME}).model_dump(
+                    mode="json"
+                )
                 from emotivetalk.actors.serving.jobs.records import NewJob, new_job_id
 
                 new = NewJob(

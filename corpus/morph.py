@@ -21,7 +21,7 @@ _CELL = 4  # pixels: resolution of the warp maps, which are interpolated
 _EDGE = np.array([(a, b) for a in np.linspace(-1, 1, 9) for b in np.linspace(-1, 1, 9) if max(abs(a), abs(b)) == 1])
 _TONE_SCALE = 40  # pixels: coarser structure is skin color and light, and is kept from the first portrait
 
-Picture = Float[np.ndarray, "size size 3"]
+FloatPicture = Float[np.ndarray, "size size 3"]
 
 
 def morph(people: Sequence[FramedPortrait], weights: Sequence[float]) -> FramedPortrait:
@@ -53,7 +53,7 @@ def morph(people: Sequence[FramedPortrait], weights: Sequence[float]) -> FramedP
     return FramedPortrait(picture, points, depth)
 
 
-def _warped(person: FramedPortrait, points: Points) -> Picture:
+def _warped(person: FramedPortrait, points: Points) -> FloatPicture:
     """Warp the portrait so that its landmarks are at `points`."""
     size = SOURCE_SIZE
     target, source = np.concatenate([points[:468], _EDGE]), np.concatenate([person.points[:468], _EDGE])
@@ -95,13 +95,13 @@ def _face_mask(points: Points) -> Float[np.ndarray, "size size"]:
     return gaussian_blur(erode(drawn, 27), 12)
 
 
-def _recolored(picture: Picture, reference: Picture, inside: Float[np.ndarray, "size size"]) -> Picture:
+def _recolored(picture: FloatPicture, reference: FloatPicture, inside: Float[np.ndarray, "size size"]) -> FloatPicture:
     """Give a face the coarse colors of `reference`. Colors are averaged in the face only."""
     step = 8
     weight = inside[::step, ::step, None] + 1e-3
     sigma = (_TONE_SCALE / step, _TONE_SCALE / step, 0)
 
-    def coarse(image: Picture) -> Picture:
+    def coarse(image: FloatPicture) -> FloatPicture:
         small = resize(image, SOURCE_SIZE // step, SOURCE_SIZE // step, "area")
         return gaussian_filter(small * weight, sigma) / gaussian_filter(weight, sigma)
 

@@ -11,7 +11,15 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.ndimage import gaussian_filter1d
 
-from emotivetalk.corpus.parameters import EMOTION_TARGETS, EXPRESSION, POSE
+from emotivetalk.corpus.parameters import (
+    BLINK_RATE_BY_EMOTION,
+    EMOTION_TARGETS,
+    EXPRESSION,
+    LIFT_BY_EMOTION,
+    NOD_BY_EMOTION,
+    POSE,
+    SWAY_BY_EMOTION,
+)
 from emotivetalk.models.emotion import EMOTIONS
 from emotivetalk.timebase import FRAME_RATE_HZ
 
@@ -26,7 +34,7 @@ class EmotionTransition:
     build_s: float = 0.6
 
 
-def emotion_weights(changes: Sequence[EmotionTransition], num_frames: int) -> Float[np.ndarray, "frames 8"]:
+def emotion_weights(changes: Sequence[EmotionTransition], num_frames: int) -> Float[np.ndarray, "frames emotions"]:
     """Compute the intensity of each emotion in each frame. The first entry is the state at the start; rows sum to <= 1."""
     time = np.arange(num_frames) + 0.5
     weights = np.zeros((num_frames, len(EMOTIONS)), np.float32)
@@ -69,7 +77,6 @@ def smooth_noise(
 BLINKS_PER_S = 0.35
 _SHORTEST_PAUSE_S = 0.6
 _BLINKS = ((0.5, 1.0, 0.5), (0.5, 1.0, 1.0, 0.5), (0.5, 1.0, 0.9, 0.6, 0.25))
-_BLINK_RATE_BY_EMOTION = np.array([1, 0.8, 0.9, 1.1, 1.3, 1, 0.9, 0.9])
 
 
 def blinks(num_frames: int, rng: np.random.Generator, rate_per_s: float = BLINKS_PER_S) -> Float[np.ndarray, "frames"]:
@@ -101,8 +108,7 @@ def gaze(num_frames: int, rng: np.random.Generator) -> Float[np.ndarray, "frames
 _BROW_IN, _BROW_OUT, _EYE_WIDE, _BLINK = (EXPRESSION.index(n) for n in ("brow_in", "brow_out", "eye_wide", "blink"))
 _ASYM, _GAZE_X, _GAZE_Y = (EXPRESSION.index(n) for n in ("asym", "gaze_x", "gaze_y"))
 _NEVER_NEGATIVE = [EXPRESSION.index(n) for n in ("furrow", "squint", "sneer")]
-# Rise of brows and lids on a stressed syllable by emotion; lowered or worried brows move less.
-_LIFT_BY_EMOTION = np.array([1, 0.6, 0.9, 0.6, 0.8, 1.1, 0.7, 1])
+# Rise of brows and lids on a stressed syllable.
 _LIFT = {_BROW_IN: 0.06, _BROW_OUT: 0.06, _EYE_WIDE: 0.03}
 _WANDER = np.full(len(EXPRESSION), 0.05)
 _WANDER[[_BROW_IN, _BROW_OUT]] = 0.11  # brows also move independently of speech
@@ -110,7 +116,7 @@ _WANDER[[_BLINK, _ASYM, _GAZE_X, _GAZE_Y]] = 0
 
 
 def expression_track(
-    weights: Float[np.ndarray, "frames 8"], energy: Float[np.ndarray, "frames"], rng: np.random.Generator
+    weights: Float[np.ndarray, "frames emotions"], energy: Float[np.ndarray, "frames"], rng: np.random.Generator
 ) -> Float[np.ndarray, "frames 12"]:
     """Draw expression parameters (order of EXPRESSION) around the emotions' targets.
 
@@ -124,11 +130,11 @@ def expression_track(
     track = weights @ EMOTION_TARGETS * np.clip(envelope, 0.5, 1.5)[:, None]
 
     track += smooth_noise(num_frames, 0.3, rng, len(EXPRESSION)) * _WANDER
-    lift = _by_emotion(_LIFT_BY_EMOTION, weights)
+    lift = _by_emotion(LIFT_BY_EMOTION, weights)
     for column, height in _LIFT.items():
         track[:, column] += height * lift * stress
 
-    rate_per_s = BLINKS_PER_S * float(_by_emotion(_BLINK_RATE_BY_EMOTION, weights).mean())
+    rate_per_s = BLINKS_PER_S * float(_by_emotion(BLINK_RATE_BY_EMOTION, weights).mean())
     track[:, _BLINK] = np.maximum(track[:, _BLINK], blinks(num_frames, rng, rate_per_s))
     track[:, [_GAZE_X, _GAZE_Y]] += gaze(num_frames, rng)
     track[:, _NEVER_NEGATIVE] = np.clip(track[:, _NEVER_NEGATIVE], 0, 1.3)
@@ -140,13 +146,11 @@ _REST = np.eye(len(POSE))[POSE.index("scale")]
 _SLOW_SWAY = np.array([0.016, 0.012, 0.030, 0.011, 0.20, 0.15])
 _QUICK_SWAY = np.array([0.006, 0.006, 0.012, 0.003, 0.07, 0.06])
 _NOD = np.array([0.0, 0.006, 0.0, 0.002, 0.0, 0.10])  # displacement by a nod: down and towards the camera
-_SWAY_BY_EMOTION = np.array([0.9, 1.2, 0.8, 0.9, 0.9, 1.2, 0.7, 1.1])
-_NOD_BY_EMOTION = np.array([1, 1.5, 0.7, 0.8, 0.6, 1.3, 0.5, 1.1])
 _LIMITS = np.array([0.06, 0.06, 0.11, 0.04, 0.75, 0.75])
 
 
 def pose_track(
-    weights: Float[np.ndarray, "frames 8"], energy: Float[np.ndarray, "frames"], rng: np.random.Generator
+    weights: Float[np.ndarray, "frames emotions"], energy: Float[np.ndarray, "frames"], rng: np.random.Generator
 ) -> Float[np.ndarray, "frames 6"]:
     """Draw pose parameters (order of POSE): slow sway, faster sway during speech, and nods on stressed syllables.
 
@@ -160,8 +164,8 @@ def pose_track(
     )  # the peak of a nod equals its strength
     sway = _SLOW_SWAY * smooth_noise(num_frames, 0.6, rng, len(POSE))
     sway += _QUICK_SWAY * smooth_noise(num_frames, 0.2, rng, len(POSE)) * speaking[:, None]
-    offset = sway * _by_emotion(_SWAY_BY_EMOTION, weights)[:, None]
-    offset += _NOD * (nods * _by_emotion(_NOD_BY_EMOTION, weights))[:, None]
+    offset = sway * _by_emotion(SWAY_BY_EMOTION, weights)[:, None]
+    offset += _NOD * (nods * _by_emotion(NOD_BY_EMOTION, weights))[:, None]
     return (_REST + np.clip(offset, -_LIMITS, _LIMITS)).astype(np.float32)
 
 
@@ -174,6 +178,8 @@ def _nods(energy: Float[np.ndarray, "frames"], rng: np.random.Generator) -> Floa
     return impulses
 
 
-def _by_emotion(values: Float[np.ndarray, "8"], weights: Float[np.ndarray, "frames 8"]) -> Float[np.ndarray, "frames"]:
+def _by_emotion(
+    values: Float[np.ndarray, " emotions"], weights: Float[np.ndarray, "frames emotions"]
+) -> Float[np.ndarray, "frames"]:
     """Interpolate a value per emotion in each frame, from neutral's towards each emotion's by its weight."""
     return values[0] + weights @ (values - values[0])

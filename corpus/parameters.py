@@ -51,3 +51,10 @@ EMOTION_TARGETS: Final = np.array(
     ],
     np.float32,
 )
+
+# Factors of motion by emotion at full intensity, in the order of EMOTIONS.
+BLINK_RATE_BY_EMOTION: Final = np.array([1, 0.8, 0.9, 1.1, 1.3, 1, 0.9, 0.9])
+LIFT_BY_EMOTION: Final = np.array([1, 0.6, 0.9, 0.6, 0.8, 1.1, 0.7, 1])  # lowered or worried brows rise less
+SWAY_BY_EMOTION: Final = np.array([0.9, 1.2, 0.8, 0.9, 0.9, 1.2, 0.7, 1.1])
+NOD_BY_EMOTION: Final = np.array([1, 1.5, 0.7, 0.8, 0.6, 1.3, 0.5, 1.1])
+JAW_BY_EMOTION: Final = np.array([0.95, 1.15, 0.82, 0.92, 0.86, 1.05, 0.75, 1.15], np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 
-from emotivetalk.corpus.parameters import EMOTION_TARGETS, LIP
+from emotivetalk.corpus.parameters import JAW_BY_EMOTION, LIP
 from emotivetalk.corpus.speech import Phoneme
 from emotivetalk.corpus.voices import Engine
 from emotivetalk.timebase import FRAME_RATE_HZ
@@ -165,15 +165,12 @@ def _span(start_s: float, end_s: float) -> slice:
     return slice(max(round(start_s * _RATE_HZ), 0), max(round(end_s * _RATE_HZ), 0))
 
 
-# Factor of the jaw's opening by emotion at full intensity (rows of EMOTION_TARGETS).
-_JAW_BY_EMOTION = np.array([0.95, 1.15, 0.82, 0.92, 0.86, 1.05, 0.75, 1.15], np.float32)
 _JAW_BY_LOUDNESS = 0.12
-assert len(_JAW_BY_EMOTION) == len(EMOTION_TARGETS)
 
 
 def jaw_gain(
-    emotion_weights: Float[np.ndarray, "frames 8"], loudness: Float[np.ndarray, "frames"]
+    emotion_weights: Float[np.ndarray, "frames emotions"], loudness: Float[np.ndarray, "frames"]
 ) -> Float[np.ndarray, "frames"]:
     """Compute the factor of the jaw's opening, about 0.7 to 1.3, from emotion intensities and loudness (z-score)."""
-    by_emotion = _JAW_BY_EMOTION[0] + emotion_weights @ (_JAW_BY_EMOTION - _JAW_BY_EMOTION[0])
+    by_emotion = JAW_BY_EMOTION[0] + emotion_weights @ (JAW_BY_EMOTION - JAW_BY_EMOTION[0])
     return by_emotion * (1 + _JAW_BY_LOUDNESS * np.clip(loudness, -1.5, 1.5))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self, TypeVar
 
-Kind = TypeVar("Kind", bound="EmotiveTalkError")
+ErrorT = TypeVar("ErrorT", bound="EmotiveTalkError")
 
 
 class EmotiveTalkError(Exception):
@@ -33,7 +33,7 @@ class EmotiveTalkError(Exception):
         return _revive(type(self), self.code, f"{place}: {self.message}", self.remedy, {})
 
 
-def _revive(kind: type[Kind], code: str, message: str, remedy: str, fields: dict[str, Any]) -> Kind:
+def _revive(kind: type[ErrorT], code: str, message: str, remedy: str, fields: dict[str, Any]) -> ErrorT:
     error = kind.__new__(kind, code, message, remedy)
     EmotiveTalkError.__init__(error, code, message, remedy)
     error.__dict__.update(fields)

@@ -79,7 +79,7 @@ class _Findings:
         self.lags.append(mouth_lags(title, measurements))
 
     def add_emotions(self, key: str, measurements: Sequence[Measurement]) -> None:
-        title = f"emotion by {key}, 8-way"
+        title = f"emotion by {key}, {len(EMOTIONS)}-way"
         self.figures += emotion_figures(key, title, measurements)
         self.confusions.append(emotion_confusion(title, measurements))
 

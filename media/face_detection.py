@@ -67,7 +67,7 @@ class _Detection:
     confidence: float
 
     def box(self, roll_deg: float = 0.0) -> FaceBox:
-        """The same as a square, turned by an angle."""
+        """Return the square as a box, turned by an angle."""
         return FaceBox(self.x - self.side / 2, self.y - self.side / 2, self.side, self.side, roll_deg)
 
 

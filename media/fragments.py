@@ -26,14 +26,15 @@ from emotivetalk.files import atomic_write, check_writable, writing
 from emotivetalk.limits import Limits
 from emotivetalk.media.containers import open_media
 from emotivetalk.media.encoding import AUDIO_RATE_HZ, PictureEncoder, SpeechEncoder, SpeechStream
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 PRIMING_SAMPLES = 1024  # what FFmpeg's AAC encoder puts before the sound
 # One fragment, when we say so; no index at the end. use_metadata_tags: see media/mux.py.
 MOVFLAGS = "frag_custom+default_base_moof+skip_trailer+use_metadata_tags"
 
 
-def init_segment(width: int, height: int, fps: int = 25, tags: Mapping[str, str] | None = None) -> bytes:
-    """What comes before the first fragment: `ftyp` and a `moov` that knows the tracks but no pictures.
+def init_segment(width: int, height: int, fps: int = FRAME_RATE_HZ, tags: Mapping[str, str] | None = None) -> bytes:
+    """Build the header before the first fragment: `ftyp`, and a `moov` that declares the tracks but has no frames.
 
     Track 1 is H.264, track 2 AAC at 48 kHz, mono.
 
@@ -174,7 +175,7 @@ def fragment(
     *,
     is_last: bool,
     sequence: int,
-    fps: int = 25,
+    fps: int = FRAME_RATE_HZ,
     threads: int = 1,
 ) -> bytes:
     """Frames and the sound that belongs to them as `moof` and `mdat`: the same arguments give the same bytes.
@@ -230,7 +231,7 @@ def fragment(
 
 
 def _sound_range(start_frame: int, num_frames: int, is_last: bool, fps: int) -> tuple[Fraction, Fraction]:
-    """From when to when (seconds) packets belong to these frames; the clip's ends take what reaches beyond them."""
+    """Return start and stop, in seconds, of the packets of these frames; the clip's ends include packets beyond them."""
     start = Fraction(start_frame, fps) if start_frame else Fraction(-PRIMING_SAMPLES, AUDIO_RATE_HZ)
     stop = Fraction(10**9) if is_last else Fraction(start_frame + num_frames, fps)
     return start, stop
@@ -252,7 +253,7 @@ def _container(file: io.BytesIO, options: dict[str, str]) -> OutputContainer:
 
 
 def _offset_of_moof(data: bytes) -> int:
-    """Where the first fragment begins. Before it there are `ftyp` and `moov`."""
+    """Byte offset of the first fragment, which follows `ftyp` and `moov`."""
     offset = 0
     while data[offset + 4 : offset + 8] != b"moof":
         size = int.from_bytes(data[offset : offset + 4])

@@ -31,7 +31,7 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class ProcessLimits:
-    """What an isolated process may use. None sets no limit.
+    """Resource limits of an isolated process. None sets no limit.
 
     Attributes:
         memory_bytes: address space, libraries included.

@@ -12,12 +12,12 @@ from jaxtyping import Float32, UInt8
 
 from emotivetalk.files import atomic_write, check_writable, writing
 from emotivetalk.media.encoding import PictureEncoder, SpeechEncoder, playable_size
-from emotivetalk.timebase import SAMPLE_RATE_HZ
+from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLE_RATE_HZ
 
 AUDIO_AHEAD_S = 0.5  # by which sound precedes its picture in the file: players read ahead less
 
 
-def count_frames(num_samples: int, fps: int = 25) -> int:
+def count_frames(num_samples: int, fps: int = FRAME_RATE_HZ) -> int:
     """Count the frames of a video for a sound of `num_samples` at 16 kHz: the last one covers the sound's end."""
     return -(-num_samples * fps // SAMPLE_RATE_HZ)
 
@@ -50,7 +50,7 @@ class VideoWriter:
         path: Path,
         width: int,
         height: int,
-        fps: int = 25,
+        fps: int = FRAME_RATE_HZ,
         waveform: Float32[np.ndarray, " samples"] | None = None,
         metadata: Mapping[str, str] | None = None,
         threads: int = 0,

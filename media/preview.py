@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from emotivetalk.files import atomic_write, check_writable, writing
 from emotivetalk.media.image import save_image
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 GAP = 4
 BACKGROUND = (24, 24, 28)
@@ -45,7 +46,7 @@ def contact_sheet(
     save_image(path, np.asarray(sheet))
 
 
-def save_animation(frames: UInt8[np.ndarray, "frames height width 3"], path: Path, fps: float = 25.0) -> None:
+def save_animation(frames: UInt8[np.ndarray, "frames height width 3"], path: Path, fps: float = FRAME_RATE_HZ) -> None:
     """Write a looped animation, WebP or GIF by the name's ending. GIF rounds durations to 10 ms.
 
     Raises:

@@ -8,7 +8,7 @@ import threading
 
 
 def end_with_parent() -> None:
-    """In a process of a pool: end as soon as the one that started the pool has, killed or not.
+    """End this process of a pool as soon as the process that started the pool has ended, killed or not.
 
     Without this the processes of a pool wait for their next task for ever, for each holds the other end of the pipe.
     """

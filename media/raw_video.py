@@ -29,7 +29,7 @@ from emotivetalk.files import quoted
 from emotivetalk.limits import Limits
 from emotivetalk.media.audio import Waveform, read_sound
 from emotivetalk.media.containers import claimed_duration_s, container_duration_s, is_cut_off, open_media, too_long
-from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLE_RATE_HZ
+from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
 RAW_LIMITS = Limits(video_s=1800.0, audio_s=2000.0)  # what is kept of half an hour is a gigabyte
 _AT_ONCE = 16  # frames: of 4K video they are 400 MB
@@ -38,12 +38,12 @@ _EOF_RETRIES = "128"  # decord's default of 10240 keeps it busy for minutes at t
 
 log = logging.getLogger(__name__)
 
-Frames = UInt8[np.ndarray, "frames height width 3"]
+FrameArray = UInt8[np.ndarray, "frames height width 3"]
 
 
 @dataclass(frozen=True)
 class Footage:
-    """What a file's header says.
+    """Properties of a file, from its header.
 
     Attributes:
         width, height: as displayed: square pixels, upright.
@@ -202,13 +202,13 @@ class _DecordPictures:
         self.starts_s: list[float] = stamps[:, 0].tolist()
         self.end_s = float(stamps[-1, 1]) if num else 0.0
 
-    def read(self, indices: list[int]) -> Frames:
+    def read(self, indices: list[int]) -> FrameArray:
         """Read pictures by their rising numbers."""
         return self._reader.get_batch(indices).asnumpy()
 
 
 class _AVPictures:
-    """The same by PyAV, which decodes from the beginning: reading backwards starts again."""
+    """Pictures decoded by PyAV from the beginning of the file; reading backwards starts again."""
 
     def __init__(self, path: Path, width: int, height: int) -> None:
         self._path, self._width, self._height = path, width, height
@@ -216,7 +216,9 @@ class _AVPictures:
         self.end_s = 0.0
         for frame in self._decode():
             start_s = self.end_s if frame.time is None else frame.time
-            length = frame.duration * frame.time_base if frame.duration and frame.time_base else Fraction(1, 25)
+            length = (
+                frame.duration * frame.time_base if frame.duration and frame.time_base else Fraction(1, FRAME_RATE_HZ)
+            )
             self.starts_s.append(start_s)
             self.end_s = start_s + float(length)
         self._frames = self._decode()
@@ -228,7 +230,7 @@ class _AVPictures:
             assert isinstance(stream, VideoStream)
             yield from container.decode(stream)
 
-    def read(self, indices: list[int]) -> Frames:
+    def read(self, indices: list[int]) -> FrameArray:
         """Read pictures by their rising numbers."""
         if indices[0] < self._next:
             self._frames, self._next = self._decode(), 0
@@ -273,7 +275,7 @@ def read_beside(footage: Footage, num_frames: int, limits: Limits = RAW_LIMITS) 
     sound, start_s = read_sound(footage.path, limits)
     late = round((start_s - footage.start_s) * SAMPLE_RATE_HZ)
     aligned = np.concatenate([np.zeros(max(0, late), np.float32), sound[max(0, -late) :]])
-    num_samples = num_frames * (SAMPLE_RATE_HZ // FRAME_RATE_HZ)
+    num_samples = num_frames * SAMPLES_PER_FRAME
     return np.pad(aligned[:num_samples], (0, max(0, num_samples - len(aligned)))), len(sound) / SAMPLE_RATE_HZ
 
 

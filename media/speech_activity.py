@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from emotivetalk.media.audio import Waveform
-from emotivetalk.timebase import SAMPLE_RATE_HZ
+from emotivetalk.timebase import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
-STEP = SAMPLE_RATE_HZ // 25  # one frame of video
+STEP = SAMPLES_PER_FRAME
 WINDOW = 2 * STEP
 MIN_LEVEL_DB = -50.0  # of full scale
 MAX_BELOW_LOUD_DB = 30.0

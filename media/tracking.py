@@ -54,7 +54,7 @@ class Track:
         return float(np.median(widths)) if widths else 0.0
 
     def scaled(self, factor: float) -> Track:
-        """The same track in pictures that are larger by a factor."""
+        """Return the track for pictures that are larger by a factor."""
         boxes = [FaceBox(b.x * factor, b.y * factor, b.width * factor, b.height * factor) for b in self.boxes]
         return Track(list(self.frames), boxes, self.misses, self.is_sure)
 

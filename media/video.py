@@ -15,12 +15,13 @@ from emotivetalk.errors import InputError
 from emotivetalk.files import quoted
 from emotivetalk.limits import Limits
 from emotivetalk.media.containers import check_complete, claimed_duration_s, open_media, too_long
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 Frame = UInt8[np.ndarray, "height width 3"]
 
 
 def read_frames(
-    path: Path, fps: float = 25.0, max_s: float | None = None, limits: Limits | None = None
+    path: Path, fps: float = FRAME_RATE_HZ, max_s: float | None = None, limits: Limits | None = None
 ) -> UInt8[np.ndarray, "frames height width 3"]:
     """Decode a video's pictures, upright, resampled to `fps`: frame i is the one on screen at (i + 1/2) / fps.
 
@@ -91,7 +92,7 @@ def _time_s(frame: av.VideoFrame, otherwise: float) -> float:
 def _frame_s(frame: av.VideoFrame, stream: VideoStream) -> float:
     if frame.duration and frame.time_base:
         return float(frame.duration * frame.time_base)
-    return float(1 / (stream.average_rate or Fraction(25)))
+    return float(1 / (stream.average_rate or Fraction(FRAME_RATE_HZ)))
 
 
 def _to_rgb(frame: av.VideoFrame, aspect: Fraction, side: int) -> Frame:

@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 @dataclass(frozen=True)
 class LongVideoConfig:
-    """How to divide a clip.
+    """Division of a clip into segments and chunks.
 
     Args:
         chunk_frames: frames that the network takes at a time. A shorter segment is one chunk of its length, so the network
@@ -86,7 +86,7 @@ class CallId(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class GatherSource:
     """Frames taken from one call's result: `frames` of the clip, from row `first` of the result on, with weights."""
 
     call: CallId
@@ -94,14 +94,14 @@ class Source:
     first: int
     weights: tuple[float, ...]
 
-    def within(self, frames: range) -> "Source | None":
+    def within(self, frames: range) -> "GatherSource | None":
         """Return the part within these frames; None if there is none."""
         start, stop = max(self.frames.start, frames.start), min(self.frames.stop, frames.stop)
         if start >= stop:
             return None
         skipped = start - self.frames.start
         weights = self.weights[skipped : skipped + stop - start]
-        return Source(self.call, range(start, stop), self.first + skipped, weights)
+        return GatherSource(self.call, range(start, stop), self.first + skipped, weights)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Gather:
     """Frames of the clip as a weighted sum of call results. The weights of each frame sum to 1."""
 
     frames: range
-    sources: tuple[Source, ...]
+    sources: tuple[GatherSource, ...]
 
     @cached_property
     def depends_on(self) -> frozenset[CallId]:
@@ -149,7 +149,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Ease:
-    """How a segment joins the previous one.
+    """The join of a segment to the previous one.
 
     The last pinned frame minus row `row` of `call`'s result is added to the segment's first frames with these weights.
     """
@@ -313,13 +313,13 @@ def _context(chunk: range, frames: Int[np.ndarray, "frames"]) -> Int[np.ndarray,
     return np.minimum(frames - chunk.start + 1, chunk.stop - frames)
 
 
-def _sources(windows: Sequence[_Window], step: CallId, origin: int, wanted: range) -> tuple[Source, ...]:
+def _sources(windows: Sequence[_Window], step: CallId, origin: int, wanted: range) -> tuple[GatherSource, ...]:
     """Locate the `wanted` frames of the clip in the results of a step, whose windows count from frame `origin`."""
     sources = []
     for chunk, window in enumerate(windows):
         kept = range(origin + window.kept.start, origin + window.kept.stop)
         first = window.kept.start - window.frames.start
-        sources.append(Source(step._replace(chunk=chunk), kept, first, window.weights).within(wanted))
+        sources.append(GatherSource(step._replace(chunk=chunk), kept, first, window.weights).within(wanted))
     return tuple(source for source in sources if source is not None)
 
 

@@ -174,7 +174,7 @@ class EmotiveTalkPipeline(DiffusionPipeline):
 
     @property
     def long_video(self) -> LongVideoConfig:
-        """How to divide ETHD's clips."""
+        """Division of ETHD's clips."""
         return LongVideoConfig.from_checkpoint(self.config)
 
     @cached_property

@@ -19,6 +19,7 @@ from emotivetalk.media.preview import contact_sheet, save_animation
 from emotivetalk.models.emotion import EMOTIONS, EmotionKey, EmotionLabel, EmotionTrack
 from emotivetalk.models.pipeline import load_pipeline
 from emotivetalk.pictures import to_tensor
+from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 PICTURES = Path("docs/pictures")
 IDENTITY_SEEDS = (1053576, 1053582, 1053583, 1053587)
@@ -35,7 +36,7 @@ def main() -> None:
     portrait = torch.nn.functional.interpolate(picture, size=(side, side), mode="area")[0] / 127.5 - 1
 
     keys = [EmotionKey(i * EMOTION_S, EmotionLabel(emotion)) for i, emotion in enumerate(EMOTIONS)]
-    num_samples = int(len(EMOTIONS) * EMOTION_S * 16_000)
+    num_samples = int(len(EMOTIONS) * EMOTION_S * SAMPLE_RATE_HZ)
     looped_speech = speech.repeat(-(-num_samples // len(speech)))[:num_samples]
     frames = torch.cat(list(pipeline(portrait, looped_speech, EmotionTrack(tuple(keys)))))
     save_animation(frames[::2].numpy(), PICTURES / "emotions.webp", fps=12.5)

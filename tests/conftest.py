@@ -1,4 +1,4 @@
-"""What every test has: the shapes in the signatures of `models` checked at run time, and one thread."""
+"""Settings of every test: the shapes in the signatures of `models` checked at run time, and one thread."""
 
 from jaxtyping import install_import_hook
 

@@ -1,4 +1,4 @@
-"""Whether a process is still there."""
+"""Check for a running process."""
 
 import os
 import time

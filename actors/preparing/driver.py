@@ -33,7 +33,7 @@ FILES_PER_BLOCK = 1  # so that a short file does not wait for a long one
 
 @dataclass(frozen=True)
 class Launch:
-    """How to run. It does not change the corpus.
+    """Resources of a run. They do not change the corpus.
 
     Attributes:
         num_workers: number of actors, one CPU each; None takes all CPUs of the cluster.

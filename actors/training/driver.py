@@ -18,7 +18,7 @@ from rich.console import Console
 from emotivetalk.actors.cluster import joined_cluster
 from emotivetalk.actors.training.files import Outcome, RunFiles
 from emotivetalk.actors.training.launch_checks import check
-from emotivetalk.actors.training.worker import Job, train_worker
+from emotivetalk.actors.training.worker import TrainingJob, train_worker
 from emotivetalk.errors import EmotiveTalkError, InputError, OutputError
 from emotivetalk.training.run.config import TrainConfig
 from emotivetalk.training.run.loop import StopRequest, TrainingDivergedError, TrainResult, claimed_run
@@ -36,7 +36,7 @@ class WorkersFailedError(EmotiveTalkError):
 
 @dataclass(frozen=True)
 class Launch:
-    """How to run. It does not change what is learned.
+    """Resources of a run. They do not change the trained weights.
 
     Attributes:
         num_workers: number of processes that share every batch. Each takes `threads` CPUs, or one, and with "cuda" one GPU.
@@ -87,7 +87,7 @@ def train_on_ray(
         for stale in (files.stop, files.outcome, *(files.folder / name for name in RAY_STATE_FILES)):
             stale.unlink(missing_ok=True)
         loaders = launch.num_loaders // launch.num_workers
-        job = Job(config, stage or stage_class(config.name), loaders, Path.cwd())
+        job = TrainingJob(config, stage or stage_class(config.name), loaders, Path.cwd())
         with joined_cluster(launch.address):
             _check_resources(config, launch)
             trainer = _trainer(job, launch, files)
@@ -124,7 +124,7 @@ def _per_worker(config: TrainConfig) -> dict[str, float]:
     return {"CPU": float(config.threads or 1)} | ({"GPU": 1.0} if config.device == "cuda" else {})
 
 
-def _trainer(job: Job, launch: Launch, files: RunFiles) -> TorchTrainer:
+def _trainer(job: TrainingJob, launch: Launch, files: RunFiles) -> TorchTrainer:
     config = job.config
     is_gpu = config.device == "cuda"
     environment = {

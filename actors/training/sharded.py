@@ -20,7 +20,7 @@ from emotivetalk.actors.training.loaders import LoaderFeed, Share
 from emotivetalk.actors.training.shards import SavedTensors, ShardedAverage, Shards, Skeleton
 from emotivetalk.errors import EmotiveTalkError
 from emotivetalk.training.checkpoints import training_state as checkpoint
-from emotivetalk.training.checkpoints.training_state import Progress, Retention
+from emotivetalk.training.checkpoints.training_state import Retention, RunProgress
 from emotivetalk.training.data.batches import Feed, to_device
 from emotivetalk.training.optim.ema import WeightAverage
 from emotivetalk.training.run.config import TrainConfig
@@ -53,7 +53,7 @@ class ShardedTrainer(Trainer):
         config: TrainConfig,
         last: Path | None,
         stop_file: Path,
-        committed: Callable[[Path, Progress], None] = lambda folder, progress: None,
+        committed: Callable[[Path, RunProgress], None] = lambda folder, progress: None,
         num_loaders: int = 0,
     ) -> None:
         check(config, dist.get_world_size())
@@ -225,7 +225,7 @@ class ShardedTrainer(Trainer):
                     part = self.shards.cut(name, state[key]) if self.config.zero == 3 else None
                     zero.set_moment(self.parameters[name], key, state[key], part)
 
-    def save(self, folder: Path, progress: Progress, retention: Retention) -> None:
+    def save(self, folder: Path, progress: RunProgress, retention: Retention) -> None:
         """Write this worker's share. When all workers have, the leader renames the folder to its final name.
 
         Raises:

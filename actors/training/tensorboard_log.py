@@ -9,9 +9,10 @@ from PIL import Image, ImageSequence
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue] protobuf makes it
 from torch.utils.tensorboard import SummaryWriter
 
+from emotivetalk.timebase import FRAME_RATE_HZ
 from emotivetalk.training.run.log import RunLog, StepRecord, ValidationRecord
 
-GIF_FRAME_MS = 40
+GIF_FRAME_MS = 1000 // FRAME_RATE_HZ
 
 
 class BoardLog(RunLog):

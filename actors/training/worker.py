@@ -17,7 +17,7 @@ from rich.console import Console
 
 from emotivetalk.actors.training.agreement import AgreedError, agree, agreed
 from emotivetalk.actors.training.files import Outcome, RunFiles
-from emotivetalk.training.checkpoints.training_state import Progress, training_checkpoints
+from emotivetalk.training.checkpoints.training_state import RunProgress, training_checkpoints
 from emotivetalk.training.run.config import TrainConfig
 from emotivetalk.training.run.folder_lock import claimed
 from emotivetalk.training.run.loop import TrainResult, run
@@ -28,7 +28,7 @@ ORPHANS_S = 60.0
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """Message of the driver to every worker.
 
     Attributes:
@@ -43,7 +43,7 @@ class Job:
     directory: Path
 
 
-def train_worker(arguments: dict[str, Job]) -> None:
+def train_worker(arguments: dict[str, TrainingJob]) -> None:
     """Train in one of Ray Train's workers.
 
     An error that all workers agree on ends the run in order, with an outcome for the driver. For anything else (a killed
@@ -71,7 +71,7 @@ def _alone(files: RunFiles) -> Iterator[None]:
         yield
 
 
-def _train(job: Job, files: RunFiles) -> TrainResult:
+def _train(job: TrainingJob, files: RunFiles) -> TrainResult:
     # Imported here: the driver imports this file too and does not need DeepSpeed and TensorBoard, which load slowly.
     from emotivetalk.actors.training.sharded import ShardedTrainer
     from emotivetalk.actors.training.tensorboard_log import BoardLog
@@ -88,7 +88,7 @@ def _train(job: Job, files: RunFiles) -> TrainResult:
         return run(trainer, last, console, open_log)
 
 
-def _stage(job: Job) -> Stage:
+def _stage(job: TrainingJob) -> Stage:
     """Build the stage with the same weights on every worker. The leader builds first: stages may fill caches on disk."""
 
     def build() -> Stage:
@@ -100,7 +100,7 @@ def _stage(job: Job) -> Stage:
     return agreed(lambda: stage or build())
 
 
-def _report(folder: Path, progress: Progress) -> None:
+def _report(folder: Path, progress: RunProgress) -> None:
     """Report a checkpoint, which is already where Ray Train stores them."""
     report(
         {"num_done": progress.num_done, "loss": progress.score},

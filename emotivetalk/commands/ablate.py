@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 
 from emotivetalk.commands.evaluate import check_corpus, find_reader
-from emotivetalk.commands.evaluation_options import DEFAULT_CORPUS, Checkpoint, Corpus, NumSteps, Reader, Seed
+from emotivetalk.commands.evaluation_options import (
+    DEFAULT_CORPUS,
+    CheckpointArgument,
+    CorpusOption,
+    NumStepsOption,
+    ReaderOption,
+    SeedOption,
+)
 from emotivetalk.errors import InputError
 from emotivetalk.files import quoted
 from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
@@ -17,16 +24,16 @@ STOPPED = 130
 
 def ablate(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the ablation; --list shows all.")] = "",
-    checkpoint: Checkpoint = None,
+    checkpoint: CheckpointArgument = None,
     show: Annotated[bool, typer.Option("--list", help="List the ablations and exit.")] = False,
-    corpus: Corpus = DEFAULT_CORPUS,
+    corpus: CorpusOption = DEFAULT_CORPUS,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of the report [default: build/ablations/NAME].")
     ] = None,
-    reader: Reader = None,
+    reader: ReaderOption = None,
     part: Annotated[bool, typer.Option("--slice", help="Measure a small part, in about a minute.")] = False,
-    num_steps: NumSteps = None,
-    seed: Seed = 0,
+    num_steps: NumStepsOption = None,
+    seed: SeedOption = 0,
     size: Annotated[
         str, typer.Option(help="Size of the training YAMLs: train_configs/<stage>_<size>.yaml.")
     ] = "starter",

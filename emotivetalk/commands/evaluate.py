@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from emotivetalk.commands.evaluation_options import DEFAULT_CORPUS, Checkpoint, Corpus, NumSteps, Reader, Seed
+from emotivetalk.commands.evaluation_options import (
+    DEFAULT_CORPUS,
+    CheckpointArgument,
+    CorpusOption,
+    NumStepsOption,
+    ReaderOption,
+    SeedOption,
+)
 from emotivetalk.errors import InputError
 from emotivetalk.files import quoted
 from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
@@ -16,13 +23,13 @@ FAILED = 1
 
 
 def evaluate(
-    checkpoint: Checkpoint = None,
-    corpus: Corpus = DEFAULT_CORPUS,
+    checkpoint: CheckpointArgument = None,
+    corpus: CorpusOption = DEFAULT_CORPUS,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the report.")] = Path("build/evaluation"),
-    reader: Reader = None,
+    reader: ReaderOption = None,
     part: Annotated[bool, typer.Option("--slice", help="Measure a small part, in about a minute.")] = False,
-    num_steps: NumSteps = None,
-    seed: Seed = 0,
+    num_steps: NumStepsOption = None,
+    seed: SeedOption = 0,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with status 1 if a figure misses its threshold.")
     ] = False,

@@ -33,7 +33,7 @@ from emotivetalk.request.emotion import (
     read_track,
 )
 from emotivetalk.request.frozen import checked, invalid_request
-from emotivetalk.request.settings import SamplingSettings, VideoSettings
+from emotivetalk.request.settings import InputSettings, SamplingSettings, VideoSettings
 from emotivetalk.request.video import VideoRequest
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Emotion",
     "EmotionArgument",
     "ImageEmotion",
+    "InputSettings",
     "LabelEmotion",
     "SamplingSettings",
     "SpeechEmotion",

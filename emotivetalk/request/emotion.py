@@ -104,7 +104,7 @@ def check_key_order(times_s: Iterable[float]) -> None:
 
 
 class LabelEmotion(Frozen):
-    """One of the eight emotions, by name."""
+    """One of EMOTIONS, by name."""
 
     kind: Literal["label"] = "label"
     emotion: str = Field(max_length=32)
@@ -144,7 +144,7 @@ class SpeechEmotion(Frozen):
 
 
 class TrackKey(Frozen):
-    """From `time_s` on, after a cross-fade, the emotion of this label or text."""
+    """An emotion, by label or text, that holds from `time_s` on, after a cross-fade."""
 
     time_s: float = Field(ge=0.0, strict=True, description="Seconds from the start of the video.")
     emotion: str | None = Field(default=None, max_length=32)

@@ -7,6 +7,23 @@ from pydantic import Field
 from emotivetalk.request.frozen import Frozen
 
 
+class InputSettings(Frozen):
+    """Settings of the inputs' preparation. They reach the intake and no network."""
+
+    face: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Face to animate, counted from 1 at the left; needed if the portrait shows several.",
+    )
+    audio_track: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Sound track with the speech, counted from 1 in the file's order; unset: the best that has sound.",
+    )
+
+
 class SamplingSettings(Frozen):
     """Settings of the networks. They reach V-AID and ETHD with each call."""
 
@@ -22,18 +39,5 @@ class SamplingSettings(Frozen):
     )
 
 
-class VideoSettings(SamplingSettings):
-    """All settings of a video. Those that are not `SamplingSettings` are used up when the inputs are prepared."""
-
-    face: int | None = Field(
-        default=None,
-        ge=1,
-        le=1000,
-        description="Face to animate, counted from 1 at the left; needed if the portrait shows several.",
-    )
-    audio_track: int | None = Field(
-        default=None,
-        ge=1,
-        le=1000,
-        description="Sound track with the speech, counted from 1 in the file's order; unset: the best that has sound.",
-    )
+class VideoSettings(InputSettings, SamplingSettings):
+    """All settings of a video, sampling first."""

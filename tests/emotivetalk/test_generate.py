@@ -1,4 +1,4 @@
-"""What `emotivetalk generate` refuses before it loads anything: exit status 2, one line, and no file left behind."""
+"""Refusals of `emotivetalk generate` before it loads anything: exit status 2, one line, and no file left behind."""
 
 import wave
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What `emotivetalk prepare` says of bad input, before it starts anything."""
+"""Refusals of `emotivetalk prepare` before it starts anything."""
 
 import sys
 from pathlib import Path

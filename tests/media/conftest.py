@@ -90,7 +90,7 @@ def numbered_frames() -> Callable[..., np.ndarray]:
 
 @pytest.fixture
 def lag_ms() -> Callable[[np.ndarray, np.ndarray], float]:
-    """By how many milliseconds the second 16 kHz signal comes later than the first."""
+    """Measure the delay of the second 16 kHz signal after the first, in milliseconds."""
 
     def measure(one: np.ndarray, two: np.ndarray) -> float:
         size = 1 << (len(one) + len(two)).bit_length()

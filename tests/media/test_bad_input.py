@@ -1,4 +1,4 @@
-"""What bad input gets: every error has its code, names the input and the limit, and says what to do."""
+"""Errors for bad input: each has its code, names the input and the limit, and says what to do."""
 
 import struct
 import zlib

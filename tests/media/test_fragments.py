@@ -84,7 +84,7 @@ def sound(frames: list[AudioFrame]) -> np.ndarray:
 
 
 def numbers(frames: list[VideoFrame]) -> list[int]:
-    """Which frames these are, by their time stamps, exactly."""
+    """Return the numbers of the frames, exactly, from their time stamps."""
     times = [frame.pts * frame.time_base * 25 for frame in frames]
     assert all(time.denominator == 1 for time in times)
     return [int(time) for time in times]
@@ -293,7 +293,7 @@ def test_other_sound_is_refused(tmp_path: Path, write_audio: Callable, speechlik
 
 @pytest.mark.parametrize("piece", [40_000, 640, 777])
 def test_sound_that_comes_piece_by_piece_is_the_same(film: Film, piece: int) -> None:
-    """By one encoder, two frames ahead: each fragment is the one with the sound encoded in one go, byte for byte."""
+    """One encoder runs two frames ahead; each fragment equals, byte for byte, that of sound encoded in one go."""
     audio, pushed = GrowingAudio(), 0
     for number, (start, num) in enumerate(zip(film.starts, LENGTHS)):
         until = min(len(film.waveform), (start + num + 2) * 640)

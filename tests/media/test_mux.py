@@ -27,7 +27,7 @@ def write_all(path: Path, waveform: np.ndarray, side: int = 32) -> int:
 
 
 def durations_s(path: Path) -> tuple[float, float, int]:
-    """Of the picture and of the sound, and the number of frames."""
+    """Return the durations of picture and sound, and the number of frames."""
     with av.open(str(path)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
         lengths = [float(stream.duration * stream.time_base) for stream in (video, audio)]

@@ -14,7 +14,7 @@ Write = Callable[..., Path]
 
 
 def numbers(frames: np.ndarray) -> np.ndarray:
-    """Which frame each one was, from its brightness."""
+    """Return the number of each frame, from its brightness."""
     return np.rint((frames.mean(axis=(1, 2, 3)) - 40) / 4).astype(int)
 
 

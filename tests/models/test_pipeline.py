@@ -58,7 +58,7 @@ def test_frames_come_out_before_the_end(pipeline, portrait):
 
 
 def test_an_excerpt_is_what_one_segment_shows(pipeline, portrait):
-    """And where a clip has segments, frames far from their borders are the same."""
+    """In a clip with segments, frames far from the borders are the same too."""
     motion = pipeline.generate_motion(portrait, speech(100), seed=3)
     before = {"segment_chunks": pipeline.config["segment_chunks"]}
     divided = torch.cat(list(pipeline.render(motion, seed=3)))

@@ -18,7 +18,7 @@ from tests.models import debug
 
 @pytest.fixture
 def trained(tmp_path) -> Path:
-    """What the stages leave: a folder per network and a provenance, but no pipeline."""
+    """Output of the stages: a folder per network and a provenance, but no pipeline."""
     folder = tmp_path / "trained"
     debug.pipeline().save_pretrained(folder)
     (folder / "model_index.json").unlink()

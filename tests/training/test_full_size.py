@@ -111,7 +111,7 @@ def test_a_u_net_of_other_widths_is_refused_by_name(downloaded, workplace, tmp_p
 
 @pytest.mark.parametrize("stage", ["audio_encoder", "vaid", "ethd"])
 def test_a_frozen_network_of_another_kind_is_refused(stage, workplace, tmp_path):
-    """As one that is not there: by its folder and the kinds that it may have, before any work."""
+    """The error names the folder and the allowed kinds, as for a missing network, before any work."""
     checkpoint = tmp_path / "checkpoint"
     shutil.copytree(workplace / "checkpoint", checkpoint)
     name = {"audio_encoder": "audio_encoder", "vaid": "audio_encoder", "ethd": "lip_encoder"}[stage]

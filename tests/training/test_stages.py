@@ -32,7 +32,7 @@ FALLS_TO = {
     "projector": 0.9,
     "ethd": 0.6,
 }
-"""Of the first loss, after 50 steps on one batch."""
+"""Greatest share of the first loss after 50 steps on one batch."""
 
 
 def config_of(name: str, workplace: Path, output: Path) -> TrainConfig:
@@ -184,7 +184,7 @@ def test_a_deeper_encoder_begins_as_the_initial_one(workplace, tmp_path):
 
 
 def test_vaid_can_go_on_from_a_checkpoint(workplace, tmp_path):
-    """At a rate of nothing it is the checkpoint's own afterwards."""
+    """At a learning rate near 0 the result equals the checkpoint."""
     settings = [
         "steps=1",
         "ema_decay=null",

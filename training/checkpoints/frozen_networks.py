@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from emotivetalk.errors import InputError
 from emotivetalk.models.networks import NETWORKS, load_network
 
-Network = TypeVar("Network")
+NetworkT = TypeVar("NetworkT")
 
 
-def read_network(folder: Path, wanted: str, load: Callable[[Path], Network], code: str, remedy: str) -> Network:
+def read_network(folder: Path, wanted: str, load: Callable[[Path], NetworkT], code: str, remedy: str) -> NetworkT:
     """Load a network from its folder.
 
     Args:

@@ -39,7 +39,7 @@ class TrainState:
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """Content of `state.json`."""
 
     num_done: int
@@ -62,7 +62,7 @@ class Retention:
     keep_best: bool = False
 
 
-def save_training_checkpoint(folder: Path, progress: Progress, state: TrainState, retention: Retention) -> Path:
+def save_training_checkpoint(folder: Path, progress: RunProgress, state: TrainState, retention: Retention) -> Path:
     """Write `folder/step_<num_done>` atomically, then delete the checkpoints that are not kept.
 
     Args:
@@ -120,7 +120,7 @@ def write_tensors(tensors: dict[str, Tensor], file: Path) -> None:
     _flush(file)
 
 
-def commit(folder: Path, progress: Progress, retention: Retention) -> Path:
+def commit(folder: Path, progress: RunProgress, retention: Retention) -> Path:
     """Finish a checkpoint whose tensors are written: add `state.json`, rename the folder, delete old checkpoints."""
     temporary = unfinished_folder(folder, progress.num_done)
     target = folder / f"step_{progress.num_done:08d}"
@@ -146,9 +146,9 @@ def training_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step_*"))
 
 
-def read_progress(checkpoint: Path) -> Progress:
+def read_progress(checkpoint: Path) -> RunProgress:
     """Read `state.json`; fields that an older version did not write have their defaults."""
-    return Progress(**json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8")))
+    return RunProgress(**json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8")))
 
 
 def tensor_files(checkpoint: Path) -> list[Path]:

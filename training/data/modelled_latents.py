@@ -34,7 +34,7 @@ from emotivetalk.training.data.latents import (
     motion_latents,
 )
 
-Motion = Literal["seen", "modelled"]
+LatentSource = Literal["seen", "modelled"]
 """Source of a stage's training latents: "seen" encodes every frame, "modelled" predicts them (`modelled_latents`)."""
 DRAWN_FRAMES = 4
 """Frames of each clip that are drawn and encoded for modelling."""
@@ -64,7 +64,7 @@ class ParametersToLatents(nn.Module):
         return self.net((parameters - self.center) / self.spread)
 
 
-def training_latents(motion: Motion, corpus: Path, checkpoint: Path, cache: Path) -> MotionLatents:
+def training_latents(motion: LatentSource, corpus: Path, checkpoint: Path, cache: Path) -> MotionLatents:
     """Compute lip and expression latents of the training clips by `motion_latents` or by `modelled_latents`."""
     latents = motion_latents if motion == "seen" else modelled_latents
     return latents(corpus, "train", checkpoint, cache)

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from emotivetalk.errors import InputError
 from emotivetalk.training.checkpoints.provenance import record_training
-from emotivetalk.training.checkpoints.training_state import Progress, Retention, read_progress, training_checkpoints
+from emotivetalk.training.checkpoints.training_state import Retention, RunProgress, read_progress, training_checkpoints
 from emotivetalk.training.run.config import TrainConfig
 from emotivetalk.training.run.folder_lock import claimed
 from emotivetalk.training.run.log import RunLog, ValidationRecord, metrics_at
@@ -192,7 +192,7 @@ def run(
 
     def save() -> None:
         score = sum(losses) / len(losses) if losses else None
-        state = Progress(num_done, settings, trainer.watch.state, score, trainer.num_workers)
+        state = RunProgress(num_done, settings, trainer.watch.state, score, trainer.num_workers)
         trainer.save(config.output / "training", state, Retention(config.keep, config.keep_best))
         losses.clear()
         if log is not None:

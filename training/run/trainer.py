@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from emotivetalk.errors import EmotiveTalkError, InputError
 from emotivetalk.models.precision import mixed_precision
 from emotivetalk.training.checkpoints import training_state as checkpoint
-from emotivetalk.training.checkpoints.training_state import Progress, Retention, TrainState
+from emotivetalk.training.checkpoints.training_state import Retention, RunProgress, TrainState
 from emotivetalk.training.data.batches import BatchFeed, Feed, module_seed, split_seeds, to_device
 from emotivetalk.training.optim.ema import WeightAverage
 from emotivetalk.training.optim.muon import build_optimizers, learning_rate_at
@@ -242,7 +242,7 @@ class Trainer:
         """Load the tensors of a training checkpoint."""
         checkpoint.load_training_checkpoint(folder, self.state)
 
-    def save(self, folder: Path, progress: Progress, retention: Retention) -> None:
+    def save(self, folder: Path, progress: RunProgress, retention: Retention) -> None:
         """Write a training checkpoint."""
         checkpoint.save_training_checkpoint(folder, progress, self.state, retention)
 

@@ -26,7 +26,7 @@ from emotivetalk.training.checkpoints.frozen_networks import read_network
 from emotivetalk.training.data.augment import augment_mel
 from emotivetalk.training.data.ground_truth import parameter_statistics, require_truth, true_lips
 from emotivetalk.training.data.latents import motion_latents
-from emotivetalk.training.data.modelled_latents import Motion, training_latents
+from emotivetalk.training.data.modelled_latents import LatentSource, training_latents
 from emotivetalk.training.stages.contrastive import pull
 from emotivetalk.training.stages.stage import Stage, StageConfig, StepLoss
 from emotivetalk.training.stages.validation import VALIDATION_BATCH, lip_metrics
@@ -39,7 +39,7 @@ class AudioEncoderConfig(StageConfig):
         corpus: folder of the corpus.
         checkpoint: folder with the encoders that the stages `lip_sync` and `expression` trained.
         cache: folder for cached latents.
-        motion: source of the lip latents (`emotivetalk.training.data.modelled_latents.Motion`).
+        motion: source of the lip latents (`emotivetalk.training.data.modelled_latents.LatentSource`).
         match_weight: weight of the mean squared error.
         window: frames per window in InfoNCE.
         truth_weight: weight of the squared error, in standard deviations, of true lip parameters predicted from the features.
@@ -49,7 +49,7 @@ class AudioEncoderConfig(StageConfig):
     corpus: Path
     checkpoint: Path
     cache: Path
-    motion: Motion = "seen"
+    motion: LatentSource = "seen"
     match_weight: float = 4.0
     window: int = Field(default=1, ge=1)
     truth_weight: float = Field(default=0.0, ge=0)

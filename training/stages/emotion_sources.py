@@ -35,7 +35,7 @@ from emotivetalk.models.emotion import (
 from emotivetalk.models.log_mel import SILENCE, STEPS_PER_FRAME, LogMel
 from emotivetalk.models.sentence_encoder import SentenceEncoder
 from emotivetalk.training.data.augment import augment_mel
-from emotivetalk.training.data.modelled_latents import Motion, training_latents
+from emotivetalk.training.data.modelled_latents import LatentSource, training_latents
 from emotivetalk.training.data.prototypes import emotion_prototypes
 from emotivetalk.training.stages.stage import Stage, StageConfig, StepLoss
 
@@ -63,7 +63,7 @@ class EmotionSourcesConfig(StageConfig):
         corpus: folder of the corpus.
         encoders: checkpoint folder with the trained lip and expression encoders, from which the prototypes are computed.
         cache: folder for sentence embeddings and motion latents.
-        motion: source of the latents that prototypes average (`emotivetalk.training.data.modelled_latents.Motion`).
+        motion: source of the latents that prototypes average (`emotivetalk.training.data.modelled_latents.LatentSource`).
         dim_text_hidden, text_gain, dim_speech, sharpness: see `EmotionMapping`.
         clip_frames: length of the speech excerpts, in video frames.
         prompts_per_sample: texts for each excerpt of speech.
@@ -76,7 +76,7 @@ class EmotionSourcesConfig(StageConfig):
     corpus: Path
     encoders: Path
     cache: Path
-    motion: Motion = "seen"
+    motion: LatentSource = "seen"
     dim_text_hidden: int = 512
     text_gain: float = 20.0
     dim_speech: int = 96

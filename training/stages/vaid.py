@@ -39,7 +39,7 @@ from emotivetalk.training.checkpoints.initial_weights import load_initial_weight
 from emotivetalk.training.data.augmented_features import encode_inputs, encoder_input
 from emotivetalk.training.data.ground_truth import true_lips
 from emotivetalk.training.data.latents import MotionLatents, motion_latents
-from emotivetalk.training.data.modelled_latents import Motion, training_latents
+from emotivetalk.training.data.modelled_latents import LatentSource, training_latents
 from emotivetalk.training.data.portraits import PortraitClips
 from emotivetalk.training.data.prototypes import emotion_levels, intensity_level
 from emotivetalk.training.stages.contrastive import pull, push
@@ -61,7 +61,7 @@ class VAIDConfig(StageConfig):
         initial: checkpoint folder with the V-AID that training starts from (null: random weights).
         dim, num_blocks, num_heads: see `emotivetalk.models.vaid.VAID`.
         sigma_mean, sigma_std: mean and deviation of the noise level's logarithm.
-        motion: source of the motion latents (`emotivetalk.training.data.modelled_latents.Motion`).
+        motion: source of the motion latents (`emotivetalk.training.data.modelled_latents.LatentSource`).
         window: frames per window in the lips' InfoNCE.
         feature_dropout: dropout rate of the audio features that the projector reads.
         match_weight, push_weight: weights of the lips' mean squared error and of the push loss.
@@ -80,7 +80,7 @@ class VAIDConfig(StageConfig):
     num_heads: int = 4
     sigma_mean: float = -0.3
     sigma_std: float = 1.2
-    motion: Motion = "seen"
+    motion: LatentSource = "seen"
     window: int = Field(default=1, ge=1)
     feature_dropout: float = Field(default=0.0, ge=0, lt=1)
     match_weight: float = 4.0

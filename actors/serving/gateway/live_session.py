@@ -20,7 +20,7 @@ from emotivetalk.limits import say_duration
 from emotivetalk.request import LabelEmotion, TextEmotion, VideoSettings
 from emotivetalk.timebase import SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 
-Speech: TypeAlias = Float[np.ndarray, "samples"]  # float32, 16 kHz, mono, -1 to 1
+SpeechSamples: TypeAlias = Float[np.ndarray, "samples"]  # float32, 16 kHz, mono, -1 to 1
 LiveEmotion: TypeAlias = LabelEmotion | TextEmotion | None  # None: the portrait's own expression
 
 
@@ -99,7 +99,7 @@ class LiveSession(Protocol):
         """
         ...
 
-    async def push_audio(self, samples: Speech) -> None:
+    async def push_audio(self, samples: SpeechSamples) -> None:
         """Take the next stretch of speech, without waiting for rendering: the gateway slows the client down."""
         ...
 

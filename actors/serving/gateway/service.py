@@ -54,6 +54,7 @@ from emotivetalk.actors.serving.observing import logs
 from emotivetalk.actors.serving.threads import in_thread
 from emotivetalk.errors import InputError, InvalidRequestError
 from emotivetalk.media.image import load_image
+from emotivetalk.request import InputSettings
 
 __all__ = ["Caller", "Content", "Intake", "ServedModel", "Source", "Submission", "Upload", "VideoService"]
 
@@ -225,7 +226,7 @@ class VideoService:
                 upload,
                 folder,
                 image_size=self.model.image_size,
-                face=header.settings.face,
+                input_settings=InputSettings.of(header.settings),
                 limits=self.settings.media_limits(caller.name),
                 timeout_s=self.settings.prepare_timeout_s,
                 name=header.portrait_name,

@@ -16,7 +16,7 @@ from emotivetalk.actors.serving.intake.submission import Caller, ServedModel, So
 from emotivetalk.actors.serving.threads import in_thread
 from emotivetalk.errors import InputError
 from emotivetalk.limits import say_duration
-from emotivetalk.request import VideoEmotion
+from emotivetalk.request import InputSettings, VideoEmotion
 from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 
@@ -81,8 +81,7 @@ async def prepare_inputs(
         emotion if by_video else None,
         folder,
         image_size=model.image_size,
-        face=submission.settings.face,
-        audio_track=submission.settings.audio_track,
+        input_settings=InputSettings.of(submission.settings),
         limits=settings.media_limits(caller.name),
         timeout_s=settings.prepare_timeout_s,
         names=names,

@@ -15,12 +15,13 @@ from typing import Any
 
 from emotivetalk.actors.errors import ServingError
 from emotivetalk.actors.serving.intake.fetch import PublicTransport, check_address, fetch, say_url
-from emotivetalk.actors.serving.intake.worker import Task
+from emotivetalk.actors.serving.intake.worker import PreparationTask
 from emotivetalk.errors import EmotiveTalkError, InputError, OutputError
 from emotivetalk.limits import Limits, say_duration
 from emotivetalk.media.isolated_process import IsolatedProcess
 from emotivetalk.media.mux import count_frames
 from emotivetalk.models.encoders import MOTION_SIZE
+from emotivetalk.request import InputSettings
 
 __all__ = [
     "Prepared",
@@ -81,8 +82,7 @@ def prepare(
     folder: Path,
     *,
     image_size: int,
-    face: int | None = None,
-    audio_track: int | None = None,
+    input_settings: InputSettings | None = None,
     limits: Limits | None = None,
     timeout_s: float = 120.0,
     names: Mapping[str, str] | None = None,
@@ -94,8 +94,7 @@ def prepare(
         emotion_image, emotion_video: at most one of them.
         folder: where to create a new folder with the results. After an error nothing is left there.
         image_size: side of the checkpoint's portraits, pixels.
-        face: index of the face, from 1 at the left; None requires a single face.
-        audio_track: number of the sound track, from 1; None takes the best that has sound.
+        input_settings: None uses the defaults.
         timeout_s: time until the process is killed; `resources` bounds its CPU time.
         names: names of the files in messages, by argument: {"portrait": "me.png"}. The default is the file name.
         resources: limits of the process.
@@ -111,7 +110,7 @@ def prepare(
         raise ValueError("an emotion comes from an image or a video, not from both.")
     given = {"portrait": portrait, "audio": audio, "emotion_image": emotion_image, "emotion_video": emotion_video}
     files = {kind: path.absolute() for kind, path in given.items() if path is not None}
-    found = _decode(files, folder, image_size, face, audio_track, limits, timeout_s, names, resources)
+    found = _decode(files, folder, image_size, input_settings, limits, timeout_s, names, resources)
     num_samples = found["speech.f32"].stat().st_size // 4
     return Prepared(num_samples, count_frames(num_samples), image_size, found)
 
@@ -121,7 +120,7 @@ def prepare_portrait(
     folder: Path,
     *,
     image_size: int,
-    face: int | None = None,
+    input_settings: InputSettings | None = None,
     limits: Limits | None = None,
     timeout_s: float = 120.0,
     name: str | None = None,
@@ -130,15 +129,14 @@ def prepare_portrait(
     """Check and normalise the portrait of a live call; returns portrait.png in a new folder in `folder`."""
     names = {} if name is None else {"portrait": name}
     files = {"portrait": portrait.absolute()}
-    return _decode(files, folder, image_size, face, None, limits, timeout_s, names, resources)["portrait.png"]
+    return _decode(files, folder, image_size, input_settings, limits, timeout_s, names, resources)["portrait.png"]
 
 
 def _decode(
     files: Mapping[str, Path],
     folder: Path,
     image_size: int,
-    face: int | None,
-    audio_track: int | None,
+    input_settings: InputSettings | None,
     limits: Limits | None,
     timeout_s: float,
     names: Mapping[str, str] | None,
@@ -148,14 +146,13 @@ def _decode(
     resources = resources or Resources()
     display_names = {kind: path.name for kind, path in files.items()} | dict(names or {})
     results = Path(tempfile.mkdtemp(prefix="prepared-", dir=folder.absolute()))
-    task = Task(
+    task = PreparationTask(
         files={kind: str(path) for kind, path in files.items()},
         names={kind: display_names[kind][:MAX_NAME] for kind in files},
         folder=str(results),
         image_size=image_size,
         motion_size=MOTION_SIZE,
-        face=face,
-        audio_track=audio_track,
+        input_settings=(input_settings or InputSettings()).model_dump(),
         limits=asdict(limits or Limits()),
         timeout_s=timeout_s,
         cpu_s=timeout_s if resources.cpu_s is None else resources.cpu_s,
@@ -170,7 +167,7 @@ def _decode(
         raise
 
 
-def _run(task: Task) -> None:
+def _run(task: PreparationTask) -> None:
     """Run the process to its end or until its time is up, and raise what it failed with."""
     end = time.monotonic() + task.timeout_s
     reading: str | None = None
@@ -190,7 +187,7 @@ def _run(task: Task) -> None:
 
 
 def _error_of(
-    task: Task, reading: str | None, last: dict[str, Any], status: int | None, error_output: str
+    task: PreparationTask, reading: str | None, last: dict[str, Any], status: int | None, error_output: str
 ) -> EmotiveTalkError | None:
     """Explain how the process ended.
 
@@ -219,7 +216,7 @@ def _error_of(
     )
 
 
-def _describe(task: Task, kind: str) -> str:
+def _describe(task: PreparationTask, kind: str) -> str:
     return f"{kind.replace('_', ' ')} {task.names[kind]!r}"
 
 

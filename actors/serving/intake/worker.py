@@ -25,6 +25,7 @@ from emotivetalk.media.faces import choose_face, crop_portrait
 from emotivetalk.media.fragments import encode_audio
 from emotivetalk.media.image import load_image, save_image
 from emotivetalk.media.isolated_process import ProcessLimits, Reports, limit, open_reports
+from emotivetalk.request import InputSettings
 from emotivetalk.timebase import SAMPLE_RATE_HZ
 
 ORPHAN_S = 5.0  # time beyond the limit after which the process ends itself
@@ -32,7 +33,7 @@ MAX_MESSAGE = 2000  # characters
 
 
 @dataclass(frozen=True)
-class Task:
+class PreparationTask:
     """The files to prepare and their limits.
 
     `files` and `names` are keyed by kind: portrait, audio, emotion_image, emotion_video. The portrait is required. An
@@ -44,8 +45,7 @@ class Task:
     folder: str
     image_size: int
     motion_size: int
-    face: int | None
-    audio_track: int | None
+    input_settings: Mapping[str, Any]
     limits: Mapping[str, Any]
     timeout_s: float
     cpu_s: float
@@ -56,7 +56,7 @@ class Task:
 class Report:
     """Reports the progress and the result of a task. Messages name files as the client did."""
 
-    def __init__(self, reports: Reports, task: Task) -> None:
+    def __init__(self, reports: Reports, task: PreparationTask) -> None:
         self._reports, self._task = reports, task
 
     @contextmanager
@@ -88,14 +88,14 @@ class Report:
         return text.replace(f"{self._task.folder}/", "")[:MAX_MESSAGE]
 
 
-def prepare_files(task: Task, report: Report) -> None:
+def prepare_files(task: PreparationTask, report: Report) -> None:
     """Read the files as `emotivetalk generate` does, in the same order, and write what serving needs into the folder.
 
     Raises:
         InputError: as `emotivetalk generate`.
         OutputError: the disk is full.
     """
-    limits = Limits(**task.limits)
+    limits, input_settings = Limits(**task.limits), InputSettings(**task.input_settings)
     folder = Path(task.folder)
     bounds = {"portrait": ("image", limits.image_bytes), "audio": ("audio", limits.media_bytes)}
     bounds |= {"emotion_image": ("image", limits.image_bytes), "emotion_video": ("video", limits.media_bytes)}
@@ -104,7 +104,7 @@ def prepare_files(task: Task, report: Report) -> None:
     duration_s = 0.0
     if "audio" in task.files:
         with report.reading("audio") as path:
-            speech = load_speech(path, limits, task.audio_track)
+            speech = load_speech(path, limits, input_settings.audio_track)
             _write(folder / "speech.f32", speech.waveform.astype("<f4", copy=False))
             encode_audio(speech.waveform, folder / "speech.m4a")
             duration_s = len(speech.waveform) / SAMPLE_RATE_HZ
@@ -119,14 +119,14 @@ def prepare_files(task: Task, report: Report) -> None:
                 np.save(file, frames, allow_pickle=False)
     with report.reading("portrait") as path:
         picture = load_image(path, limits)
-        face = choose_face(picture, task.face, str(path), limits)
+        face = choose_face(picture, input_settings.face, str(path), limits)
         save_image(folder / "portrait.png", crop_portrait(picture, face, task.image_size).image)
 
 
 def main() -> None:
     """Run one task."""
     reports = open_reports()
-    task = Task(**json.loads(sys.stdin.readline()))
+    task = PreparationTask(**json.loads(sys.stdin.readline()))
     report = Report(reports, task)
     # The parent kills the process in time; if it cannot, the process ends itself a little later.
     limit(ProcessLimits(task.memory_bytes, task.file_bytes, task.cpu_s, task.timeout_s + ORPHAN_S))

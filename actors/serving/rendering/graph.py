@@ -239,7 +239,7 @@ class RenderGraph:
         )
 
     def _previous_tail(self, segment: SegmentPlan) -> Gather | None:
-        """How to gather the end of the previous segment, if this graph renders it."""
+        """Return the gather of the previous segment's end, if this graph renders it."""
         return self._plan.segment(segment.index - 1).tail if segment.index > self._first else None
 
     def _groups_of(self, calls: frozenset[CallId]) -> tuple[TaskId, ...]:

@@ -17,7 +17,13 @@ from jaxtyping import UInt8
 
 from emotivetalk.actors.errors import OverloadError, ServingError
 from emotivetalk.actors.serving.config import LiveSettings
-from emotivetalk.actors.serving.gateway.live_session import LiveEmotion, LiveFragment, LiveHeader, LiveStarted, Speech
+from emotivetalk.actors.serving.gateway.live_session import (
+    LiveEmotion,
+    LiveFragment,
+    LiveHeader,
+    LiveStarted,
+    SpeechSamples,
+)
 from emotivetalk.actors.serving.intake.submission import Caller, ServedModel
 from emotivetalk.actors.serving.observing import logs
 from emotivetalk.actors.serving.observing.meters import Meters
@@ -145,7 +151,7 @@ class RenderedSession:
         log.info("live call started", extra={"owner": caller.name})
         return LiveStarted(self._live_id, width, height, init)
 
-    async def push_audio(self, samples: Speech) -> None:
+    async def push_audio(self, samples: SpeechSamples) -> None:
         self._speech.push(samples)
 
     async def change_emotion(self, emotion: LiveEmotion) -> None:

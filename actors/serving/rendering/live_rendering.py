@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from emotivetalk.actors.serving.config import LiveSettings
-from emotivetalk.actors.serving.gateway.live_session import LiveFragment, LiveHeader, Speech
+from emotivetalk.actors.serving.gateway.live_session import LiveFragment, LiveHeader, SpeechSamples
 from emotivetalk.actors.serving.observing import tracing
 from emotivetalk.actors.serving.observing.meters import Meters
 from emotivetalk.actors.serving.rendering.graph import FinishTask, Kind, MotionTask, RenderGraph, RenderTask
@@ -120,8 +120,7 @@ class LiveRendering:
             long_video=plan.expression.config,
             speech=speech.read(first, stop),
             first_sample=first + plan.lead * SAMPLES_PER_FRAME,
-            seed=self._request.seed,
-            emotion_strength=self._request.emotion_strength,
+            settings=SamplingSettings.of(self._request),
             live_id=self._live_id,
             trace=tracing.traceparent(),
         )
@@ -183,7 +182,7 @@ class LiveRendering:
         return tuple(cue for cue in self._cues if cue.frame < window.stop)
 
 
-def _encode(audio: GrowingAudio, samples: Speech, is_end: bool, stop_s: Fraction | None) -> SoundPackets:
+def _encode(audio: GrowingAudio, samples: SpeechSamples, is_end: bool, stop_s: Fraction | None) -> SoundPackets:
     """Append samples, the last ones if `is_end`, and take the packets up to `stop_s`."""
     audio.push(samples)
     if is_end:

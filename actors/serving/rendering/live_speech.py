@@ -6,7 +6,7 @@ import asyncio
 
 import numpy as np
 
-from emotivetalk.actors.serving.gateway.live_session import Speech
+from emotivetalk.actors.serving.gateway.live_session import SpeechSamples
 from emotivetalk.timebase import SAMPLES_PER_FRAME
 
 
@@ -14,7 +14,7 @@ class SpeechBuffer:
     """Grows at its end and is trimmed at its start. Samples count from the beginning of the clip."""
 
     def __init__(self) -> None:
-        self._pieces: list[Speech] = []
+        self._pieces: list[SpeechSamples] = []
         self._first = 0
         self._changed = asyncio.Event()
         self.num_samples = 0
@@ -25,7 +25,7 @@ class SpeechBuffer:
         """Number of frames that have begun. Speech may cover the last one only in part."""
         return -(-self.num_samples // SAMPLES_PER_FRAME)
 
-    def push(self, samples: Speech) -> None:
+    def push(self, samples: SpeechSamples) -> None:
         """Append speech."""
         self._pieces.append(samples)
         self.num_samples += len(samples)
@@ -42,7 +42,7 @@ class SpeechBuffer:
             self._changed.clear()
             await self._changed.wait()
 
-    def read(self, start: int, stop: int) -> Speech:
+    def read(self, start: int, stop: int) -> SpeechSamples:
         """Return samples `start` to `stop`; fewer if they have not arrived. They must not have been trimmed."""
         self._pieces = [np.concatenate(self._pieces)] if self._pieces else []
         kept = self._pieces[0] if self._pieces else np.zeros(0, np.float32)

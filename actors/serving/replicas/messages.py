@@ -9,7 +9,7 @@ from jaxtyping import Float32, UInt8
 
 from emotivetalk.media.fragments import SoundPackets
 from emotivetalk.models.long_video_plan import Call, CallId, Ease, Gather, LongVideoConfig
-from emotivetalk.request import LabelEmotion, TextEmotion, VideoRequest
+from emotivetalk.request import LabelEmotion, SamplingSettings, TextEmotion, VideoRequest
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LiveCue:
 
 @dataclass(frozen=True)
 class MotionCall:
-    """To V-AID: generate a block of the clip's latents.
+    """Call of V-AID: generate a block of the clip's latents.
 
     Attributes:
         trace: W3C `traceparent` of the call, as in all calls.
@@ -51,7 +51,7 @@ class MotionCall:
 
 @dataclass(frozen=True)
 class LiveMotionCall:
-    """To V-AID: generate a block of a live clip.
+    """Call of V-AID: generate a block of a live clip.
 
     V-AID's clip begins `lead` frames before the clip, with silence.
 
@@ -70,15 +70,14 @@ class LiveMotionCall:
     long_video: LongVideoConfig
     speech: Float32[np.ndarray, " samples"]
     first_sample: int
-    seed: int
-    emotion_strength: float
+    settings: SamplingSettings
     live_id: str = ""
     trace: str | None = None
 
 
 @dataclass(frozen=True)
 class RenderCall:
-    """To ETHD: advance chunks by one step.
+    """Call of ETHD: advance chunks by one step.
 
     Attributes:
         job_id: the job or the live call.
@@ -103,7 +102,7 @@ class RenderCall:
 
 @dataclass(frozen=True)
 class FinishCall:
-    """To the decoder: turn a segment's latents into a stored fragment.
+    """Call of the decoder: turn a segment's latents into a stored fragment.
 
     Attributes:
         index: of the segment.
@@ -130,7 +129,7 @@ class FinishCall:
 
 @dataclass(frozen=True)
 class LiveFinishCall:
-    """To the decoder: turn a live call's segment into a fragment and return it.
+    """Call of the decoder: turn a live call's segment into a fragment and return it.
 
     Attributes:
         result, ease, tail: as in `FinishCall`.

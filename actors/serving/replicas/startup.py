@@ -1,4 +1,4 @@
-"""What all replicas share: start-up, compute threads, and a name."""
+"""Start-up, compute threads and name of a replica, shared by all deployments."""
 
 from __future__ import annotations
 

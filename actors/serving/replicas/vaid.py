@@ -38,7 +38,7 @@ from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 MAX_CACHED_CONDITIONS = 16
 
 log = logging.getLogger(__name__)
-Call = TypeVar("Call", MotionCall, LiveMotionCall)
+CallT = TypeVar("CallT", MotionCall, LiveMotionCall)
 
 
 class VAIDWorker:
@@ -86,8 +86,8 @@ class VAIDWorker:
             SpokenSpeech(call.speech, call.first_sample, call.num_frames * SAMPLES_PER_FRAME),
             call.block,
             None if previous is None else to_block(previous),
-            seed=call.seed,
-            emotion_strength=call.emotion_strength,
+            seed=call.settings.seed,
+            emotion_strength=call.settings.emotion_strength,
             long_video=call.long_video,
         )
         return _to_data(block, conditions, block.frames.start - call.lead)
@@ -149,8 +149,8 @@ class VAIDReplica:
 
     async def _timed(
         self,
-        work: Callable[[Call, BlockData | None], BlockData],
-        call: Call,
+        work: Callable[[CallT, BlockData | None], BlockData],
+        call: CallT,
         video_id: str,
         previous: tuple[BlockData, ...],
         level: int,

@@ -98,7 +98,7 @@ class Served:
         self._command.wait()
 
     def stop(self) -> None:
-        """As an operator would."""
+        """Stop the service with SIGTERM, as an operator would, then kill what is left."""
         assert self._command is not None
         if self._command.poll() is None:
             self._command.send_signal(signal.SIGTERM)

@@ -98,13 +98,13 @@ class Load:
             time.sleep(0.2)
 
     def look(self) -> None:
-        """Where each published segment is: that may not change any more."""
+        """Record the path of each published segment, which may not change any more."""
         for job_id in self.acknowledged:
             for segment in self.jobs.segments(job_id):
                 self.first_path.setdefault((job_id, segment.index), segment.path)
 
     def wait_for_progress(self, timeout_s: float = 60.0) -> None:
-        """Until another segment is published."""
+        """Wait until another segment is published."""
         before, end = len(self.first_path), time.monotonic() + timeout_s
         while len(self.first_path) == before and self.is_going_on and time.monotonic() < end:
             time.sleep(0.05)

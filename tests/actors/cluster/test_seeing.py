@@ -1,4 +1,4 @@
-"""What operators see of a real cluster: each deployment's log names the video, and Ray exports what the dashboard shows."""
+"""Telemetry of a real cluster: each deployment's log names the video, and Ray exports what the dashboard shows."""
 
 from __future__ import annotations
 

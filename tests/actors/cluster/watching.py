@@ -1,4 +1,4 @@
-"""Which processes ever look into an array that deployments exchange: a hook for the workers of a test's cluster."""
+"""Record the processes that read an array that deployments exchange: a hook for the workers of a test's cluster."""
 
 import os
 from pathlib import Path

@@ -100,7 +100,7 @@ class Director(threading.Thread):
 
 
 def film(num_segments: int) -> bytes:
-    """What the director makes of so many segments."""
+    """Return the bytes of the director's video of this number of segments."""
     return b"<init>" + b"".join(f"<fragment {index}>".encode() for index in range(num_segments))
 
 
@@ -121,7 +121,7 @@ class Serving:
         return self.service.artifacts
 
     def leftovers(self) -> list[Path]:
-        """What lies in the folder of uploads and among the artifacts."""
+        """List the folder of uploads and the jobs of the artifact store."""
         return [*(self.folder / "uploads").iterdir(), *(self.folder / "artifacts").glob("jobs/*")]
 
 

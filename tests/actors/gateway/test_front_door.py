@@ -1,4 +1,4 @@
-"""Who may come in, how much each may ask for, and what is left of a request that was refused or broke off: nothing."""
+"""Authentication, limits per caller, and clean-up: a request that was refused or broke off leaves nothing."""
 
 from __future__ import annotations
 

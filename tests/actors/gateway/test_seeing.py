@@ -1,4 +1,4 @@
-"""What operators see of requests: the client's trace goes on in the job, refusals are counted, and no label is made up."""
+"""Telemetry of requests: the client's trace goes on in the job, refusals are counted, and no label is made up."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_method_that_a_client_makes_up_is_no_label(client: httpx.Client) -> No
 
 
 def test_a_video_says_which_model_it_was_made_with(client: httpx.Client, serving: Serving) -> None:
-    """Not the one that is served now: the row outlives a deployment."""
+    """The row keeps the name of its model, because it outlives a deployment."""
     video = create(client)
     serving.service.model = dataclasses.replace(MODEL, name="another")
     assert client.get(f"/v1/videos/{video['id']}").json()["model"] == video["model"] == "emotivetalk-test"

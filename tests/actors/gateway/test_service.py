@@ -121,7 +121,7 @@ def test_files_of_an_uncertain_row_are_left_to_the_reservation(
 
 
 def run_and_cancel(work: Callable[[], Coroutine[Any, Any, object]], once: threading.Event) -> bool:
-    """Whether the work said that it was cancelled; it is, as soon as the event is set."""
+    """Cancel the work as soon as the event is set; return True if it ended as cancelled."""
 
     async def run() -> bool:
         task = asyncio.ensure_future(work())

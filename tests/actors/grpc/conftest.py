@@ -147,7 +147,7 @@ class HttpServer:
 
 @dataclass
 class Serving:
-    """What a test may look at behind the server."""
+    """The parts behind the server that tests inspect."""
 
     loop: Loop
     jobs: JobStore

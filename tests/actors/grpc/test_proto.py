@@ -96,7 +96,7 @@ def test_each_rpc_has_messages_of_its_own(file: FileDescriptorProto) -> None:
 
 
 def paths(file: FileDescriptorProto) -> Iterator[tuple[tuple[int, ...], str]]:
-    """Where each element's comment is kept in the source info: the numbers of the fields of descriptor.proto."""
+    """Yield each element's path in the source info (field numbers of descriptor.proto), and its name."""
 
     def of_enum(path: tuple[int, ...], enum: EnumDescriptorProto) -> Iterator[tuple[tuple[int, ...], str]]:
         yield path, enum.name

@@ -1,4 +1,4 @@
-"""What operators see of gRPC calls: how many ended how, and the client's trace in the job's row."""
+"""Telemetry of gRPC calls: counts by status, and the client's trace in the job's row."""
 
 from collections.abc import Iterator
 from pathlib import Path

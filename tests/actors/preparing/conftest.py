@@ -1,4 +1,4 @@
-"""What the tests of this folder share: a Ray cluster, and raw videos whose truth is known."""
+"""Shared fixtures: a Ray cluster, and raw videos whose truth is known."""
 
 from __future__ import annotations
 

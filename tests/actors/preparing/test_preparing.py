@@ -42,7 +42,7 @@ def undisturbed(cluster, raws, tmp_path_factory) -> tuple[Path, Preparation]:
 
 
 def outcomes(made: Preparation) -> dict[str, list[str]]:
-    """By name: the reason of the file, or each clip's."""
+    """Map each file's name to its reason, or to the outcome of each of its clips."""
     return {
         Path(row.name).stem: [str(row.reason)] if row.reason else [str(clip.reason or "kept") for clip in row.clips]
         for row in made.rows
@@ -138,7 +138,7 @@ def test_a_process_that_dies_or_hangs_costs_one_file(raws, tmp_path: Path, monke
 
 
 def killed_each_time(sandbox: Sandbox) -> Callable[[VideoSource], dict]:
-    """What asks the sandbox's process, and kills it meanwhile."""
+    """Return a function that asks the sandbox's process, and kills it meanwhile."""
     ask = sandbox._ask
 
     def killed(source: VideoSource) -> dict:

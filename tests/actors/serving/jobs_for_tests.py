@@ -79,7 +79,7 @@ def process(work: Callable[..., None], *arguments: object) -> Iterator[Connectio
 
 
 def claim_all(pipe: Connection, url: str, worker: str) -> None:
-    """At a word open the store, at another take every job there is and tell which."""
+    """Open the store after a message, then claim every job and send the claims."""
     pipe.send("started")
     pipe.recv()
     store = JobStore(url, lease_s=1e6)

@@ -127,7 +127,7 @@ class House:
 
 
 class Spans:
-    """What was recorded, by name and by parent."""
+    """Recorded spans, by name and by parent."""
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()

@@ -147,7 +147,7 @@ def test_public(address: str) -> None:
     "[::ffff:127.0.0.1] [::ffff:7f00:1] [fe80::1] 127\u30020\u30020\u30021 \uff11\uff12\uff17.0.0.1 \u246b7.0.0.1 169.254.169.254 2852039166".split(),
 )
 def test_loopback_by_any_spelling(host: str, tmp_path: Path) -> None:
-    """With the system's own resolver, and a server that would answer."""
+    """The system's own resolver is used, and the server would answer."""
 
     async def main() -> tuple[str, Server]:
         async with serving({"/secret": reply(BODY)}) as server:

@@ -19,7 +19,7 @@ import pytest
 from emotivetalk.actors.errors import ServingError
 from emotivetalk.actors.serving.intake import prepare as intake
 from emotivetalk.actors.serving.intake.prepare import Resources, prepare, prepare_portrait
-from emotivetalk.actors.serving.intake.worker import Report, Task, prepare_files
+from emotivetalk.actors.serving.intake.worker import PreparationTask, Report, prepare_files
 from emotivetalk.errors import EmotiveTalkError, InputError, OutputError
 from emotivetalk.limits import Limits
 from emotivetalk.media import expressions, faces
@@ -48,16 +48,15 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     return {"audio": folder / "0", "portrait": folder / "1"}
 
 
-def task(files: dict[str, Path], folder: Path, limits: Limits | None = None) -> Task:
+def task(files: dict[str, Path], folder: Path, limits: Limits | None = None) -> PreparationTask:
     folder.mkdir()
-    return Task(
+    return PreparationTask(
         files={kind: str(path) for kind, path in files.items()},
         names=NAMES,
         folder=str(folder),
         image_size=64,
         motion_size=MOTION_SIZE,
-        face=None,
-        audio_track=None,
+        input_settings={},
         limits=asdict(limits or Limits()),
         timeout_s=60,
         cpu_s=60,
@@ -78,7 +77,7 @@ def run_here(files: dict[str, Path], folder: Path, limits: Limits | None = None)
 
 
 def run(files: dict[str, Path], folder: Path, **settings: object) -> intake.Prepared:
-    """In a process of its own."""
+    """Prepare the files in an isolated process."""
     given = {kind: files.get(kind) for kind in ("portrait", "audio", "emotion_image", "emotion_video")}
     settings = {"image_size": 64, "names": NAMES, **settings}
     return prepare(*given.values(), folder, **settings)  # pyright: ignore[reportArgumentType]
@@ -352,7 +351,7 @@ def test_one_emotion_only(tmp_path: Path) -> None:
 
 
 def test_signals_are_those_of_the_limits() -> None:
-    work = Task({"audio": "/a"}, {"audio": "a"}, "/", 64, 64, None, {}, 5, 5, 1, 1)
+    work = PreparationTask({"audio": "/a"}, {"audio": "a"}, "/", 64, 64, {}, {}, 5, 5, 1, 1)
     for number in (signal.SIGXCPU, signal.SIGALRM):
         error = intake._error_of(work, "audio", {}, -number, "")
         assert error is not None and error.code == "media_timeout" and "audio 'a' took longer than 5 s" in str(error)

@@ -96,7 +96,7 @@ def make_plan(pipeline: EmotiveTalkPipeline, look_ahead_frames: int | None = Non
 
 @dataclass
 class Studio:
-    """What sessions are made of."""
+    """The parts of a session."""
 
     pipeline: EmotiveTalkPipeline
     folder: Path

@@ -24,7 +24,7 @@ log = logging.getLogger("emotivetalk.actors.serving.test")
 
 
 class Written:
-    """What Serve's log file would have: its handlers, as it sets them up in a replica."""
+    """Content of Serve's log file, through handlers as Serve sets them up in a replica."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
         self.stream = io.StringIO()

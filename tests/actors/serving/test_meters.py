@@ -1,4 +1,4 @@
-"""What is counted: a job's stages by the director; and the dashboard asks for nothing that is not exported."""
+"""Metrics: the director counts a job's stages; the dashboard asks for nothing that is not exported."""
 
 from __future__ import annotations
 

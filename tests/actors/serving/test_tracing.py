@@ -158,7 +158,7 @@ trace.get_tracer_provider().shutdown()
 
 
 def test_a_collector_gets_the_spans() -> None:
-    """In a process of its own, since a process has one provider."""
+    """The spans come from another process, since a process has one provider."""
     bodies: list[bytes] = []
 
     class Collector(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""What the tests of this folder share: one Ray cluster."""
+"""Shared fixture: one Ray cluster."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def train(config: TrainConfig, stage: type[ToyStage] = ToyStage) -> None:
     from emotivetalk.actors.training.tensorboard_log import BoardLog
 
     class PlainLog(BoardLog):
-        """Without the picture, which takes longer than these runs."""
+        """Log without the plot, which takes longer than these runs."""
 
         def plot(self) -> None: ...
 

@@ -24,7 +24,7 @@ ADAMW = OptimizerConfig(
 MUON = ADAMW.model_copy(update={"name": "muon"})
 EQUAL = 1e-4  # relative, of losses in float32
 TAME_ADAMW = ("optimizer.name=adamw", "optimizer.learning_rate=2.0e-4")
-"""For real networks on several workers. AdamW divides a gradient by its own size, so where a gradient is nothing but what float32
+"""Settings for real networks on several workers. AdamW divides a gradient by its own size, so where a gradient is nothing but what float32
 rounds, a step is as large as any other: at the debug recipes' 2e-3 that grows tenfold in ten steps, and how far depends on the CPU."""
 
 
@@ -67,7 +67,7 @@ def lines(run: Path, name: str = "steps.jsonl") -> list[dict]:
 
 
 def assert_equal_runs(run: Path, reference: Path, relative: float = EQUAL) -> None:
-    """The same losses, gradient norms, learning rates, validation and networks."""
+    """Assert equal losses, gradient norms, learning rates, validation and networks."""
     ours, theirs = lines(run), lines(reference)
     assert [line["step"] for line in ours] == list(range(len(theirs)))
     for key in ("loss", "gradient_norm", "learning_rate"):

@@ -1,4 +1,4 @@
-"""What a run on workers survives: processes are killed for good, and the losses are those of an undisturbed run.
+"""Survival of a run on workers: processes are killed for good, and the losses are those of an undisturbed run.
 
 Minutes: every death costs a start of new workers.
 """

@@ -29,7 +29,7 @@ class ToyBatch:
 
 
 class Mishap(StageConfig):
-    """When one worker is killed, once.
+    """The point at which one worker is killed, once.
 
     place: "batch", when it makes the batch of step `step`; "save", in the middle of the first checkpoint from then on.
     marker: a file that says that it has happened.

@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import TypeAdapter, ValidationError
 
-from emotivetalk.actors.serving.gateway.live_session import LiveEmotion, LiveHeader, LiveLimits, Speech
+from emotivetalk.actors.serving.gateway.live_session import LiveEmotion, LiveHeader, LiveLimits, SpeechSamples
 from emotivetalk.actors.serving.jobs.store import Job, JobStatus
 from emotivetalk.errors import InputError, InvalidRequestError
 from emotivetalk.request import Emotion, LabelEmotion, TextEmotion, VideoSettings, invalid_request
@@ -161,7 +161,7 @@ def read_live_emotion(message: pb.Emotion) -> LiveEmotion:
     return _live_emotion(_emotion(message, "emotion"), "emotion")
 
 
-def read_audio(message: pb.LiveAudio) -> Speech:
+def read_audio(message: pb.LiveAudio) -> SpeechSamples:
     """Return 16 kHz samples in -1..1.
 
     Raises:

@@ -93,12 +93,12 @@ def the_service(request: Request) -> VideoService:
     return request.app.state.service_provider()
 
 
-Service = Annotated[VideoService, Depends(the_service)]
+ServiceDependency = Annotated[VideoService, Depends(the_service)]
 
 
 async def authenticated(
     request: Request,
-    service: Service,
+    service: ServiceDependency,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Caller:
     """Return the caller."""
@@ -109,7 +109,7 @@ async def authenticated(
     return caller
 
 
-async def admitted(service: Service, caller: Annotated[Caller, Depends(authenticated)]) -> Caller:
+async def admitted(service: ServiceDependency, caller: Annotated[Caller, Depends(authenticated)]) -> Caller:
     """Return the caller, and count the request against its rate."""
     service.admit(caller)
     return caller
@@ -150,7 +150,7 @@ videos = APIRouter(prefix="/v1/videos", tags=["videos"])
 async def create_video(
     request: Request,
     response: Response,
-    service: Service,
+    service: ServiceDependency,
     caller: CountedCaller,
     idempotency_key: Annotated[
         str | None, Header(description="1 to 255 characters. The same key and request give the same video for a day.")
@@ -169,7 +169,7 @@ async def create_video(
 
 @videos.get("", response_model=VideoList, responses=openapi.errors(404))
 async def list_videos(
-    service: Service,
+    service: ServiceDependency,
     caller: CountedCaller,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
@@ -188,19 +188,19 @@ async def list_videos(
 
 
 @videos.get("/{video_id}", response_model=Video, responses=openapi.errors(404))
-async def get_video(response: Response, service: Service, caller: CountedCaller, video_id: JobId) -> Video:
+async def get_video(response: Response, service: ServiceDependency, caller: CountedCaller, video_id: JobId) -> Video:
     """Get a video's status and progress."""
     return _video(await service.get(caller, video_id), service, response)
 
 
 @videos.delete("/{video_id}", response_model=VideoDeleted, responses=openapi.errors(404))
-async def delete_video(service: Service, caller: CountedCaller, video_id: JobId) -> VideoDeleted:
+async def delete_video(service: ServiceDependency, caller: CountedCaller, video_id: JobId) -> VideoDeleted:
     """Cancel a video and remove it with its files."""
     return VideoDeleted(id=(await service.delete(caller, video_id)).job_id)
 
 
 @videos.post("/{video_id}/cancel", response_model=Video, responses=openapi.errors(404))
-async def cancel_video(response: Response, service: Service, caller: CountedCaller, video_id: JobId) -> Video:
+async def cancel_video(response: Response, service: ServiceDependency, caller: CountedCaller, video_id: JobId) -> Video:
     """Cancel a video and keep its record. One that has ended does not change."""
     return _video(await service.cancel(caller, video_id), service, response)
 
@@ -215,7 +215,7 @@ _CONTENT = {
 @videos.get("/{video_id}/content", response_class=Response, responses=_CONTENT | openapi.errors(404, 409, 416))
 async def download_video(
     request: Request,
-    service: Service,
+    service: ServiceDependency,
     caller: CountedCaller,
     video_id: JobId,
     variant: Annotated[Literal["video"], Query(description="Only the video; there are no thumbnails.")] = "video",
@@ -257,7 +257,7 @@ videos.add_api_route(
     | openapi.errors(404),
 )
 async def watch_video(
-    service: Service,
+    service: ServiceDependency,
     caller: CountedCaller,
     video_id: JobId,
     last_event_id: Annotated[
@@ -278,7 +278,7 @@ async def watch_video(
     response_class=StreamingResponse,
     responses={200: {"description": "Fragmented MP4.", "content": {"video/mp4": {}}}} | openapi.errors(404, 409),
 )
-async def stream_video(service: Service, caller: CountedCaller, video_id: JobId) -> Response:
+async def stream_video(service: ServiceDependency, caller: CountedCaller, video_id: JobId) -> Response:
     """Stream a video while it is being made, as fragmented MP4, which is also the finished file.
 
     The stream waits for frames that are not rendered yet. If the video fails, the response is cut off.
@@ -294,7 +294,7 @@ async def stream_video(service: Service, caller: CountedCaller, video_id: JobId)
     responses={200: {"description": "An HLS media playlist.", "content": {HLS: {"schema": {"type": "string"}}}}}
     | openapi.errors(404, 409),
 )
-async def play_video(service: Service, caller: KnownCaller, video_id: JobId) -> Response:
+async def play_video(service: ServiceDependency, caller: KnownCaller, video_id: JobId) -> Response:
     """Get the HLS playlist of a video, while it is being made and afterwards. Waits for the first segment."""
     await service.wait_for_segment(caller, video_id, service.settings.playlist_wait_s)
     playlist = await service.playlist(caller, video_id)
@@ -306,7 +306,7 @@ async def play_video(service: Service, caller: KnownCaller, video_id: JobId) -> 
     response_class=Response,
     responses={200: {"description": "ftyp and moov.", "content": {"video/mp4": {}}}} | openapi.errors(404, 409),
 )
-async def get_init(service: Service, caller: KnownCaller, video_id: JobId) -> Response:
+async def get_init(service: ServiceDependency, caller: KnownCaller, video_id: JobId) -> Response:
     """Get the initialisation segment of the playlist."""
     return Response(await service.init_segment(caller, video_id), headers=FOREVER, media_type="video/mp4")
 
@@ -317,7 +317,7 @@ async def get_init(service: Service, caller: KnownCaller, video_id: JobId) -> Re
     responses={200: {"description": "moof and mdat.", "content": {"video/mp4": {}}}} | openapi.errors(404),
 )
 async def get_segment(
-    service: Service, caller: KnownCaller, video_id: JobId, index: Annotated[int, Path(ge=0, le=10_000_000)]
+    service: ServiceDependency, caller: KnownCaller, video_id: JobId, index: Annotated[int, Path(ge=0, le=10_000_000)]
 ) -> Response:
     """Get a segment of the playlist."""
     return Response(await service.segment(caller, video_id, index), headers=FOREVER, media_type="video/mp4")
@@ -374,7 +374,7 @@ def _operator_routes(settings: GatewaySettings, registry: CollectorRegistry) -> 
         return Health(status="ok")
 
     @router.get("/readyz", response_model=Health, responses=openapi.errors(507))
-    async def readyz(service: Service) -> Health:
+    async def readyz(service: ServiceDependency) -> Health:
         """Check that videos can be created: the job store answers and the artifact store is writable."""
         await service.ready()
         return Health(status="ready")
@@ -385,7 +385,7 @@ def _operator_routes(settings: GatewaySettings, registry: CollectorRegistry) -> 
         dependencies=[] if settings.open_metrics else [Depends(authenticated)],
         responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}} | openapi.errors(),
     )
-    async def metrics(service: Service) -> Response:
+    async def metrics(service: ServiceDependency) -> Response:
         """Get the metrics: jobs by status, and their waiting and rendering times."""
         if not collected:
             registry.register(JobCollector(service.jobs))
