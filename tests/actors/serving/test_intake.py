@@ -31,6 +31,7 @@ from emotivetalk.media.image import load_image
 from emotivetalk.media.isolated_process import Reports
 from emotivetalk.models.encoders import MOTION_SIZE
 from emotivetalk.pictures import read_emotion_image, read_emotion_video
+from emotivetalk.request import InputSettings
 from tests.media.test_bad_input import IMAGES, SPEECH, VIDEO, Make, film, noise_image, wav
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -116,10 +117,12 @@ def test_a_track_can_be_chosen(tmp_path: Path) -> None:
             frame = av.AudioFrame.from_ndarray(level * waveform[None], format="flt", layout="mono")
             frame.sample_rate = 16_000
             container.mux([*stream.encode(frame), *stream.encode(None)])
-    prepared = prepare(PORTRAIT, sound, None, None, tmp_path, image_size=512, audio_track=2)
+    prepared = prepare(
+        PORTRAIT, sound, None, None, tmp_path, image_size=512, input_settings=InputSettings(audio_track=2)
+    )
     np.testing.assert_array_equal(np.fromfile(prepared.files["speech.f32"], "<f4"), waveform / 4)
     with fails(tmp_path, "audio_track_missing"):
-        prepare(PORTRAIT, sound, None, None, tmp_path, image_size=512, audio_track=3)
+        prepare(PORTRAIT, sound, None, None, tmp_path, image_size=512, input_settings=InputSettings(audio_track=3))
 
 
 def test_a_portrait_alone(tmp_path: Path) -> None:
