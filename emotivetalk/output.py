@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from emotivetalk.errors import OutputError
 
 
-def say(text: str = "", *, err: bool = False, is_result: bool = False) -> None:
+def say(text: str | Path = "", *, err: bool = False, is_result: bool = False) -> None:
     """Write a line. If stdout is full or closed, the rest of stdout is discarded, and a note appears on stderr.
 
     Args:
@@ -36,8 +37,5 @@ def say(text: str = "", *, err: bool = False, is_result: bool = False) -> None:
 
 def _discard(stream: TextIO) -> None:
     """Point a stream's file at nothing. Python writes what is left in the buffer at its exit, which would fail again."""
-    with (
-        open(os.devnull, "w") as nothing,
-        suppress(OSError),
-    ):  # a stream without a file has nothing to write at the exit
+    with open(os.devnull, "w") as nothing, suppress(OSError):  # in-memory streams have no file
         os.dup2(nothing.fileno(), stream.fileno())
