@@ -37,8 +37,5 @@ def say(text: str | Path = "", *, err: bool = False, is_result: bool = False) ->
 
 def _discard(stream: TextIO) -> None:
     """Point a stream's file at nothing. Python writes what is left in the buffer at its exit, which would fail again."""
-    with (
-        open(os.devnull, "w") as nothing,
-        suppress(OSError),
-    ):  # a stream without a file has nothing to write at the exit
+    with open(os.devnull, "w") as nothing, suppress(OSError):  # in-memory streams have no file
         os.dup2(nothing.fileno(), stream.fileno())

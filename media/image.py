@@ -40,8 +40,8 @@ LAST_ROWS = 2 * BLOCK_SIDE
 def load_image(path: Path, limits: Limits | None = None) -> UInt8[np.ndarray, "height width 3"]:
     """Read a still picture as sRGB, turned as EXIF says, transparency laid on white.
 
-    Size and number of pictures are checked in the header, before a pixel is decoded. A JPEG
-    that only lacks its end mark is complete.
+    Size and number of pictures are checked in the header, before a pixel is decoded. A JPEG that only lacks its end mark
+    is complete; a progressive one may also lack the finest bits of its last rows.
 
     Raises:
         InputError: missing, a folder, not an image, animated, too small, too large, truncated, or of a mode without a known

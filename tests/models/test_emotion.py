@@ -1,3 +1,4 @@
+import importlib.util
 import math
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from emotivetalk.models.emotion import (
     emotion_index,
     emotion_source,
 )
+from emotivetalk.models.sentence_encoder import PACKAGE, SentenceEncoder
 from emotivetalk.request import (
     MAX_TEXT_LENGTH,
     MAX_TRACK_KEYS,
@@ -271,3 +273,9 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded.speech(waveform), mapping.speech(waveform))
     torch.testing.assert_close(loaded.text(embedding), mapping.text(embedding))
     torch.testing.assert_close(loaded.label("sad", 0.4), mapping.label("sad", 0.4))
+
+
+@pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"needs the package {PACKAGE}")
+def test_loading_the_sentence_encoder_is_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    SentenceEncoder()
+    assert capfd.readouterr() == ("", "")
