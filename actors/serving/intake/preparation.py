@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
+from emotivetalk.actors.serving.intake.decoding import Prepared, prepare, prepare_portrait
 from emotivetalk.actors.serving.intake.fetch import fetch, say_url
-from emotivetalk.actors.serving.intake.prepare import Prepared, prepare, prepare_portrait
 from emotivetalk.actors.serving.intake.submission import Caller, ServedModel, Source, Submission, Upload
 from emotivetalk.actors.serving.threads import in_thread
 from emotivetalk.errors import InputError

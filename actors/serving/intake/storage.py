@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from emotivetalk.actors.errors import JobStoreError, ServingError
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
-from emotivetalk.actors.serving.intake.prepare import Prepared
+from emotivetalk.actors.serving.intake.decoding import Prepared
 from emotivetalk.actors.serving.intake.submission import Caller, ServedModel, Submission
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.jobs.files import JobFiles

@@ -14,7 +14,7 @@ from emotivetalk.actors.errors import FencedError
 from emotivetalk.actors.serving.gateway.http.app import http_app
 from emotivetalk.actors.serving.gateway.service import Intake, ServedModel, VideoService
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
-from emotivetalk.actors.serving.intake.prepare import Prepared
+from emotivetalk.actors.serving.intake.decoding import Prepared
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.jobs.store import Claim, JobError, JobStore, Segment
 from emotivetalk.errors import InputError

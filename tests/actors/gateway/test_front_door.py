@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from emotivetalk.actors.serving.gateway.service import Intake
-from emotivetalk.actors.serving.intake.prepare import Prepared
+from emotivetalk.actors.serving.intake.decoding import Prepared
 from emotivetalk.actors.serving.jobs.store import JobStatus
 from tests.actors.gateway.conftest import Serve, client_of, create, files
 from tests.actors.gateway.serving import FACE, SPEECH, TOKEN, Director, Serving, pretend_to_prepare, wait_until

@@ -27,7 +27,7 @@ from emotivetalk.actors.serving.gateway.http.app import http_app
 from emotivetalk.actors.serving.gateway.live_session import LiveLimits
 from emotivetalk.actors.serving.gateway.service import Intake, ServedModel, VideoService
 from emotivetalk.actors.serving.gateway.settings import CallerLimits, GatewaySettings
-from emotivetalk.actors.serving.intake.prepare import Prepared
+from emotivetalk.actors.serving.intake.decoding import Prepared
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.jobs.store import Claim, JobError, JobStore, Segment
 from emotivetalk.actors.serving.observing.meters import Meters

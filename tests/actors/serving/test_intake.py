@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from emotivetalk.actors.errors import ServingError
-from emotivetalk.actors.serving.intake import prepare as intake
-from emotivetalk.actors.serving.intake.prepare import Resources, prepare, prepare_portrait
+from emotivetalk.actors.serving.intake import decoding as intake
+from emotivetalk.actors.serving.intake.decoding import Resources, prepare, prepare_portrait
 from emotivetalk.actors.serving.intake.worker import PreparationTask, Report, prepare_files
 from emotivetalk.errors import EmotiveTalkError, InputError, OutputError
 from emotivetalk.limits import Limits

@@ -1,4 +1,4 @@
-"""Check and normalise uploads in an isolated process (`worker.py`), one for each request."""
+"""Decode, check and normalise uploads in an isolated process (`worker.py`), one for each request."""
 
 from __future__ import annotations
 
