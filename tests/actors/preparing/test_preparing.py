@@ -7,20 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from emotivetalk.actors.preparing.driver import Launch, Preparation, prepare_corpus
 from emotivetalk.corpus.preparing.reasons import Reason
-from emotivetalk.corpus.preparing.results import VideoSource, read_row
+from emotivetalk.corpus.preparing.results import read_row
 from emotivetalk.corpus.preparing.sandbox import Bounds, Sandbox
 from emotivetalk.corpus.preparing.settings import PrepareSettings, weights_hash
 from emotivetalk.corpus.preparing.sources import find_sources
 from emotivetalk.corpus.records import read_corpus
+from emotivetalk.media.isolated_process import IsolatedProcess
 from tests.corpus.preparing.raw_videos import RawVideoSpec
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -118,40 +118,37 @@ def test_a_process_that_dies_or_hangs_costs_one_file(raws, tmp_path: Path, monke
     with Sandbox(tmp_path, PrepareSettings(), None) as sandbox:
         sandbox.prepare(source)
         assert read_row(tmp_path, source).num_kept == 1
-        interrupt(sandbox, signal.SIGKILL, after_s=0.3)  # once, which may have been anybody's doing
-        sandbox.prepare(source)
+        with monkeypatch.context() as patch:
+            interrupt_tasks(patch, signal.SIGKILL, num_tasks=1)  # once: anything may have killed it
+            sandbox.prepare(source)
         assert read_row(tmp_path, source).num_kept == 1
         with monkeypatch.context() as patch:
-            patch.setattr(sandbox, "_ask", killed_each_time(sandbox))
+            interrupt_tasks(patch, signal.SIGKILL, num_tasks=2)
             sandbox.prepare(source)
         assert read_row(tmp_path, source).reason is Reason.CRASHED
         sandbox.prepare(source)
         assert read_row(tmp_path, source).num_kept == 1
-        interrupt(sandbox, signal.SIGKILL, after_s=0).join()  # with nothing to do
+        assert sandbox._process is not None
+        os.kill(sandbox._process.pid, signal.SIGKILL)  # while it is idle
         time.sleep(0.2)
         sandbox.prepare(source)
         assert read_row(tmp_path, source).num_kept == 1
         sandbox._bounds = Bounds(silence_s=3)
-        interrupt(sandbox, signal.SIGSTOP, after_s=0.3)
-        sandbox.prepare(source)
+        with monkeypatch.context() as patch:
+            interrupt_tasks(patch, signal.SIGSTOP, num_tasks=1)
+            sandbox.prepare(source)
         assert read_row(tmp_path, source).reason is Reason.HUNG
 
 
-def killed_each_time(sandbox: Sandbox) -> Callable[[VideoSource], dict]:
-    """Return a function that asks the sandbox's process, and kills it meanwhile."""
-    ask = sandbox._ask
+def interrupt_tasks(patch: pytest.MonkeyPatch, number: signal.Signals, num_tasks: int) -> None:
+    """Send a signal to the isolated process as soon as it has its task, for the next `num_tasks` tasks."""
+    send, num_left = IsolatedProcess.send, num_tasks
 
-    def killed(source: VideoSource) -> dict:
-        sandbox._running_process()
-        interrupt(sandbox, signal.SIGKILL, after_s=0.3)
-        return ask(source)
+    def send_and_interrupt(process: IsolatedProcess, message: dict[str, Any]) -> None:
+        nonlocal num_left
+        send(process, message)
+        if "uri" in message and num_left:
+            num_left -= 1
+            os.kill(process.pid, number)
 
-    return killed
-
-
-def interrupt(sandbox: Sandbox, number: signal.Signals, after_s: float) -> threading.Timer:
-    """Send a signal to the process that reads videos, in a while."""
-    assert sandbox._process is not None
-    timer = threading.Timer(after_s, os.kill, [sandbox._process.pid, number])
-    timer.start()
-    return timer
+    patch.setattr(IsolatedProcess, "send", send_and_interrupt)
