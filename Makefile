@@ -7,7 +7,7 @@ VOICES := libespeak-ng1 flite
 DATABASE := postgresql
 ON_WORKERS := $(if $(WORKERS),--workers $(WORKERS) --set threads=1)
 FROM_PHOTOGRAPHS := $(if $(PHOTOGRAPHS),--photographs $(PHOTOGRAPHS))
-STAGES := autoencoder autoencoder_detail lip_sync expression audio_encoder emotion_sources vaid projector ethd_images ethd
+STAGES := autoencoder autoencoder_detail lip_sync expression photograph_encoders audio_encoder emotion_sources vaid projector ethd_images ethd
 
 export PYTHON
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -86,7 +86,8 @@ starter: setup-dev  ## train the starter (hours); continues a stopped run; WORKE
 	    resume=; \
 	    if compgen -G "build/train/$${stage}_starter/training/step_*" >/dev/null; then resume=--resume; fi; \
 	    people=; \
-	    if [[ -n "$(PHOTOGRAPHS)" && $$stage == autoencoder* ]]; then people="--set stage.photographs=$(PHOTOGRAPHS)"; fi; \
+	    if [[ -z "$(PHOTOGRAPHS)" && $$stage == photograph_encoders ]]; then continue; fi; \
+	    if [[ -n "$(PHOTOGRAPHS)" && $$stage =~ ^(autoencoder|photograph_encoders) ]]; then people="--set stage.photographs=$(PHOTOGRAPHS)"; fi; \
 	    echo "$(EMOTIVETALK) train train_configs/$${stage}_starter.yaml $(ON_WORKERS) $$people $$resume"; \
 	    $(EMOTIVETALK) train train_configs/$${stage}_starter.yaml $(ON_WORKERS) $$people $$resume || exit $$?; \
 	done

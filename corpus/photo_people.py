@@ -181,10 +181,15 @@ class PhotoPeople:
         return path
 
 
+def is_photograph(identity_seed: int | None) -> bool:
+    """Tell whether the seed is that of a person in a photograph, and not of an avatar or None (real video)."""
+    return identity_seed is not None and identity_seed >= FIRST_PHOTOGRAPH_IDENTITY
+
+
 def sample_identity_like(identity_seed: int | None, generator: np.random.Generator) -> int:
     """Sample the seed of a training person of the same kind: an avatar for an avatar or None, else a photograph."""
     number = int(generator.integers(HELD_OUT_OFFSET))
-    return number if (identity_seed or 0) < FIRST_PHOTOGRAPH_IDENTITY else FIRST_PHOTOGRAPH_IDENTITY + number
+    return FIRST_PHOTOGRAPH_IDENTITY + number if is_photograph(identity_seed) else number
 
 
 def person_of(identity_seed: int, listing: Path | None = None) -> Person:

@@ -35,6 +35,7 @@ def workplace(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("debug")
     debug.write_corpus(folder / "corpus")
     debug.write_checkpoint(folder / "checkpoint")
+    debug.write_photographs(folder / "photographs")
     return folder
 
 

@@ -12,6 +12,7 @@ from emotivetalk.corpus.records import Clip, Split, write_shards
 from emotivetalk.corpus.synthesize import FIRST_HELD_OUT_IDENTITY
 from emotivetalk.models.emotion import EMOTIONS
 from emotivetalk.timebase import SAMPLES_PER_FRAME
+from tests.corpus.drawn_face import write_portraits
 from tests.models import debug
 
 CONFIGS = Path(__file__).resolve().parents[2] / "train_configs"
@@ -68,9 +69,17 @@ def write_checkpoint(folder: Path) -> None:
     debug.pipeline().save_pretrained(folder)
 
 
+def write_photographs(folder: Path) -> None:
+    """Write portraits of three drawn people, one of whom is held out."""
+    write_portraits(folder, num_portraits=3, num_held_out=1)
+
+
 def overrides(name: str, workplace: Path, output: Path) -> list[str]:
     """Return overrides that move a config's paths into the test's folder."""
     changes = [f"output={output}", f"checkpoint={output / 'checkpoint'}"]
+    if name == "photograph_encoders":
+        places = {"photographs": workplace / "photographs", "checkpoint": workplace / "checkpoint"}
+        return [*changes, *(f"stage.{key}={place}" for key, place in places.items())]
     if name != "autoencoder":
         changes.append(f"stage.corpus={workplace / 'corpus'}")
     if name in ("audio_encoder", "vaid", "projector", "ethd", "emotion_sources"):

@@ -18,14 +18,15 @@ from emotivetalk.training.run.config import TrainConfig, load_config
 from emotivetalk.training.run.loop import train
 from emotivetalk.training.stages.autoencoder import AutoencoderConfig, AutoencoderLoss
 from emotivetalk.training.stages.ethd import _extend_to_brows
-from emotivetalk.training.stages.registry import stage_class
+from emotivetalk.training.stages.registry import STAGE_NAMES, stage_class
 from tests.training import debug
 
-STAGES = ["autoencoder", "lip_sync", "expression", "audio_encoder", "emotion_sources", "vaid", "projector", "ethd"]
+STAGES = [name for name in STAGE_NAMES if name != "reader"]
 FALLS_TO = {
     "autoencoder": 0.5,
     "lip_sync": 0.6,
     "expression": 0.5,
+    "photograph_encoders": 0.5,
     "audio_encoder": 0.8,
     "emotion_sources": 0.6,
     "vaid": 0.6,

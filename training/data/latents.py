@@ -27,6 +27,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from emotivetalk.corpus.drawing import draw_clip
+from emotivetalk.corpus.photo_people import HELD_OUT_OFFSET, is_photograph
 from emotivetalk.corpus.records import Split, read_corpus
 from emotivetalk.errors import OutputError
 from emotivetalk.media.processes import end_with_parent
@@ -38,6 +39,8 @@ from emotivetalk.training.run.folder_lock import claimed
 
 Arrays = dict[str, np.ndarray]
 _STAMP = "key.json"
+_VIDEO_FORMAT = 2
+"""Counts changes of the columns of `VideoLatents`; caches of another format are recomputed."""
 _CLIPS_PER_PART = 16
 """Clips that a process encodes before its results are written."""
 
@@ -61,6 +64,9 @@ class VideoLatents:
     latents: Float[Tensor, "clips frames channels h w"]
     lip: Float[Tensor, "clips frames dim_lip"]
     expression: Float[Tensor, "clips frames dim_expression"]
+    driving: Float[Tensor, "clips frames dim_expression"]
+    """Expression latents that command these frames: those of an avatar with the same motion if the person is drawn from a
+    photograph, else `expression`. Latents of avatars tell the motion more exactly, and Di-CTE makes latents of their kind."""
     mouth: Float[Tensor, "clips frames 1 h w"]
     """Share of each latent cell that the mouth covers, 0..1."""
     eyes: Float[Tensor, "clips frames 1 h w"]
@@ -107,7 +113,7 @@ def video_latents(
         other_voices: draw faces with the lip motion of another clip; for a synthetic corpus of clips of equal length.
     """
     encode = partial(_encode_video, corpus, split, checkpoint, size, num_frames, other_voices)
-    settings = [size, num_frames, int(other_voices)]
+    settings = [_VIDEO_FORMAT, size, num_frames, int(other_voices)]
     key = key_of(corpus, split, checkpoint, ["vae", "lip_encoder", "expression_encoder"], settings)
     arrays = cached(cache / f"video-{split}", key, encode, len(read_corpus(corpus, split)), num_workers)
     return VideoLatents(**{name: torch.from_numpy(a) for name, a in arrays.items()})
@@ -165,7 +171,7 @@ def _encode_video(
     vae.encoder.to(memory_format=torch.channels_last)  # not the decoder: 3-D convolutions do not support this format
     codec = LatentCodec(vae)
     source = read_corpus(corpus, split)
-    names = ("start", "voice", "latents", "lip", "expression", "mouth", "eyes")
+    names = ("start", "voice", "latents", "lip", "expression", "driving", "mouth", "eyes")
     columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for index in clips:
         clip = source[index]
@@ -180,6 +186,10 @@ def _encode_video(
         with mixed_precision(device):
             latents = codec.encode(images).float().cpu()
         lip, expression = encode_motion(lip_encoder, expression_encoder, images)
+        driving = expression
+        if is_photograph(clip.identity_seed):
+            twin = draw_clip(clip, window, MOTION_SIZE, int(generator.integers(HELD_OUT_OFFSET)), other_lip)
+            _, driving = encode_motion(lip_encoder, expression_encoder, (twin.images * 2 - 1).to(device))
         cell = size // latents.shape[-1]
         row = {
             "start": np.int64(start),
@@ -187,6 +197,7 @@ def _encode_video(
             "latents": latents.numpy().astype(np.float16),
             "lip": lip,
             "expression": expression,
+            "driving": driving,
             "mouth": F.avg_pool2d(frames.mouth_mask, cell).numpy().astype(np.float16),
             "eyes": F.avg_pool2d(frames.eye_mask, cell).numpy().astype(np.float16),
         }

@@ -167,17 +167,19 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
         self.module = AutoencoderLoss(config)
         self.corpus = None if config.corpus is None else read_corpus(config.corpus, "train")
         self._initial = frozen(config.initial, "vae") if config.initial is not None and config.nearness_weight else None
-        self._held_out: AutoencoderBatch | None = None
+        self._held_out: dict[str, AutoencoderBatch] | None = None
 
     def batch(self, seeds: Sequence[int]) -> AutoencoderBatch:
-        return self._batch(seeds, self.corpus)
+        return self._batch(seeds, self.corpus, self.config.photograph_share)
 
-    def _batch(self, seeds: Sequence[int], corpus: Corpus | None, held_out: bool = False) -> AutoencoderBatch:
+    def _batch(
+        self, seeds: Sequence[int], corpus: Corpus | None, photograph_share: float, held_out: bool = False
+    ) -> AutoencoderBatch:
         frames, noise, mirrored = [], [], []
         for seed in seeds:
             generator = np.random.default_rng(seed)
             frames.append(
-                _draw_new_person(generator, self.config, held_out)
+                _draw_new_person(generator, self.config, photograph_share, held_out)
                 if corpus is None
                 else _draw_corpus_person(generator, corpus, self.config.size)
             )
@@ -202,26 +204,34 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
 
     @torch.no_grad()
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """Measure PSNR in dB of the whole picture, the mouth and the eyes, and the ratio of high-pass energy to the truth's."""
-        batch = self._validation()
-        starts = range(0, len(batch.images), _VALIDATION_BATCH)
-        images = torch.cat([_reconstruct(module.vae, batch, start).clamp(-1, 1) for start in starts])
-        error = ((images - batch.images) / 2) ** 2
-        return {
-            "psnr": _psnr(error, torch.ones_like(batch.face)),
-            "psnr_mouth": _psnr(error, batch.mouth),
-            "psnr_eyes": _psnr(error, batch.eyes),
-            "high_pass": float(_high_pass(images).square().mean() / _high_pass(batch.images).square().mean()),
-        }
+        """Measure PSNR in dB of the whole picture, the mouth and the eyes, and the ratio of high-pass energy to the truth's.
+
+        With `photographs`, avatars and photographs are measured apart, the latter as `photograph_psnr` and so on.
+        """
+        metrics = {}
+        for kind, batch in self._validation().items():
+            starts = range(0, len(batch.images), _VALIDATION_BATCH)
+            images = torch.cat([_reconstruct(module.vae, batch, start).clamp(-1, 1) for start in starts])
+            error = ((images - batch.images) / 2) ** 2
+            metrics |= {
+                f"{kind}psnr": _psnr(error, torch.ones_like(batch.face)),
+                f"{kind}psnr_mouth": _psnr(error, batch.mouth),
+                f"{kind}psnr_eyes": _psnr(error, batch.eyes),
+                f"{kind}high_pass": float(
+                    _high_pass(images).square().mean() / _high_pass(batch.images).square().mean()
+                ),
+            }
+        return metrics
 
     @torch.no_grad()
     def preview(self, module: nn.Module, folder: Path, step: int) -> None:
         """Write a sheet of portraits, true frames and decoded frames."""
-        batch, num_columns = self._validation(), _VALIDATION_BATCH
-        images = _reconstruct(module.vae, batch, 0)
-        rows = torch.cat([batch.portraits[:num_columns], batch.images[:num_columns], images])
-        pictures = ((rows + 1) * 127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
-        labels = [label for label in ("portrait", "truth", "decoded") for _ in range(num_columns)]
+        num_columns = _VALIDATION_BATCH
+        rows, labels = [], []
+        for batch in self._validation().values():
+            rows += [batch.portraits[:num_columns], batch.images[:num_columns], _reconstruct(module.vae, batch, 0)]
+            labels += [label for label in ("portrait", "truth", "decoded") for _ in range(num_columns)]
+        pictures = ((torch.cat(rows) + 1) * 127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
         contact_sheet(pictures, num_columns, labels, folder / f"{step:06d}.png")
 
     @torch.no_grad()
@@ -236,11 +246,13 @@ class AutoencoderStage(Stage[AutoencoderBatch]):
             )
         vae.to(torch.float32).save_pretrained(checkpoint / "vae")
 
-    def _validation(self) -> AutoencoderBatch:
+    def _validation(self) -> dict[str, AutoencoderBatch]:
+        """Make the held-out batches: one, or one of avatars ("") and one of photographs ("photograph_")."""
         if self._held_out is None:
             corpus = None if self.config.corpus is None else read_corpus(self.config.corpus, "held_out")
             seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + self.config.validation_frames)
-            self._held_out = self._batch(seeds, corpus, held_out=True)
+            shares = {"": 0.0} if self.config.photographs is None else {"": 0.0, "photograph_": 1.0}
+            self._held_out = {kind: self._batch(seeds, corpus, share, held_out=True) for kind, share in shares.items()}
         return self._held_out
 
 
@@ -249,12 +261,14 @@ def _is_in_residual_block(name: str) -> bool:
     return ".block." in name
 
 
-def _draw_new_person(generator: np.random.Generator, config: AutoencoderConfig, held_out: bool) -> Frames:
+def _draw_new_person(
+    generator: np.random.Generator, config: AutoencoderConfig, photograph_share: float, held_out: bool
+) -> Frames:
     """Draw two frames of a new person: an avatar, or one from a photograph."""
     faces = sample_faces(2, generator)
     seed = int(generator.integers(FIRST_HELD_OUT_IDENTITY))
     person: Person = Avatar.sample(seed)
-    if config.photographs is not None and generator.random() < config.photograph_share:
+    if config.photographs is not None and generator.random() < photograph_share:
         first = FIRST_PHOTOGRAPH_IDENTITY + (FIRST_HELD_OUT_IDENTITY if held_out else 0)
         person = open_people(config.photographs).person(first + seed)
     return person.frames(faces.lip, faces.expression, faces.pose, config.size)

@@ -321,7 +321,7 @@ class _Windows:
 
         lip = self.lip_audio[video.voice[clip]]
         lip = lip_windows(lip + config.lip_noise * gauss(lip.shape), config.lip_window)[first : first + num_frames]
-        driving = video.expression[clip, window].float()
+        driving = video.driving[clip, window].float()
         driving = driving + config.expression_noise * generator.random() * gauss(driving.shape)
         if config.lips == "audio_features":
             driving = video.expression[portrait, cached_frame].float().expand_as(driving)

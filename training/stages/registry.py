@@ -5,7 +5,7 @@ from __future__ import annotations
 from emotivetalk.training.stages.stage import Stage
 
 STAGE_NAMES = (
-    *("autoencoder", "lip_sync", "expression", "audio_encoder", "emotion_sources"),
+    *("autoencoder", "lip_sync", "expression", "photograph_encoders", "audio_encoder", "emotion_sources"),
     *("vaid", "projector", "ethd", "reader"),
 )
 
@@ -29,6 +29,10 @@ def stage_class(name: str) -> type[Stage]:
             from emotivetalk.training.stages.expression import ExpressionStage
 
             return ExpressionStage
+        case "photograph_encoders":
+            from emotivetalk.training.stages.photograph_encoders import PhotographEncodersStage
+
+            return PhotographEncodersStage
         case "audio_encoder":
             from emotivetalk.training.stages.audio_encoder import AudioEncoderStage
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from emotivetalk.corpus.drawing import draw_clip
@@ -59,6 +60,7 @@ class VAIDConfig(StageConfig):
         checkpoint: folder with the frozen audio, lip and expression encoders.
         cache: folder for cached latents.
         initial: checkpoint folder with the V-AID that training starts from (null: random weights).
+        train_projector: false trains Di-CTE only and keeps the projector of `initial`.
         dim, num_blocks, num_heads: see `emotivetalk.models.vaid.VAID`.
         sigma_mean, sigma_std: mean and deviation of the noise level's logarithm.
         motion: source of the motion latents (`emotivetalk.training.data.modelled_latents.LatentSource`).
@@ -75,6 +77,7 @@ class VAIDConfig(StageConfig):
     checkpoint: Path
     cache: Path
     initial: Path | None = None
+    train_projector: bool = True
     dim: int = 128
     num_blocks: int = 4
     num_heads: int = 4
@@ -90,6 +93,12 @@ class VAIDConfig(StageConfig):
     somebody: float = 0.25
     prototype_noise: float = 0.15
     validation_clips: int = 64
+
+    @model_validator(mode="after")
+    def _check_projector(self) -> Self:
+        if not self.train_projector and self.initial is None:
+            raise ValueError("train_projector is false: initial must name the checkpoint whose projector is kept")
+        return self
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,7 @@ class VAIDLoss(nn.Module):
         super().__init__()
         self.config = config
         self.vaid = VAID(dim_audio, dim_lip, dim_expression, config.dim, config.num_blocks, config.num_heads)
+        self.vaid.projector.requires_grad_(config.train_projector)
 
     def forward(self, batch: VAIDBatch) -> StepLoss:
         features = F.dropout(batch.audio_features, self.config.feature_dropout, self.training)

@@ -35,11 +35,14 @@ def test_the_recipe_names_all_stages_in_their_order() -> None:
 @pytest.mark.slow
 def test_all_stages_on_two_workers_make_a_checkpoint_that_generates(cluster, tmp_path: Path) -> None:
     corpus, checkpoint, exported = tmp_path / "corpus", tmp_path / "checkpoint", tmp_path / "exported"
+    photographs = tmp_path / "photographs"
     debug.write_corpus(corpus)
+    debug.write_photographs(photographs)
     for name in STAGES:
         path = ROOT / "train_configs" / f"{name}_debug.yaml"
         keys = load_config(path).stage.model_dump()
         places = {"corpus": corpus, "checkpoint": checkpoint, "encoders": checkpoint, "cache": tmp_path / "cache"}
+        places |= {"photographs": photographs} if name == "photograph_encoders" else {}
         settings = {"output": tmp_path / name, "checkpoint": checkpoint, "steps": 2, "checkpoint_every": 2}
         settings |= {f"stage.{key}": place for key, place in places.items() if key in keys}
         overrides = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
