@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from emotivetalk.corpus.drawing import draw_clip
-from emotivetalk.corpus.records import read_corpus
+from emotivetalk.corpus.photo_people import FIRST_PHOTOGRAPH_IDENTITY, PhotoPeople
+from emotivetalk.corpus.portraits import read_portraits
+from emotivetalk.corpus.records import read_corpus, write_shards
 from emotivetalk.errors import OutputError
 from emotivetalk.training.data.latents import cached, encode_motion, motion_encoders, video_latents
 from tests.training import debug
@@ -102,14 +104,6 @@ def test_a_full_disk_is_one_line_and_what_was_made_stays(tmp_path):
     assert "asked_0" not in asked(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("latents")
-    debug.write_corpus(folder / "corpus")
-    debug.write_checkpoint(folder / "checkpoint")
-    return folder
-
-
 @pytest.mark.parametrize("other_voices", [False, True])
 @torch.inference_mode()
 def test_faces_speak_their_own_words_or_anothers(workplace: Path, other_voices: bool) -> None:
@@ -125,3 +119,13 @@ def test_faces_speak_their_own_words_or_anothers(workplace: Path, other_voices: 
         lip, expression = encode_motion(*encoders, images)
         np.testing.assert_allclose(made.lip[k], lip, atol=1e-2)
         np.testing.assert_allclose(made.expression[k], expression, atol=1e-2)
+
+
+def test_photographs_are_driven_by_the_latents_of_an_avatar(workplace: Path, tmp_path: Path) -> None:
+    people = PhotoPeople(read_portraits(workplace / "photographs"))
+    clips = [debug.clip("train", identity, 0, 2) for identity in (1, FIRST_PHOTOGRAPH_IDENTITY + 1)]
+    write_shards(clips, tmp_path / "corpus")
+    people.write_listing(tmp_path / "corpus", [FIRST_PHOTOGRAPH_IDENTITY + 1])
+    video = video_latents(tmp_path / "corpus", "train", workplace / "checkpoint", tmp_path / "cache", 64, 4, 1)
+    assert torch.equal(video.driving[0], video.expression[0])
+    assert not torch.allclose(video.driving[1], video.expression[1], atol=0.1)
