@@ -64,3 +64,21 @@ def drawn_picture(landmarks: np.ndarray, size: int = 640, skin: tuple[int, int, 
     nose = np.round(landmarks[[98, 2, 327], :2]).astype(np.int32)
     cv2.polylines(picture, [nose], False, tuple(int(0.7 * c) for c in skin), 3, cv2.LINE_AA)
     return cv2.GaussianBlur(picture, (0, 0), 0.8)
+
+
+def write_portraits(folder: Path, num: int, num_held_out: int) -> Path:
+    """Write portraits of drawn people and their landmarks; the first ones are held out. Returns the folder."""
+    landmarks = {}
+    rows = ["file\tsplit"]
+    rng = np.random.default_rng(1)
+    for number in range(num):
+        points = drawn_landmarks(width=0.36 + 0.01 * number)
+        points[:, 0] = 320 + (points[:, 0] - 320) * (1 + 0.01 * number)
+        name = f"person_{number}.png"
+        picture = drawn_picture(points, skin=tuple(int(c) for c in rng.integers(90, 220, 3)))
+        cv2.imwrite(str(folder / name), picture[..., ::-1])
+        landmarks[name] = points
+        rows.append(f"{name}\t{'held_out' if number < num_held_out else 'train'}")
+    np.savez(folder / "landmarks.npz", **landmarks)
+    (folder / "portraits.tsv").write_text("\n".join(rows) + "\n")
+    return folder

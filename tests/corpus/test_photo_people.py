@@ -27,7 +27,7 @@ from emotivetalk.corpus.records import Clip, read_corpus, write_shards
 from emotivetalk.corpus.synthesize import FIRST_HELD_OUT_IDENTITY, orders, synthesize
 from emotivetalk.errors import InputError
 from emotivetalk.timebase import SAMPLES_PER_FRAME
-from tests.corpus.drawn_face import drawn_landmarks, drawn_picture
+from tests.corpus.drawn_face import drawn_landmarks, drawn_picture, write_portraits
 
 NUM_PORTRAITS, NUM_HELD_OUT = 8, 2
 
@@ -35,21 +35,7 @@ NUM_PORTRAITS, NUM_HELD_OUT = 8, 2
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Portraits of eight drawn people, two of them held out."""
-    folder = tmp_path_factory.mktemp("portraits")
-    landmarks = {}
-    rows = ["file\tsplit"]
-    rng = np.random.default_rng(1)
-    for number in range(NUM_PORTRAITS):
-        points = drawn_landmarks(width=0.36 + 0.01 * number)
-        points[:, 0] = 320 + (points[:, 0] - 320) * (1 + 0.01 * number)
-        name = f"person_{number}.png"
-        picture = drawn_picture(points, skin=tuple(int(c) for c in rng.integers(90, 220, 3)))
-        cv2.imwrite(str(folder / name), picture[..., ::-1])
-        landmarks[name] = points
-        rows.append(f"{name}\t{'held_out' if number < NUM_HELD_OUT else 'train'}")
-    np.savez(folder / "landmarks.npz", **landmarks)
-    (folder / "portraits.tsv").write_text("\n".join(rows) + "\n")
-    return folder
+    return write_portraits(tmp_path_factory.mktemp("portraits"), NUM_PORTRAITS, NUM_HELD_OUT)
 
 
 @pytest.fixture(scope="module")
