@@ -6,7 +6,7 @@ renderer draws for that emotion. Emotion is therefore measured by swapping it, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -19,9 +19,10 @@ from torch import Tensor
 from emotivetalk.corpus.drawing import draw_clip
 from emotivetalk.corpus.held_out_prompts import HELD_OUT
 from emotivetalk.corpus.parameters import EXPRESSION, LIP
-from emotivetalk.corpus.photo_people import person_of
+from emotivetalk.corpus.photo_people import FIRST_PHOTOGRAPH_IDENTITY, person_of
 from emotivetalk.corpus.records import Clip, read_corpus
 from emotivetalk.errors import InputError
+from emotivetalk.evaluation.kinds import KINDS, Kind
 from emotivetalk.models.emotion import (
     EMOTIONS,
     EmotionImage,
@@ -80,6 +81,35 @@ class EvaluationCase:
         return len(self.lip)
 
 
+def kind_of(identity_seed: int) -> Kind:
+    """Return the kind of the person with this seed."""
+    return "avatars" if identity_seed < FIRST_PHOTOGRAPH_IDENTITY else "photographs"
+
+
+def choose_kinds(corpus: Path, wanted: Iterable[Kind] = ()) -> tuple[Kind, ...]:
+    """Return the wanted kinds, or all kinds that are held out in a corpus.
+
+    Raises:
+        InputError: `corpus` is no corpus, has no held-out people with known parameters, or lacks a wanted kind.
+    """
+    found = {kind_of(seed) for seed in read_corpus(corpus, "held_out").by_identity}
+    if not found:
+        raise InputError(
+            code="corpus_not_synthetic",
+            message=f"{corpus} has no held-out people of known parameters; evaluation needs the renderer's ground truth",
+            remedy="Give a corpus from `emotivetalk synthesize`",
+        )
+    wanted = tuple(wanted)
+    missing = [kind for kind in wanted if kind not in found]
+    if missing:
+        raise InputError(
+            "corpus_kind_missing",
+            f"{corpus} has no held-out {missing[0]}",
+            "Leave out --kind, or make a corpus with `emotivetalk synthesize --photographs FOLDER`.",
+        )
+    return tuple(kind for kind in KINDS if kind in (wanted or found))
+
+
 def true_frames(case: EvaluationCase, size: int) -> Iterator[Float[Tensor, "frames 3 size size"]]:
     """Render the true frames of a case, RGB in 0..1, up to 16 at a time."""
     person = person_of(case.identity_seed, case.photographs)
@@ -95,28 +125,33 @@ class CaseBuilder:
         folder: synthetic corpus.
         size: side of the portraits in pixels.
         num_frames: length of a case; longer clips are cut.
+        kind: kind of people to choose from.
+
+    Attributes:
+        clips: held-out clips of this kind of people.
+        clips_by_person: the same clips by identity seed.
 
     Raises:
-        InputError: the folder holds no corpus, no held-out split, or a corpus of real video, which has no ground truth.
+        InputError: the folder holds no corpus, no held-out split, or no people of this kind with known parameters.
     """
 
-    def __init__(self, folder: Path, size: int, num_frames: int) -> None:
+    def __init__(self, folder: Path, size: int, num_frames: int, kind: Kind = "avatars") -> None:
         self._folder, self._size, self._num_frames = folder, size, num_frames
-        self.clips = read_corpus(folder, "held_out")
-        self._people = sorted(self.clips.by_identity)
+        corpus = read_corpus(folder, "held_out")
+        self._people = sorted(person for person in corpus.by_identity if kind_of(person) == kind)
         if not self._people:
             raise InputError(
                 code="corpus_not_synthetic",
-                message=f"{folder} has no held-out avatars; evaluation needs the renderer's ground truth",
+                message=f"{folder} has no held-out {kind}; evaluation needs the renderer's ground truth",
                 remedy="Give a corpus from `emotivetalk synthesize`",
             )
-        self._clips_by_person = {
-            person: [self.clips[position] for position in self.clips.by_identity[person]] for person in self._people
+        self.clips = [clip for clip in corpus if clip.identity_seed in self._people]
+        self.clips_by_person = {
+            person: [corpus[position] for position in corpus.by_identity[person]] for person in self._people
         }
-        strongest = max(clip.intensity for clip in self.clips)
+        # Motion is nobody's own, so targets come from people of all kinds: both kinds show the same, at full intensity.
         self._strongest_clips = [
-            [c for c in self.clips if c.emotion == emotion and c.intensity >= strongest - 1e-3]
-            for emotion in range(len(EMOTIONS))
+            _strongest([clip for clip in corpus if clip.emotion == emotion]) for emotion in range(len(EMOTIONS))
         ]
         self._emotions = [emotion for emotion, clips in enumerate(self._strongest_clips) if clips]
 
@@ -128,9 +163,8 @@ class CaseBuilder:
         """Build the same cases with a synthesizer that training did not use; none if the corpus has no foreign split."""
         if not any(self._folder.glob("foreign-*.parquet")):
             return []
-        foreign = read_corpus(self._folder, "foreign")
-        clips = [clip for clip in _spread(foreign, num) if clip.identity_seed in self._clips_by_person]
-        return [self._case(clip, k, None, None) for k, clip in enumerate(clips)]
+        foreign = [c for c in read_corpus(self._folder, "foreign") if c.identity_seed in self.clips_by_person]
+        return [self._case(clip, k, None, None) for k, clip in enumerate(_spread(foreign, num))]
 
     def by_label(self, num: int) -> list[EvaluationCase]:
         """Build cases with each emotion in turn as a label at full intensity; portrait and voice have another one."""
@@ -168,7 +202,8 @@ class CaseBuilder:
         """Build cases whose emotion comes from the voice alone."""
         cases = []
         for k in range(num):
-            clips = self._strongest_clips[self._emotions[k % len(self._emotions)]]
+            emotion = self._emotions[k % len(self._emotions)]
+            clips = _strongest([clip for clip in self.clips if clip.emotion == emotion])
             clip = clips[(k // len(self._emotions)) % len(clips)]
             cases.append(self._case(clip, k, EmotionSpeech(), clip))
         return cases
@@ -226,7 +261,7 @@ class CaseBuilder:
 
     def long_case(self, num_frames: int, person: int = 0) -> EvaluationCase:
         """Concatenate the clips of the person with this index, repeated as needed, into one case."""
-        clips = self._clips_by_person[self._people[person % len(self._people)]]
+        clips = self.clips_by_person[self._people[person % len(self._people)]]
         cycle = [clips[k % len(clips)] for k in range(-(-num_frames // min(c.num_frames for c in clips)))]
         first = self._case(cycle[0], 0, None, None)
 
@@ -246,7 +281,7 @@ class CaseBuilder:
 
         The index k + k // 8 gives every person every emotion in the course of many cases.
         """
-        clips = self._clips_by_person[self._people[(k + k // len(EMOTIONS)) % len(self._people)]]
+        clips = self.clips_by_person[self._people[(k + k // len(EMOTIONS)) % len(self._people)]]
         return next((clip for clip in clips if clip.emotion == emotion % len(EMOTIONS)), clips[k % len(clips)])
 
     def _swapped(self, k: int, source: Callable[[Clip, int], EmotionSource]) -> EvaluationCase:
@@ -272,7 +307,7 @@ class CaseBuilder:
         frame with the mouth most closed and the eyes most open. Without a target, the portrait's clip is the target.
         """
         assert voice.identity_seed is not None
-        clips = self._clips_by_person[voice.identity_seed]
+        clips = self.clips_by_person[voice.identity_seed]
         others = [c for c in clips if c.emotion != (voice if target is None else target).emotion] or clips
         portrait_clip = next((c for c in others if c.emotion == portrait_emotion), others[k % len(others)])
         distance_from_rest = portrait_clip.lip[:, _JAW] + portrait_clip.expression[:, _BLINK]
@@ -300,6 +335,12 @@ class CaseBuilder:
     def _frames_of_other_person(self, clip: Clip, k: int, frames: Sequence[int]) -> Float[Tensor, "frames 3 size size"]:
         others = [person for person in self._people if person != clip.identity_seed] or self._people
         return draw_clip(clip, frames, _SOURCE_SIZE, others[(5 * k + 3) % len(others)]).images * 2 - 1
+
+
+def _strongest(clips: Sequence[Clip]) -> list[Clip]:
+    """Choose the clips of the greatest intensity; with few people an emotion may not occur at full intensity."""
+    strongest = max((clip.intensity for clip in clips), default=0.0)
+    return [clip for clip in clips if clip.intensity >= strongest - 1e-3]
 
 
 def _spread(items: Sequence[T], num: int) -> list[T]:

@@ -6,7 +6,7 @@ cases -> pipeline -> frames -> reader -> metrics -> EvaluationReport.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from emotivetalk.evaluation.ablations import Ablation, apply_ablation, disable_edi, has_edi
-from emotivetalk.evaluation.cases import CaseBuilder, EvaluationCase, true_frames
+from emotivetalk.evaluation.cases import CaseBuilder, EvaluationCase, choose_kinds, true_frames
 from emotivetalk.evaluation.decoupling import decoupling_figures, retrieval_figure
 from emotivetalk.evaluation.emotions import (
     copied_figure,
@@ -30,24 +30,32 @@ from emotivetalk.evaluation.figures import (
     Drift,
     EvaluationReport,
     Figure,
+    KindReport,
     Lags,
     MotionRow,
     ReportPicture,
     ReportVideo,
     Seam,
 )
+from emotivetalk.evaluation.kinds import Kind
 from emotivetalk.evaluation.latents import clip_latents
 from emotivetalk.evaluation.lips import lip_figures, mouth_lags
 from emotivetalk.evaluation.measurements import (
     CaseRunner,
     GeneratedVideo,
     Measurement,
-    MotionSource,
     Progress,
     open_eyes_frame,
     to_pixels,
 )
 from emotivetalk.evaluation.motion_statistics import motion_figures, motion_rows
+from emotivetalk.evaluation.observed_faces import (
+    ObservedCase,
+    expression_figures,
+    face_figures,
+    identity_figure,
+    mouth_figure,
+)
 from emotivetalk.evaluation.reader import Reader
 from emotivetalk.evaluation.reconstruction import autoencoder_figures
 from emotivetalk.evaluation.settings import EvaluationSettings
@@ -55,6 +63,7 @@ from emotivetalk.evaluation.stability import border_frames, measure_long_clips
 from emotivetalk.evaluation.targets import with_bound
 from emotivetalk.evaluation.track_response import track_figures
 from emotivetalk.evaluation.true_conditions import driven_figures
+from emotivetalk.media.face_observer import FaceObserver
 from emotivetalk.models.emotion import EMOTIONS
 from emotivetalk.models.pipeline import EmotiveTalkPipeline
 from emotivetalk.models.sentence_encoder import SentenceEncoderError
@@ -86,47 +95,64 @@ class _Findings:
 
 def evaluate(
     pipeline: EmotiveTalkPipeline,
-    reader: Reader,
+    readers: Mapping[Kind, Reader],
     corpus: Path,
     settings: EvaluationSettings,
     progress: Progress | None = None,
     ablation: Ablation | None = None,
+    kinds: Sequence[Kind] = (),
+    observer: FaceObserver | None = None,
 ) -> EvaluationReport:
     """Measure lips, emotion, motion, latents, pictures and stability on held-out people, voices and sentences.
 
     Args:
         pipeline: pipeline of the checkpoint.
-        reader: network that reads the frames, trained by the stage "reader".
+        readers: network that reads the frames of each kind, trained by the stage "reader".
         corpus: synthetic corpus with a held-out split; the foreign split is measured if there is one.
         settings: amount of work in each part.
         progress: called with the number of generated frames.
         ablation: ablation to apply while measuring.
+        kinds: kinds of people to measure; by default all that the corpus holds out.
+        observer: face mesh that looks at the generated and the true frames as well; None leaves its figures out.
 
     Raises:
-        InputError: `corpus` is no corpus or has no held-out avatars; the ablation does not change this checkpoint.
+        InputError: `corpus` is no corpus or has no held-out people of a kind; the ablation does not change this checkpoint.
     """
+    started_s = time.perf_counter()
     with ExitStack() as stack:
         generate_motion = None if ablation is None else stack.enter_context(apply_ablation(ablation, pipeline))
         compares_edi = has_edi(pipeline) and (ablation is None or ablation.disabled_part != "edi")
-        return _Evaluation(pipeline, reader, corpus, settings, progress, generate_motion, compares_edi).report()
+        parts = [
+            _KindEvaluation(pipeline, corpus, settings, kind, compares_edi) for kind in choose_kinds(corpus, kinds)
+        ]
+        num_frames, num_done = sum(part.num_frames() for part in parts), 0
+        reports = []
+        for part in parts:
+            runner = CaseRunner(
+                pipeline,
+                readers[part.kind],
+                settings.num_steps,
+                settings.seed,
+                progress=progress,
+                num_frames=num_frames,
+                num_done=num_done,
+                generate_motion=generate_motion,
+                observer=observer,
+            )
+            reports.append(part.report(runner))
+            num_done = runner.num_done
+    return EvaluationReport(settings, tuple(reports), num_done, time.perf_counter() - started_s)
 
 
-class _Evaluation:
-    """One evaluation. It builds all cases first, so that the progress knows the total, then measures part by part."""
+class _KindEvaluation:
+    """The evaluation of one kind of people. It builds all cases first, so the total of frames is known."""
 
     def __init__(
-        self,
-        pipeline: EmotiveTalkPipeline,
-        reader: Reader,
-        corpus: Path,
-        settings: EvaluationSettings,
-        progress: Progress | None,
-        generate_motion: MotionSource | None,
-        compares_edi: bool,
+        self, pipeline: EmotiveTalkPipeline, corpus: Path, settings: EvaluationSettings, kind: Kind, compares_edi: bool
     ) -> None:
-        self.started_s = time.perf_counter()
-        self.pipeline, self.settings, self.has_vaid = pipeline, settings, generate_motion is None
-        self.builder = builder = CaseBuilder(corpus, pipeline.image_size, settings.clip_frames)
+        self.pipeline, self.settings = pipeline, settings
+        self.kind: Kind = kind
+        self.builder = builder = CaseBuilder(corpus, pipeline.image_size, settings.clip_frames, kind)
         self.speech_alone = builder.speech_alone(settings.audio_clips)
         self.foreign_speech = builder.foreign_speech(settings.foreign_clips)
         by_label = builder.by_label(settings.label_clips + settings.motion_clips)
@@ -143,12 +169,12 @@ class _Evaluation:
         self.driven = builder.own_motions(settings.driven_clips)
         num_long = settings.long_clips if settings.long_s else 0
         self.long = [builder.long_case(settings.long_s * FRAME_RATE_HZ, person=k) for k in range(num_long)]
-        self.runner = CaseRunner(
-            pipeline, reader, settings.num_steps, settings.seed, self._num_frames(), progress, generate_motion
-        )
 
-    def report(self) -> EvaluationReport:
-        found = _Findings()
+    def report(self, runner: CaseRunner) -> KindReport:
+        """Measure all parts with this runner."""
+        self.runner, found = runner, _Findings()
+        if runner.observer is None:
+            found.notes.append("face mesh and identity: not measured, they need --face-mesh-python")
         self._measure_speech(found)
         self._measure_labels(found)
         self._measure_sources(found)
@@ -157,28 +183,26 @@ class _Evaluation:
         self._measure_latents(found)
         if self.driven:
             found.figures += driven_figures(
-                self.pipeline, self.driven, self.settings.seed, self.settings.num_steps, self.runner.count_frames
+                self.pipeline, self.driven, self.settings.seed, self.settings.num_steps, runner.count_frames
             )
         if self.settings.still_frames:
             found.figures += autoencoder_figures(self.pipeline, self.builder, self.settings.still_frames)
         self._measure_long(found)
-        return EvaluationReport(
-            settings=self.settings,
-            figures=tuple(with_bound(figure) for figure in found.figures),
+        return KindReport(
+            kind=self.kind,
+            figures=tuple(with_bound(figure, self.kind) for figure in found.figures),
             lags=tuple(found.lags),
             confusions=tuple(found.confusions),
             motions=found.motions,
             drift=found.drift,
             seams=found.seams,
             pictures=found.pictures,
-            videos=tuple(_side_by_side(video, self.pipeline.image_size) for video in self.runner.saved_videos),
+            videos=tuple(_side_by_side(video, self.pipeline.image_size) for video in runner.saved_videos),
             notes=tuple(found.notes),
-            num_frames=self.runner.num_done,
-            seconds=time.perf_counter() - self.started_s,
         )
 
-    def _num_frames(self) -> int:
-        """Count the frames that the whole evaluation generates."""
+    def num_frames(self) -> int:
+        """Count the frames that this evaluation generates."""
         cases = [*self.speech_alone, *self.foreign_speech, *self.labels, *self.motion_labels, *self.labels_without_edi]
         cases += [*self.tracks, *self.driven, *self.long, *chain(*self.levels, *self.sources.values())]
         num_frames = sum(case.num_frames for case in cases)
@@ -191,8 +215,10 @@ class _Evaluation:
 
     def _measure_speech(self, found: _Findings) -> None:
         if self.speech_alone:
-            measurements = self.runner.measure_all(self.speech_alone)
+            measurements = self.runner.measure_all(self.speech_alone, num_observed=self.settings.observed_clips)
             found.add_lips("held_out", "mouth opening by audio alone", measurements)
+            if observed := _observed(measurements):
+                found.figures.append(mouth_figure("held_out", "mouth opening by audio alone", observed))
         if len(self.foreign_speech) > 1:
             measurements = self.runner.measure_all(self.foreign_speech)
             found.add_lips("foreign", "the same, with a synthesiser's voice never heard", measurements)
@@ -204,7 +230,7 @@ class _Evaluation:
             return
         saved = self.labels[: self.settings.sample_clips]
         names = [f"{k + 1}_{EMOTIONS[case.target_emotion]}" for k, case in enumerate(saved)]
-        swapped = self.runner.measure_all(self.labels, names)
+        swapped = self.runner.measure_all(self.labels, names, num_observed=self.settings.observed_clips)
         found.add_emotions("label", swapped)
         found.figures.append(copied_figure(swapped))
         if self.labels_without_edi:
@@ -216,6 +242,14 @@ class _Evaluation:
         found.motions = motion_rows(moving)
         found.figures += motion_figures(moving)
         found.pictures = _pictures(swapped[: len(EMOTIONS)])
+        if observed := _observed(swapped):
+            found.figures.append(mouth_figure("swapped", "mouth opening while the emotion is swapped", observed))
+            found.figures += [*expression_figures(observed), *face_figures([seen.faces for seen in observed])]
+            identity = identity_figure([seen.faces for seen in observed])
+            if identity is None:
+                found.notes.append("identity: not measured, the face mesh's environment lacks dlib")
+            else:
+                found.figures.append(identity)
 
     def _measure_sources(self, found: _Findings) -> None:
         for key, cases in self.sources.items():
@@ -240,7 +274,7 @@ class _Evaluation:
             found.figures += track_figures(self.runner.measure_all(self.tracks, names))
 
     def _measure_latents(self, found: _Findings) -> None:
-        if not self.settings.latent_clips or not self.has_vaid:
+        if not self.settings.latent_clips or self.runner.replaces_vaid:
             return
         cases = self.builder.own_motions(self.settings.latent_clips, whole=True)
         clips = clip_latents(self.pipeline, cases, self.settings.seed)
@@ -256,6 +290,10 @@ class _Evaluation:
             long = measure_long_clips(self.runner, self.long, other_person.portrait)
             found.figures += long.figures
             found.drift, found.seams = long.drift, long.seams
+
+
+def _observed(measurements: Sequence[Measurement]) -> list[ObservedCase]:
+    return [ObservedCase(m.case, m.faces) for m in measurements if m.faces is not None]
 
 
 def _pictures(measurements: Sequence[Measurement]) -> tuple[ReportPicture, ...]:

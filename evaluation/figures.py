@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from emotivetalk.evaluation.kinds import Kind
 from emotivetalk.evaluation.metrics import Estimate, LagCurve, MotionStatistics
 from emotivetalk.evaluation.settings import EvaluationSettings
 
@@ -120,26 +121,24 @@ class ReportPicture:
 
 
 @dataclass(frozen=True, eq=False)
-class EvaluationReport:
-    """All results of an evaluation.
+class KindReport:
+    """All results on one kind of people.
 
     Attributes:
         drift: None without long clips.
         notes: parts that were not measured, with the reason.
     """
 
-    settings: EvaluationSettings
+    kind: Kind
     figures: tuple[Figure, ...]
-    lags: tuple[Lags, ...]
-    confusions: tuple[Confusion, ...]
-    motions: tuple[MotionRow, ...]
-    drift: Drift | None
-    seams: tuple[Seam, ...]
-    pictures: tuple[ReportPicture, ...]
-    videos: tuple[ReportVideo, ...]
-    notes: tuple[str, ...]
-    num_frames: int
-    seconds: float
+    lags: tuple[Lags, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
+    motions: tuple[MotionRow, ...] = ()
+    drift: Drift | None = None
+    seams: tuple[Seam, ...] = ()
+    pictures: tuple[ReportPicture, ...] = ()
+    videos: tuple[ReportVideo, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def figure(self, key: str) -> Figure:
         """Return the figure with this key. Raises KeyError if it was not measured."""
@@ -149,3 +148,17 @@ class EvaluationReport:
     def failures(self) -> tuple[Figure, ...]:
         """Figures outside their bounds."""
         return tuple(figure for figure in self.figures if figure.holds is False)
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationReport:
+    """All results of an evaluation, one part for each kind of people in the corpus."""
+
+    settings: EvaluationSettings
+    kinds: tuple[KindReport, ...]
+    num_frames: int
+    seconds: float
+
+    def of(self, kind: Kind) -> KindReport:
+        """Return the part of this kind. Raises KeyError if it was not measured."""
+        return {part.kind: part for part in self.kinds}[kind]

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from emotivetalk.corpus.parameters import EXPRESSION
 from emotivetalk.evaluation.cases import EvaluationCase, true_frames
+from emotivetalk.evaluation.observed_faces import ObservedFaces, observe_faces
 from emotivetalk.evaluation.reader import Reader, Reading, read_frames
+from emotivetalk.media.face_observer import FaceObserver
 from emotivetalk.models.encoders import MOTION_SIZE
 from emotivetalk.models.pipeline import EmotiveTalkPipeline, MotionSequence
 
@@ -31,12 +33,17 @@ MotionSource = Callable[[EmotiveTalkPipeline, EvaluationCase, int], MotionSequen
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """A case, the readings of its generated and its true frames, and one generated frame for the report."""
+    """A case, the readings of its generated and its true frames, and one generated frame for the report.
+
+    Attributes:
+        faces: what the face mesh sees; None if it was not asked.
+    """
 
     case: EvaluationCase
     reading: Reading
     truth: Reading
     picture: UInt8[np.ndarray, "size size 3"]
+    faces: ObservedFaces | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +70,11 @@ class CaseRunner:
         reader: network that reads the frames.
         num_steps: ETHD's solver steps; None uses the checkpoint's own.
         seed: noise seed. Case k of a series uses seed + k; with one seed all clips would blink at the same time.
-        num_frames: number of frames of all cases, for the progress.
         progress: called after each batch of frames.
+        num_frames: number of frames of all cases, for the progress.
+        num_done: number of frames that were generated before, for the progress.
         generate_motion: replacement of V-AID.
+        observer: face mesh that also looks at the frames of the cases that are to be observed.
 
     Attributes:
         num_done: number of frames generated so far.
@@ -78,15 +87,22 @@ class CaseRunner:
         reader: Reader,
         num_steps: int | None,
         seed: int,
-        num_frames: int,
-        progress: Progress | None,
+        progress: Progress | None = None,
+        num_frames: int = 0,
+        num_done: int = 0,
         generate_motion: MotionSource | None = None,
+        observer: FaceObserver | None = None,
     ) -> None:
-        self.pipeline, self.reader = pipeline, reader.eval()
+        self.pipeline, self.reader, self.observer = pipeline, reader.eval(), observer
         self.num_steps: int = num_steps or pipeline.config["num_steps"]
         self._seed, self._progress, self._generate_motion = seed, progress, generate_motion
-        self._num_frames, self.num_done = num_frames, 0
+        self._num_frames, self.num_done = num_frames, num_done
         self.saved_videos: list[GeneratedVideo] = []
+
+    @property
+    def replaces_vaid(self) -> bool:
+        """True if an ablation replaces V-AID."""
+        return self._generate_motion is not None
 
     def generate(self, case: EvaluationCase, number: int = 0) -> Iterator[FrameBatch]:
         """Generate the frames of a case.
@@ -120,25 +136,46 @@ class CaseRunner:
         if self._progress is not None:
             self._progress(self.num_done, self._num_frames)
 
-    def measure(self, case: EvaluationCase, number: int = 0, video_name: str | None = None) -> Measurement:
-        """Generate and read one case; with a name, also keep its frames in `saved_videos`."""
+    def measure(
+        self, case: EvaluationCase, number: int = 0, video_name: str | None = None, is_observed: bool = False
+    ) -> Measurement:
+        """Generate and read one case; with a name, also keep its frames in `saved_videos`.
+
+        Args:
+            is_observed: show the frames to the face mesh too, if there is one.
+        """
         frames = torch.cat(list(self.generate(case, number)))
         reading = read_frames(self.reader, frames.split(_FRAMES_PER_READ))
         picture = frames[open_eyes_frame(reading.expression)].clone()
         if video_name is not None:
             self.saved_videos.append(GeneratedVideo(video_name, case, frames.numpy()))
-        return Measurement(case, reading, self.read_truth(case), picture.numpy())
+        faces = self._observe(case, frames) if is_observed else None
+        return Measurement(case, reading, self.read_truth(case), picture.numpy(), faces)
 
     def measure_all(
-        self, cases: Sequence[EvaluationCase], video_names: Sequence[str] = (), first: int = 0
+        self, cases: Sequence[EvaluationCase], video_names: Sequence[str] = (), first: int = 0, num_observed: int = 0
     ) -> list[Measurement]:
-        """Measure cases, numbered from `first`; save the videos of the first ones under `video_names`."""
+        """Measure cases, numbered from `first`; save the videos of the first ones under `video_names`.
+
+        Args:
+            num_observed: number of cases, from the first one, whose frames the face mesh sees too.
+        """
         names = [*video_names[: len(cases)], *[None] * (len(cases) - len(video_names))]
-        return [self.measure(case, k, name) for k, (case, name) in enumerate(zip(cases, names, strict=True), first)]
+        return [
+            self.measure(case, first + k, name, is_observed=k < num_observed)
+            for k, (case, name) in enumerate(zip(cases, names, strict=True))
+        ]
 
     def read_truth(self, case: EvaluationCase) -> Reading:
         """Read the true frames of a case; this gives the ceiling of each figure."""
         return read_frames(self.reader, (to_pixels(images) for images in true_frames(case, MOTION_SIZE)))
+
+    def _observe(self, case: EvaluationCase, frames: FrameBatch) -> ObservedFaces | None:
+        if self.observer is None:
+            return None
+        truth = to_pixels(torch.cat(list(true_frames(case, self.pipeline.image_size))))
+        portrait = to_pixels((case.portrait[None] + 1) / 2)[0]
+        return observe_faces(self.observer, portrait.numpy(), frames.numpy(), truth.numpy())
 
     def _motion(self, case: EvaluationCase, seed: int) -> MotionSequence:
         if self._generate_motion is not None:

@@ -1,4 +1,4 @@
-"""The reader: a small network that estimates an avatar's parameters and emotion from frames (ours).
+"""The reader: a small network that estimates a person's parameters and emotion from frames (ours).
 
 It is trained on the renderer's ground truth (`training/stages/reader.py`). It reads true and generated frames alike, so
 each figure has a ceiling: the reader's score on true frames.
@@ -6,8 +6,9 @@ each figure has a ceiling: the reader's score on true frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -16,6 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from emotivetalk.corpus.parameters import EXPRESSION, LIP, POSE
+from emotivetalk.evaluation.kinds import Kind
 from emotivetalk.models.emotion import EMOTIONS
 from emotivetalk.models.encoders import MOTION_SIZE, SpatialBlock, to_motion_size
 
@@ -52,7 +54,7 @@ class Reading:
 
 
 class Reader(ModelMixin, ConfigMixin):
-    """Convolutional network from frames (side 128 or larger) to avatar parameters and emotion logits; 1.2 M weights.
+    """Convolutional network from frames (side 128 or larger) to parameters and emotion logits; 1.2 M weights.
 
     Args:
         channels: widths at 1/4, 1/8 and 1/16 of a side of 128 pixels.
@@ -98,6 +100,11 @@ class Reader(ModelMixin, ConfigMixin):
         parameters = parameters * self.spread + self.center
         lip, expression, pose = parameters.split([len(LIP), len(EXPRESSION), len(POSE)], dim=1)
         return Reading(lip, expression, pose, emotion)
+
+
+def load_readers(folders: Mapping[Kind, Path]) -> dict[Kind, Reader]:
+    """Load the reader of each kind of people."""
+    return {kind: Reader.from_pretrained(folder) for kind, folder in folders.items()}
 
 
 @torch.no_grad()

@@ -95,7 +95,7 @@ def _frame_and_portrait(
 ) -> tuple[Frames, Float[Tensor, "1 3 size size"]]:
     """Draw a frame of a clip, and a picture of the same person, from another clip if there is one."""
     assert clip.identity_seed is not None
-    clips = [builder.clips[position] for position in builder.clips.by_identity[clip.identity_seed]]
+    clips = builder.clips_by_person[clip.identity_seed]
     others = [other for other in clips if other.clip_id != clip.clip_id] or clips
     other = others[k % len(others)]
     return draw_clip(clip, [7 * k % clip.num_frames], size), draw_clip(other, [0], size).images

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from emotivetalk.errors import InputError
 from emotivetalk.evaluation.figures import EvaluationReport, Figure
+from emotivetalk.evaluation.kinds import Kind
 from emotivetalk.evaluation.metrics import Estimate
 from emotivetalk.evaluation.settings import EvaluationSettings
 
@@ -41,30 +42,35 @@ class EvaluationReference(BaseModel):
 
     checkpoint: str
     settings: EvaluationSettings
-    rows: Mapping[str, ReferenceRow]
+    rows: Mapping[Kind, Mapping[str, ReferenceRow]]
 
 
 @dataclass(frozen=True)
 class Regression:
     """A figure that is worse than its interval allows, or is missing (value None)."""
 
+    kind: Kind
     key: str
     value: float | None
     row: ReferenceRow
 
     def __str__(self) -> str:
+        name = f"{self.key} of {self.kind}"
         if self.value is None:
-            return f"{self.key} is not measured any more; it was {self.row.value:.3f}"
+            return f"{name} is not measured any more; it was {self.row.value:.3f}"
         side = "below" if self.row.is_better_higher else "above"
-        return f"{self.key} is {self.value:.3f}, {side} {self.row.limit:.3f}; it was {self.row.value:.3f}"
+        return f"{name} is {self.value:.3f}, {side} {self.row.limit:.3f}; it was {self.row.value:.3f}"
 
 
 def reference_of(report: EvaluationReport, checkpoint: str) -> EvaluationReference:
     """Return the reference to store for a report."""
-    rows = {
-        figure.key: _row(figure.value, figure.is_better_higher)
-        for figure in report.figures
-        if figure.is_better_higher is not None
+    rows: dict[Kind, dict[str, ReferenceRow]] = {
+        part.kind: {
+            figure.key: _row(figure.value, figure.is_better_higher)
+            for figure in part.figures
+            if figure.is_better_higher is not None
+        }
+        for part in report.kinds
     }
     return EvaluationReference(checkpoint=checkpoint, settings=report.settings, rows=rows)
 
@@ -106,7 +112,7 @@ def read_reference(path: Path) -> EvaluationReference:
 
 
 def find_regressions(report: EvaluationReport, reference: EvaluationReference) -> list[Regression]:
-    """List the figures that are worse than the reference's interval, and the missing ones.
+    """List the figures that are worse than the reference's interval, and the missing ones, kind by kind.
 
     Raises:
         InputError: the report was made with other settings.
@@ -119,12 +125,13 @@ def find_regressions(report: EvaluationReport, reference: EvaluationReference) -
             f"the report and the reference differ in their settings: {differ}",
             "Evaluate with the same options, or write the reference again with --keep.",
         )
-    figures = {figure.key: figure for figure in report.figures}
+    figures = {(part.kind, figure.key): figure for part in report.kinds for figure in part.figures}
     regressions = []
-    for key, row in reference.rows.items():
-        figure = figures.get(key)
-        if figure is None or _is_worse(figure, row):
-            regressions.append(Regression(key, None if figure is None else figure.value.value, row))
+    for kind, rows in reference.rows.items():
+        for key, row in rows.items():
+            figure = figures.get((kind, key))
+            if figure is None or _is_worse(figure, row):
+                regressions.append(Regression(kind, key, None if figure is None else figure.value.value, row))
     return regressions
 
 

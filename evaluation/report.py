@@ -1,17 +1,21 @@
-"""Files of an evaluation: `report.md`, `report.json`, plots, a contact sheet and videos (ours)."""
+"""Files of an evaluation: `report.md`, `report.json`, plots, a contact sheet and videos (ours).
+
+Plots, sheet and videos of photographs have names that begin with "photographs_".
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from emotivetalk.evaluation.ablations import Ablation
-from emotivetalk.evaluation.figures import EvaluationReport, Figure, ReportVideo
+from emotivetalk.evaluation.figures import EvaluationReport, Figure, KindReport, ReportVideo
+from emotivetalk.evaluation.kinds import Kind
 from emotivetalk.evaluation.metrics import Estimate, MotionStatistics
 from emotivetalk.evaluation.plots import plot_confusions, plot_drift, plot_lags, plot_seams
 from emotivetalk.evaluation.targets import MUST_HOLD
@@ -37,25 +41,36 @@ def write_report(report: EvaluationReport, checkpoint: str, folder: Path, ablati
         Path of the Markdown file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if report.lags:
-        plot_lags(report.lags, folder / LAGS_FILE)
-    if report.confusions:
-        plot_confusions(report.confusions, folder / CONFUSIONS_FILE)
-    if report.drift is not None:
-        plot_drift(report.drift, MUST_HOLD["long.drift"].at_least or 0.0, folder / DRIFT_FILE)
-    if report.seams:
-        plot_seams(report.seams, MUST_HOLD["long.seam_chunks"].at_most or 0.0, folder / SEAMS_FILE)
-    if report.pictures:
-        images = np.stack([picture.image for picture in report.pictures])
-        labels = [picture.label for picture in report.pictures]
-        contact_sheet(images, len(images) // 3, labels, folder / PICTURES_FILE)
-    for video in report.videos:
-        _write_video(video, folder / VIDEOS_FOLDER / f"{video.name}.mp4")
+    for part in report.kinds:
+        _write_pictures(part, folder)
     data = as_json(report, checkpoint, ablation)
     (folder / DATA_FILE).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     path = folder / REPORT_FILE
     path.write_text(as_markdown(report, checkpoint, ablation), encoding="utf-8")
     return path
+
+
+def prefix(kind: Kind) -> str:
+    """Return the start of the names of a kind's files."""
+    return "" if kind == "avatars" else f"{kind}_"
+
+
+def _write_pictures(part: KindReport, folder: Path) -> None:
+    bounds, start = MUST_HOLD[part.kind], prefix(part.kind)
+    if part.lags:
+        plot_lags(part.lags, folder / f"{start}{LAGS_FILE}")
+    if part.confusions:
+        plot_confusions(part.confusions, folder / f"{start}{CONFUSIONS_FILE}")
+    if part.drift is not None:
+        plot_drift(part.drift, bounds["long.drift"].at_least or 0.0, folder / f"{start}{DRIFT_FILE}")
+    if part.seams:
+        plot_seams(part.seams, bounds["long.seam_chunks"].at_most or 0.0, folder / f"{start}{SEAMS_FILE}")
+    if part.pictures:
+        images = np.stack([picture.image for picture in part.pictures])
+        labels = [picture.label for picture in part.pictures]
+        contact_sheet(images, len(images) // 3, labels, folder / f"{start}{PICTURES_FILE}")
+    for video in part.videos:
+        _write_video(video, folder / VIDEOS_FOLDER / f"{start}{video.name}.mp4")
 
 
 def _write_video(video: ReportVideo, path: Path) -> None:
@@ -67,6 +82,18 @@ def _write_video(video: ReportVideo, path: Path) -> None:
 
 def as_json(report: EvaluationReport, checkpoint: str, ablation: Ablation | None = None) -> dict[str, object]:
     """Return all numbers of a report."""
+    return {
+        "checkpoint": checkpoint,
+        "ablation": None if ablation is None else ablation.name,
+        "settings": report.settings.model_dump(),
+        "emotions": EMOTIONS,
+        "kinds": {part.kind: _kind_as_json(part) for part in report.kinds},
+        "num_frames": report.num_frames,
+        "seconds": round(report.seconds, 1),
+    }
+
+
+def _kind_as_json(part: KindReport) -> dict[str, object]:
     figures = {
         figure.key: {
             "title": figure.title,
@@ -80,29 +107,21 @@ def as_json(report: EvaluationReport, checkpoint: str, ablation: Ablation | None
                 for name, estimate in (("value", figure.value), ("ceiling", figure.ceiling), ("floor", figure.floor))
             },
         }
-        for figure in report.figures
+        for figure in part.figures
     }
     return {
-        "checkpoint": checkpoint,
-        "ablation": None if ablation is None else ablation.name,
-        "settings": report.settings.model_dump(),
         "figures": figures,
         "lags": {
-            item.title: {"lags": item.curve.lags, "r": item.curve.r, "ceiling": item.ceiling.r} for item in report.lags
+            item.title: {"lags": item.curve.lags, "r": item.curve.r, "ceiling": item.ceiling.r} for item in part.lags
         },
-        "emotions": EMOTIONS,
-        "confusions": {item.title: item.counts.tolist() for item in report.confusions},
-        "motions": {
-            row.name: {"generated": asdict(row.generated), "truth": asdict(row.truth)} for row in report.motions
-        },
-        "drift_db": [] if report.drift is None else [round(float(value), 2) for value in report.drift.generated_db],
+        "confusions": {item.title: item.counts.tolist() for item in part.confusions},
+        "motions": {row.name: {"generated": asdict(row.generated), "truth": asdict(row.truth)} for row in part.motions},
+        "drift_db": [] if part.drift is None else [round(float(value), 2) for value in part.drift.generated_db],
         "seams": {
             seam.title: {"offsets": seam.offsets, "generated": seam.generated, "truth": seam.truth}
-            for seam in report.seams
+            for seam in part.seams
         },
-        "notes": report.notes,
-        "num_frames": report.num_frames,
-        "seconds": round(report.seconds, 1),
+        "notes": part.notes,
     }
 
 
@@ -130,73 +149,105 @@ def _lines(report: EvaluationReport, checkpoint: str, ablation: Ablation | None)
         "In brackets: 95 % intervals over clips."
     )
     yield ""
-    yield "| figure | value | ceiling | floor | must hold | |"
-    yield "|---|---|---|---|---|---|"
-    for figure in report.figures:
-        mark = {True: "yes", False: "**no**", None: ""}[figure.holds]
-        cells = [estimate_text(estimate, figure.unit) for estimate in (figure.value, figure.ceiling, figure.floor)]
-        yield f"| {figure.title} | {' | '.join(cells)} | {_bound(figure)} | {mark} |"
-    yield ""
-    yield from _lags(report)
-    yield from _emotions(report)
-    yield from _motions(report)
-    if report.drift is not None:
-        yield "## A long clip"
-        yield ""
-        yield f"![Drift over time]({DRIFT_FILE})"
-        if report.seams:
-            yield f"![Change around borders of segments and chunks]({SEAMS_FILE})"
-        yield ""
-    if report.videos:
+    yield from _figures(report.kinds)
+    for part in report.kinds:
+        heading = f": {part.kind}" if len(report.kinds) > 1 else ""
+        yield from _lags(part, heading)
+        yield from _emotions(part, heading)
+        yield from _motions(part, heading)
+        yield from _long_clips(part, heading)
+    if any(part.videos for part in report.kinds):
         yield "## Videos"
         yield ""
         yield "The portrait, the generated video and the true video, side by side, with the speech."
         yield ""
-        yield from (f"- [{video.name}]({VIDEOS_FOLDER}/{video.name}.mp4)" for video in report.videos)
+        for part in report.kinds:
+            names = [f"{prefix(part.kind)}{video.name}" for video in part.videos]
+            yield from (f"- [{name}]({VIDEOS_FOLDER}/{name}.mp4)" for name in names)
         yield ""
-    if report.notes:
+    notes = {
+        note: [part.kind for part in report.kinds if note in part.notes] for part in report.kinds for note in part.notes
+    }
+    if notes:
         yield "## Not measured"
         yield ""
-        yield from (f"- {note}" for note in report.notes)
+        for note, kinds in notes.items():
+            yield f"- {note}" if len(kinds) == len(report.kinds) else f"- {', '.join(kinds)}: {note}"
 
 
-def _lags(report: EvaluationReport) -> Iterator[str]:
-    if not report.lags:
+def _figures(parts: Sequence[KindReport]) -> Iterator[str]:
+    """Write the table of all figures: one row for each key, one group of columns for each kind."""
+    names = [part.kind for part in parts] if len(parts) > 1 else ["value"]
+    yield "| figure |" + "".join(f" {name} | ceiling | floor | must hold | |" for name in names)
+    yield "|---|" + "---|---|---|---|---|" * len(parts)
+    figures_by_key = [{figure.key: figure for figure in part.figures} for part in parts]
+    for key in dict.fromkeys(key for figures in figures_by_key for key in figures):
+        row = [figures.get(key) for figures in figures_by_key]
+        titles = {part.kind: figure.title for part, figure in zip(parts, row, strict=True) if figure is not None}
+        if len(set(titles.values())) == 1:
+            title = next(iter(titles.values()))
+        else:
+            title = "; ".join(f"{kind}: {text}" for kind, text in titles.items())
+        yield f"| {title} |" + "".join(f" {' | '.join(_cells(figure))} |" for figure in row)
+    yield ""
+
+
+def _cells(figure: Figure | None) -> list[str]:
+    if figure is None:
+        return ["not measured", "", "", "", ""]
+    mark = {True: "yes", False: "**no**", None: ""}[figure.holds]
+    cells = [estimate_text(estimate, figure.unit) for estimate in (figure.value, figure.ceiling, figure.floor)]
+    return [*cells, _bound(figure), mark]
+
+
+def _lags(part: KindReport, heading: str) -> Iterator[str]:
+    if not part.lags:
         return
-    yield "## Lips over time"
+    yield f"## Lips over time{heading}"
     yield ""
     yield "| | peak at lag | true frames |"
     yield "|---|---|---|"
-    for item in report.lags:
+    for item in part.lags:
         yield f"| {item.title} | {item.curve.peak_lag} | {item.ceiling.peak_lag} |"
     yield ""
-    yield f"![Correlation over lags]({LAGS_FILE})"
+    yield f"![Correlation over lags]({prefix(part.kind)}{LAGS_FILE})"
     yield ""
 
 
-def _emotions(report: EvaluationReport) -> Iterator[str]:
-    if not report.confusions:
+def _emotions(part: KindReport, heading: str) -> Iterator[str]:
+    if not part.confusions:
         return
-    yield "## Emotions"
+    yield f"## Emotions{heading}"
     yield ""
-    yield f"![Target and recognized emotion]({CONFUSIONS_FILE})"
-    if report.pictures:
+    yield f"![Target and recognized emotion]({prefix(part.kind)}{CONFUSIONS_FILE})"
+    if part.pictures:
         yield ""
-        yield f"![Portraits, generated frames and true frames]({PICTURES_FILE})"
+        yield f"![Portraits, generated frames and true frames]({prefix(part.kind)}{PICTURES_FILE})"
     yield ""
 
 
-def _motions(report: EvaluationReport) -> Iterator[str]:
-    if not report.motions:
+def _motions(part: KindReport, heading: str) -> Iterator[str]:
+    if not part.motions:
         return
-    yield "## Motion"
+    yield f"## Motion{heading}"
     yield ""
     yield "Generated / true frames. Velocity in standard deviations a frame (white noise: 1.13); shares of power."
     yield ""
     yield "| read | velocity | below 1.5 Hz | to 5 Hz | above | variance over the truth's |"
     yield "|---|---|---|---|---|---|"
-    for row in report.motions:
+    for row in part.motions:
         yield f"| {row.name} | {' | '.join(_motion(row.generated, row.truth))} |"
+    yield ""
+
+
+def _long_clips(part: KindReport, heading: str) -> Iterator[str]:
+    if part.drift is None:
+        return
+    yield f"## A long clip{heading}"
+    yield ""
+    yield f"![Drift over time]({prefix(part.kind)}{DRIFT_FILE})"
+    if part.seams:
+        yield f"![Change around borders of segments and chunks]({prefix(part.kind)}{SEAMS_FILE})"
     yield ""
 
 

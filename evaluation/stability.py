@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from emotivetalk.evaluation.cases import EvaluationCase, true_frames
 from emotivetalk.evaluation.figures import Drift, Figure, Seam
 from emotivetalk.evaluation.measurements import CaseRunner, FrameBatch, to_pixels
 from emotivetalk.evaluation.metrics import Estimate
+from emotivetalk.evaluation.observed_faces import outline_figure
 from emotivetalk.evaluation.reader import Reading, mouth_opening, read_frames
+from emotivetalk.media.face_observer import FaceObservation, FaceObserver
 from emotivetalk.models.encoders import MOTION_SIZE
 from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
 from emotivetalk.timebase import FRAME_RATE_HZ
@@ -25,9 +27,11 @@ _SIZE = 64  # pixels; frames are downsampled, as drift and seams are not fine de
 _NUM_QUARTERS = 4
 _PIECE_FRAMES = 75  # 3 s; the bootstrap resamples pieces of this length
 _MAX_OFFSET = 6
+_END_FRAMES, _END_STRIDE = 50, 3  # frames at each end of a clip that give the face's outline
 
 SmallFrames = Float[Tensor, "frames 3 64 64"]
 FrameChanges = Float[np.ndarray, " steps"]
+FaceEnds = tuple[FaceObservation, FaceObservation]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +41,7 @@ class LongClip:
     Attributes:
         unbroken_changes: change into the first frame of each segment except the first, with the clip generated as one
             segment.
+        ends, true_ends: faces that the mesh sees in the first and the last seconds; None without a mesh.
     """
 
     case: EvaluationCase
@@ -45,6 +50,8 @@ class LongClip:
     reading: Reading
     truth: Reading
     unbroken_changes: FrameChanges
+    ends: FaceEnds | None = None
+    true_ends: FaceEnds | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +82,10 @@ def measure_long_clips(
     figures = [*_quarters(clips), drift_figure, *(figure for figure, _ in seams)]
     if segments:
         figures.append(unbroken_figure(clips, segments))
+    ends, true_ends = [c.ends for c in clips if c.ends], [c.true_ends for c in clips if c.true_ends]
+    if runner.observer is not None and ends:
+        portrait = to_pixels((other_person[None] + 1) / 2).numpy()
+        figures.append(outline_figure(ends, true_ends, runner.observer.observe(portrait)))
     return LongFindings(tuple(figures), drift, tuple(seam for _, seam in seams))
 
 
@@ -160,13 +171,33 @@ def _profile(clip_changes: Sequence[FrameChanges], borders: Sequence[int]) -> tu
 def _measure(runner: CaseRunner, case: EvaluationCase, segments: Sequence[int], number: int) -> LongClip:
     generated: list[Tensor] = []
     true: list[Tensor] = []
-    reading = read_frames(runner.reader, _collect_small(runner.generate(case, number), generated))
+    at_ends = _end_frames(case.num_frames) if runner.observer is not None else []
+    kept: list[Tensor] = []
+    batches = _collect(runner.generate(case, number), at_ends, kept)
+    reading = read_frames(runner.reader, _collect_small(batches, generated))
     true_batches = (to_pixels(images) for images in true_frames(case, MOTION_SIZE))
     truth = read_frames(runner.reader, _collect_small(true_batches, true))
     pairs = runner.excerpts(case, [range(border - 1, border + 1) for border in segments], number)
     changes = [metrics.frame_changes(_downsampled(pair)) for pair in pairs] if segments else []
     unbroken_changes = np.concatenate(changes) if changes else np.empty(0)
-    return LongClip(case, torch.cat(generated), torch.cat(true), reading, truth, unbroken_changes)
+    ends = true_ends = None
+    if runner.observer is not None:
+        cut = replace(case, lip=case.lip[at_ends], expression=case.expression[at_ends], pose=case.pose[at_ends])
+        true_kept = [to_pixels(images) for images in true_frames(cut, runner.pipeline.image_size)]
+        ends, true_ends = (_observe_ends(runner.observer, frames) for frames in (kept, true_kept))
+    return LongClip(case, torch.cat(generated), torch.cat(true), reading, truth, unbroken_changes, ends, true_ends)
+
+
+def _end_frames(num_frames: int) -> list[int]:
+    """Return as many frames of the start as of the end of a clip."""
+    start = range(0, min(_END_FRAMES, num_frames // 2), _END_STRIDE)
+    return [*start, *(num_frames - 1 - frame for frame in reversed(start))]
+
+
+def _observe_ends(observer: FaceObserver, frames: Sequence[Tensor]) -> FaceEnds:
+    seen = observer.observe(torch.cat(list(frames)).numpy())
+    half = len(seen.landmarks) // 2
+    return seen[:half], seen[half:]
 
 
 def _drift(clips: Sequence[LongClip], other: Float[Tensor, "3 64 64"]) -> tuple[Drift, Figure]:
@@ -237,6 +268,15 @@ def _pieces(tracks: Sequence[Tensor], length: int) -> list[list[np.ndarray]]:
         [track[q * length + i * size : q * length + (i + 1) * size].numpy() for track in tracks for i in range(num)]
         for q in range(_NUM_QUARTERS)
     ]
+
+
+def _collect(batches: Iterator[FrameBatch], indices: Sequence[int], kept: list[Tensor]) -> Iterator[FrameBatch]:
+    """Pass batches of frames on, and append the frames with these indices to a list."""
+    start, wanted = 0, set(indices)
+    for batch in batches:
+        kept += [batch[k : k + 1] for k in range(len(batch)) if start + k in wanted]
+        start += len(batch)
+        yield batch
 
 
 def _collect_small(batches: Iterator[FrameBatch], small: list[Tensor]) -> Iterator[FrameBatch]:

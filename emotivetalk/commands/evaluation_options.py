@@ -9,7 +9,10 @@ from emotivetalk.options import setting_option
 
 CorpusOption = Annotated[Path, typer.Option(help="Corpus with held-out people, from `emotivetalk synthesize`.")]
 ReaderOption = Annotated[
-    Path | None, typer.Option(help="Network that measures the frames; the default ships with the package.")
+    Path | None,
+    typer.Option(
+        help="Network that reads the frames; by default one for avatars and one for photographs, which ship with the package."
+    ),
 ]
 NumStepsOption = Annotated[int | None, setting_option("num_steps")]
 SeedOption = Annotated[int, setting_option("seed")]

@@ -11,12 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from emotivetalk.corpus.preparing.sources import SUFFIXES
 from emotivetalk.errors import InputError
 from emotivetalk.files import quoted
 from emotivetalk.media.audio import load_speech
 from emotivetalk.media.video import read_frames
-
-SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 
 
 @dataclass(frozen=True)

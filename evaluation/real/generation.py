@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from emotivetalk.corpus.preparing.sources import SUFFIXES
 from emotivetalk.errors import InputError
-from emotivetalk.evaluation.real.clips import SUFFIXES
 from emotivetalk.files import quoted
 from emotivetalk.media.audio import load_speech
 from emotivetalk.media.expressions import read_expression_video
@@ -21,6 +22,15 @@ REAL, GENERATED = "real", "generated"
 _MAX_S = 60.0
 
 
+@dataclass(frozen=True)
+class GeneratedAgain:
+    """Folders of the real and of the generated clips, and a line for each clip that is left out."""
+
+    real: Path
+    generated: Path
+    left_out: tuple[str, ...]
+
+
 def generate_again(
     pipeline: EmotiveTalkPipeline,
     folder: Path,
@@ -30,7 +40,7 @@ def generate_again(
     num_steps: int | None,
     by_video: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Path, Path]:
+) -> GeneratedAgain:
     """Generate a video for each real clip, and write the cropped real clips beside them.
 
     Args:
@@ -39,22 +49,31 @@ def generate_again(
         by_video: drive the face with the clip's own expressions (the paper's "audio and video") instead of its voice.
         progress: called with (clips done, clips in total).
 
-    Returns:
-        The folders of the real and of the generated clips.
+    A clip without a face or without speech is left out.
 
     Raises:
-        InputError: there are no videos, or one has no face or no speech.
+        InputError: there are no videos, or none has a face and speech; the message is that of the last one.
     """
     paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES] if folder.is_dir() else []
     if not paths:
-        raise InputError("folder_missing", f"there are no videos in {quoted(folder)}", "Give a folder of videos.")
+        raise InputError(
+            "folder_missing",
+            f"there are no videos in {quoted(folder)}",
+            f"Give a folder with files that end with {' '.join(SUFFIXES)}.",
+        )
     folders = output / REAL, output / GENERATED
     for subfolder in folders:
         subfolder.mkdir(parents=True, exist_ok=True)
-    side = pipeline.image_size
+    side, left_out = pipeline.image_size, []
     for done, path in enumerate(paths, start=1):
-        frames = read_expression_video(path, side, _MAX_S)
-        speech = load_speech(path).waveform[: len(frames) * SAMPLES_PER_FRAME]
+        try:
+            frames = read_expression_video(path, side, _MAX_S)
+            speech = load_speech(path).waveform[: len(frames) * SAMPLES_PER_FRAME]
+        except InputError as error:
+            left_out.append(f"{path.name} is left out: {error.message}")
+            if len(left_out) == len(paths):
+                raise
+            continue
         tensors = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
         emotion = EmotionVideo(tensors) if by_video else EmotionSpeech()
         parts = pipeline(tensors[0], torch.from_numpy(speech), emotion, seed=seed, num_steps=num_steps)
@@ -65,4 +84,4 @@ def generate_again(
             writer.write(frames)
         if progress is not None:
             progress(done, len(paths))
-    return folders
+    return GeneratedAgain(*folders, tuple(left_out))

@@ -5,7 +5,7 @@ PSNR and SSIM need no network. The others need weights that the user supplies; t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,20 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from emotivetalk.evaluation import metrics
 from emotivetalk.evaluation.figures import Figure
+from emotivetalk.evaluation.measurements import to_pixels
 from emotivetalk.evaluation.metrics import Estimate
+from emotivetalk.evaluation.observed_faces import (
+    ObservedFaces,
+    face_figures,
+    identity_figure,
+    mouth_against_real,
+    observe_faces,
+)
 from emotivetalk.evaluation.real.clips import ClipPair, find_pairs, read_pairs
 from emotivetalk.evaluation.real.frechet import EXPRESSION_SIZE, FrechetDistance, for_i3d, for_inception, resized
 from emotivetalk.evaluation.real.sync import SyncScore, sync_score
 from emotivetalk.evaluation.real.weights import Weights
+from emotivetalk.media.face_observer import FaceObserver
 
 _FACE_SIZE = 112
 _BATCH_SIZE = 16
@@ -51,8 +60,17 @@ class RealReport:
     num_frames: int
 
 
-def measure_folders(real: Path, generated: Path, weights: Weights, progress: Progress | None = None) -> RealReport:
+def measure_folders(
+    real: Path,
+    generated: Path,
+    weights: Weights,
+    progress: Progress | None = None,
+    observer: FaceObserver | None = None,
+) -> RealReport:
     """Compute all available metrics of videos with the same names in two folders.
+
+    Args:
+        observer: face mesh that looks at the frames as well; None leaves its metrics out.
 
     Raises:
         InputError: see `find_pairs` and `read_pairs`.
@@ -65,11 +83,11 @@ def measure_folders(real: Path, generated: Path, weights: Weights, progress: Pro
             if progress is not None:
                 progress(done, len(pairs))
 
-    return measure_clips(clips(), weights)
+    return measure_clips(clips(), weights, observer)
 
 
 @torch.no_grad()
-def measure_clips(clips: Iterable[ClipPair], weights: Weights) -> RealReport:
+def measure_clips(clips: Iterable[ClipPair], weights: Weights, observer: FaceObserver | None = None) -> RealReport:
     """Compute all available metrics of clips.
 
     The ceilings of Sync-C and Sync-D are the scores of the real videos. Floors come from a mismatched pairing: the speech
@@ -80,6 +98,7 @@ def measure_clips(clips: Iterable[ClipPair], weights: Weights) -> RealReport:
     }
     rows: dict[str, list[float]] = {name: [] for name in ("psnr", "ssim", "lpips", "csim", "csim_floor")}
     sync_scores: dict[str, list[SyncScore]] = {"value": [], "ceiling": [], "floor": []}
+    observed: list[ObservedFaces] = []
     num_clips = num_frames = 0
     previous: ClipPair | None = None
     for clip in clips:
@@ -103,13 +122,30 @@ def measure_clips(clips: Iterable[ClipPair], weights: Weights) -> RealReport:
             sync_scores["ceiling"].append(sync_score(network, clip.real, clip.waveform))
             if previous is not None and previous.waveform is not None:
                 sync_scores["floor"].append(sync_score(network, clip.generated, previous.waveform))
+        if observer is not None:
+            real, generated = (to_pixels(frames).numpy() for frames in (clip.real, clip.generated))
+            observed.append(observe_faces(observer, real[0], generated, real))
         previous = clip
     figures = [*_distance_figures(distances), *_sync_figures(sync_scores)]
     for name, unit in (("csim", ""), ("lpips", ""), ("psnr", "dB"), ("ssim", "")):
         if rows[name]:
             floor = _mean(rows["csim_floor"]) if name == "csim" else None
             figures.append(Figure(name, _TITLES[name], metrics.mean_estimate(rows[name]), floor=floor, unit=unit))
-    return RealReport(tuple(figures), tuple(_missing(weights, distances, sync_scores, rows)), num_clips, num_frames)
+    lacks = [*_missing(weights, distances, sync_scores, rows), *_missing_faces(observer)]
+    return RealReport((*figures, *_face_figures(observed)), tuple(lacks), num_clips, num_frames)
+
+
+def _face_figures(observed: Sequence[ObservedFaces]) -> list[Figure]:
+    if not observed:
+        return []
+    identity = identity_figure(observed)
+    return [mouth_against_real(observed), *face_figures(observed), *([] if identity is None else [identity])]
+
+
+def _missing_faces(observer: FaceObserver | None) -> list[str]:
+    if observer is None:
+        return ["lacks: mouth opening, eyes and identity by a face mesh need --face-mesh-python"]
+    return [] if observer.has_embedding else ["lacks: identity needs dlib in the face mesh's environment"]
 
 
 def _network_input(key: str, frames: torch.Tensor) -> torch.Tensor:

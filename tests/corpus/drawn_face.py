@@ -66,13 +66,13 @@ def drawn_picture(landmarks: np.ndarray, size: int = 640, skin: tuple[int, int, 
     return cv2.GaussianBlur(picture, (0, 0), 0.8)
 
 
-def write_portraits(folder: Path, num_portraits: int, num_held_out: int) -> Path:
+def write_portraits(folder: Path, num: int, num_held_out: int) -> Path:
     """Write a folder of portraits of drawn people, the first `num_held_out` of which are held out; returns it."""
     folder.mkdir(parents=True, exist_ok=True)
     landmarks = {}
     rows = ["file\tsplit"]
     generator = np.random.default_rng(1)
-    for number in range(num_portraits):
+    for number in range(num):
         points = drawn_landmarks(width=0.36 + 0.01 * number)
         points[:, 0] = 320 + (points[:, 0] - 320) * (1 + 0.01 * number)
         name = f"person_{number}.png"

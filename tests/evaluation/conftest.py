@@ -10,7 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from emotivetalk.corpus.photo_people import FIRST_PHOTOGRAPH_IDENTITY, PhotoPeople
+from emotivetalk.corpus.portraits import read_portraits
+from emotivetalk.corpus.records import write_shards
+from emotivetalk.corpus.synthesize import FIRST_HELD_OUT_IDENTITY, synthesize_clip
 from emotivetalk.evaluation.cases import CaseBuilder, EvaluationCase, true_frames
+from emotivetalk.evaluation.kinds import KINDS, Kind
 from emotivetalk.evaluation.latents import visual_expression_latents, visual_lip_latents
 from emotivetalk.evaluation.measurements import to_pixels
 from emotivetalk.evaluation.reader import Reader
@@ -20,6 +25,7 @@ from emotivetalk.models.emotion import EmotionSource
 from emotivetalk.models.encoders import MOTION_SIZE
 from emotivetalk.models.long_video_plan import LongVideoConfig
 from emotivetalk.models.pipeline import MotionSequence
+from tests.corpus.drawn_face import write_portraits
 from tests.models import debug as debug_models
 from tests.training import debug as debug_training
 
@@ -128,6 +134,23 @@ def corpus(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def mixed_corpus(tmp_path_factory) -> Path:
+    """Write a corpus of two held-out avatars and two held-out photographs, with eight clips each."""
+    folder = tmp_path_factory.mktemp("mixed")
+    portraits = write_portraits(tmp_path_factory.mktemp("portraits"), num=3, num_held_out=2)
+    first_photograph = FIRST_PHOTOGRAPH_IDENTITY + FIRST_HELD_OUT_IDENTITY
+    seeds = [FIRST_HELD_OUT_IDENTITY, FIRST_HELD_OUT_IDENTITY + 1, first_photograph, first_photograph + 1]
+    clips = [
+        synthesize_clip(8 * k + emotion, "held_out", seed, emotion, (1.0, 2 / 3)[(k + emotion) % 2], num_frames=24)
+        for k, seed in enumerate(seeds)
+        for emotion in range(8)
+    ]
+    write_shards(clips, folder)
+    PhotoPeople(read_portraits(portraits)).write_listing(folder, seeds[2:])
+    return folder
+
+
+@pytest.fixture(scope="session")
 def builder(corpus) -> CaseBuilder:
     return CaseBuilder(corpus, MOTION_SIZE, SETTINGS.clip_frames)
 
@@ -137,3 +160,8 @@ def reader() -> Reader:
     """Return an untrained reader; equal frames give equal readings."""
     torch.manual_seed(1)
     return Reader((16, 32, 32), 32).eval()
+
+
+@pytest.fixture(scope="session")
+def readers(reader) -> dict[Kind, Reader]:
+    return dict.fromkeys(KINDS, reader)

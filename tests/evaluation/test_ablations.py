@@ -102,10 +102,10 @@ def test_only_the_needed_figures_are_measured(ablation: Ablation):
 
 
 @pytest.mark.parametrize("name", ["no-edi", "no-dicte"])
-def test_a_report_of_an_ablation_has_its_figures(name, pipeline, corpus, reader):
+def test_a_report_of_an_ablation_has_its_figures(name, pipeline, corpus, readers):
     ablation = find_ablation(name)
     small = SETTINGS.model_copy(update={"label_clips": 2, "audio_clips": 2})
-    found = evaluate(pipeline, reader, corpus, settings_of(ablation, small), ablation=ablation)
-    keys = {figure.key for figure in found.figures}
+    found = evaluate(pipeline, readers, corpus, settings_of(ablation, small), ablation=ablation)
+    keys = {figure.key for figure in found.of("avatars").figures}
     assert {"emotion.label", "mouth_r.held_out"} <= keys
-    assert "edi.margin" not in keys and "vae.whole" not in keys and found.drift is None
+    assert "edi.margin" not in keys and "vae.whole" not in keys and found.of("avatars").drift is None

@@ -6,7 +6,8 @@ import torch
 
 from emotivetalk.corpus.held_out_prompts import HELD_OUT
 from emotivetalk.errors import InputError
-from emotivetalk.evaluation.cases import INTENSITY_LEVELS, CaseBuilder, true_frames
+from emotivetalk.evaluation.cases import INTENSITY_LEVELS, CaseBuilder, choose_kinds, kind_of, true_frames
+from emotivetalk.evaluation.kinds import KINDS
 from emotivetalk.evaluation.measurements import open_eyes_frame
 from emotivetalk.models.emotion import EMOTIONS, EmotionImage, EmotionLabel, EmotionVideo
 from tests.evaluation.conftest import SETTINGS
@@ -80,3 +81,22 @@ def test_the_frame_for_the_report_has_open_eyes():
     expression[3:6, 5] = 0.8  # blink
     assert open_eyes_frame(expression) == 2
     assert open_eyes_frame(torch.ones(9, 12)) == 4
+
+
+def test_each_kind_of_people_has_its_own_cases_and_the_same_targets(mixed_corpus):
+    assert choose_kinds(mixed_corpus) == ("avatars", "photographs")
+    assert choose_kinds(mixed_corpus, ["photographs"]) == ("photographs",)
+    for kind in choose_kinds(mixed_corpus):
+        builder = CaseBuilder(mixed_corpus, 64, 12, kind)
+        assert builder.clips
+        cases = [*builder.by_label(8), *builder.by_speech(2), builder.long_case(20)]
+        assert {kind_of(case.identity_seed) for case in cases} == {kind}
+        assert next(true_frames(cases[0], 64)).shape[1:] == (3, 64, 64)
+    targets = [[case.target_emotion for case in CaseBuilder(mixed_corpus, 64, 12, kind).by_label(8)] for kind in KINDS]
+    assert targets[0] == targets[1]
+
+
+def test_a_kind_that_is_not_in_the_corpus_is_refused(corpus):
+    assert choose_kinds(corpus) == ("avatars",)
+    with pytest.raises(InputError, match="has no held-out photographs"):
+        choose_kinds(corpus, ["photographs"])

@@ -226,7 +226,7 @@ def test_trains_and_evaluates(training: Installed) -> None:
 
     training.run("evaluate", "--slice", "--corpus", "build/corpus/debug", "-o", "report", timeout_s=900)
     report = json.loads((training.work / "report" / "report.json").read_text())
-    assert {"emotion.label", "mouth_r.held_out"} <= report["figures"].keys()
+    assert {"emotion.label", "mouth_r.held_out"} <= report["kinds"]["avatars"]["figures"].keys()
 
 
 def test_serves_a_video(serving: Installed) -> None:

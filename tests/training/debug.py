@@ -71,7 +71,7 @@ def write_checkpoint(folder: Path) -> None:
 
 def write_photographs(folder: Path) -> None:
     """Write portraits of three drawn people, one of whom is held out."""
-    write_portraits(folder, num_portraits=3, num_held_out=1)
+    write_portraits(folder, num=3, num_held_out=1)
 
 
 def overrides(name: str, workplace: Path, output: Path) -> list[str]:

@@ -101,6 +101,6 @@ def test_without_vaid_one_command_trains_and_measures(workplace, tmp_path, capsy
     assert run([*command, "--set", "validate_every=null"]) == 0, capsys.readouterr().err
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["ablation"] == "no-vaid"
-    assert {"mouth_r.held_out", "emotion.label"} <= set(report["figures"])
+    assert {"mouth_r.held_out", "emotion.label"} <= set(report["kinds"]["avatars"]["figures"])
     ethd = ETHD.from_pretrained(tmp_path / "training" / "checkpoint" / "ethd")
     assert ethd.config["dim_lip"] == 16  # of the audio features

@@ -11,6 +11,7 @@ from emotivetalk.models.emotion import EMOTIONS
 from emotivetalk.training.run.config import load_config
 from emotivetalk.training.run.loop import train
 from emotivetalk.training.stages.reader import UNKNOWN_EMOTION, ReaderBatch, ReaderStage
+from tests.corpus.drawn_face import write_portraits
 from tests.training import debug
 
 CONFIG = Path(__file__).resolve().parents[2] / "train_configs" / "reader_debug.yaml"
@@ -81,3 +82,23 @@ def test_what_is_trained_can_be_loaded(config):
     assert torch.isfinite(reader(torch.zeros(1, 3, 128, 128)).lip).all()
     saved = load_file(result.checkpoint / "diffusion_pytorch_model.safetensors")
     assert {tensor.dtype for tensor in saved.values()} == {torch.float16}
+
+
+def test_photographs_are_drawn_and_measured_apart(config, tmp_path):
+    folder = write_portraits(tmp_path, num=3, num_held_out=2)
+    initial = ReaderStage(config.stage).module.reader
+    with torch.no_grad():
+        initial.net[-1].bias.fill_(0.25)
+    initial.save_pretrained(tmp_path / "initial")
+    changed = {"photographs": folder, "photograph_share": 1.0, "initial": tmp_path / "initial"}
+    stage = ReaderStage(config.stage.model_copy(update=changed))
+    assert torch.equal(stage.module.reader.net[-1].bias, initial.net[-1].bias)  # it goes on from the initial weights
+    batch, avatars = stage.batch([5]), ReaderStage(config.stage).batch([5])
+    assert torch.equal(batch.parameters, avatars.parameters)
+    assert not torch.allclose(batch.images, avatars.images, atol=0.2)
+    with torch.no_grad():
+        metrics = stage.validate(stage.module.eval())
+    names = {name for name in metrics if not name.startswith("photograph_")}
+    assert {name.removeprefix("photograph_") for name in metrics} == names
+    assert len(metrics) == 2 * len(names)
+    assert metrics["photograph_opening"] != metrics["opening"]

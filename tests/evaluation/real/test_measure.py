@@ -11,10 +11,15 @@ from skimage.metrics import peak_signal_noise_ratio
 from emotivetalk.cli import run
 from emotivetalk.errors import InputError
 from emotivetalk.evaluation.real.clips import ClipPair, find_pairs
+from emotivetalk.evaluation.real.generation import generate_again
 from emotivetalk.evaluation.real.measure import measure_clips
 from emotivetalk.evaluation.real.weights import NETWORKS, Weights, weights_from
+from emotivetalk.media.image import load_image
+from emotivetalk.media.image_ops import resize
 from emotivetalk.media.mux import VideoWriter
+from tests.models import debug as debug_models
 
+ROOT = Path(__file__).resolve().parents[3]
 GENERATOR = torch.Generator().manual_seed(0)
 SPEECH = (0.1 * np.random.default_rng(0).standard_normal(40 * 640)).astype(np.float32)
 
@@ -102,7 +107,7 @@ def test_metrics_without_weights_are_listed():
     found = measure_clips(clips(0), Weights({}))
     assert {figure.key for figure in found.figures} == {"psnr", "ssim"}
     assert "lacks: FVD needs I3D of Kinetics 400 weights: --weights i3d=PATH" in found.lacks
-    assert len(found.lacks) == 6
+    assert len(found.lacks) == 7 and "--face-mesh-python" in found.lacks[-1]
     assert all(any(f"--weights {name}=PATH" in line for line in found.lacks) for name in NETWORKS)
 
 
@@ -161,3 +166,23 @@ def test_folders_without_a_common_name_are_refused(folders, tmp_path, capsys):
     assert "there is no folder" in capsys.readouterr().err
     assert run(["evaluate", "--generated", str(real)]) == 2
     assert "go with --real" in capsys.readouterr().err
+
+
+def test_clips_without_a_face_are_left_out_and_mpg_is_read(folders, tmp_path):
+    """The clips here are noise, so the last error is raised; another suffix than .mp4 is found all the same."""
+    real, _ = folders
+    place = tmp_path / "recorded"
+    place.mkdir()
+    (place / "one.mpg").write_bytes((real / "one.mp4").read_bytes())
+    assert [pair.real.name for pair in find_pairs(place, real)] == ["one.mpg"]
+    with pytest.raises(InputError, match="no face was found"):
+        generate_again(debug_models.pipeline(), place, tmp_path, seed=0, num_steps=1)
+    with pytest.raises(InputError, match=r"\.mpg"):
+        generate_again(debug_models.pipeline(), tmp_path, tmp_path, seed=0, num_steps=1)
+    portrait = load_image(ROOT / "examples" / "portrait.png")
+    frames = np.repeat(resize(portrait, 256, 256)[None], 10, 0)
+    with VideoWriter(place / "face.mp4", 256, 256, waveform=SPEECH[: 10 * 640]) as writer:
+        writer.write(frames)
+    again = generate_again(debug_models.pipeline(), place, tmp_path, seed=0, num_steps=1)
+    assert [path.name for path in again.generated.iterdir()] == ["face.mp4"]
+    assert len(again.left_out) == 1 and again.left_out[0].startswith("one.mpg is left out: no face was found")
