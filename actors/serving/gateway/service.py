@@ -367,15 +367,17 @@ class VideoService:
                 yield await self._read(segment.path)
 
     async def wait_for_segment(self, caller: Caller, job_id: str, timeout_s: float) -> None:
-        """Wait for the first segment; after `timeout_s`, raise VideoNotReadyError."""
+        """Wait until the first segment is published, or for `timeout_s`.
+
+        Raises:
+            VideoFailedError, VideoCancelledError: no segment will come.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
             job = await self.get(caller, job_id)
             check_not_lost(job)
-            if job.next_segment > 0:
+            if job.next_segment > 0 or time.monotonic() > deadline:
                 return
-            if time.monotonic() > deadline:
-                raise VideoNotReadyError(job.job_id, job.status, job.progress)
             await asyncio.sleep(self.settings.poll_s)
 
     async def content(self, caller: Caller, job_id: str) -> Content:
@@ -426,17 +428,15 @@ class VideoService:
     async def playlist(self, caller: Caller, job_id: str) -> str:
         """Return the HLS playlist of the published segments: EVENT while it grows, VOD when the video is complete.
 
-        Its URIs, `init.mp4` and `segments/<index>.m4s`, are relative to the playlist's own.
+        Its URIs, `init.mp4` and `segments/<index>.m4s`, are relative to the playlist's own. It is empty before the first
+        segment; players read a playlist that grows again by themselves.
 
         Raises:
-            VideoNotReadyError: no segment is published yet.
             VideoFailedError, VideoCancelledError: the rest will not come.
         """
         job = await self.get(caller, job_id)
         check_not_lost(job)
         segments = await in_thread(self._io, self.jobs.segments, job.job_id)
-        if not segments:
-            raise VideoNotReadyError(job.job_id, job.status, job.progress)
         return playlist_text(segments, job.status is JobStatus.COMPLETED, self.settings.hls_target_s)
 
     async def ready(self) -> None:

@@ -88,7 +88,7 @@ class GatewaySettings(_Settings):
         webhook_timeout_s: limit on one delivery.
         heartbeat_s: interval of the comments that keep a silent event stream open.
         poll_s: interval at which streams read the job store.
-        playlist_wait_s: time that a playlist waits for the first segment.
+        playlist_wait_s: time that a playlist waits for the first segment; it is then sent without segments.
         hls_target_s: upper bound on a segment's length, which HLS players need before the first segment.
         open_metrics: serve `/metrics` without a token.
     """
@@ -110,7 +110,7 @@ class GatewaySettings(_Settings):
     webhook_timeout_s: Annotated[float, Field(gt=0, le=30)] = 15.0  # well below the lease of a delivery
     heartbeat_s: Seconds = 15.0
     poll_s: Seconds = 0.2
-    playlist_wait_s: Seconds = 20.0
+    playlist_wait_s: Seconds = 5.0
     hls_target_s: Seconds = 20.0
     open_metrics: bool = False
 

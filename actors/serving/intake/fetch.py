@@ -11,6 +11,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -47,11 +48,19 @@ def check_address(address: str, url: str) -> None:
         url: the URL that leads to the address, for the message, which does not show the address.
     """
     if not _is_public(ipaddress.ip_address(address.partition("%")[0])):
-        raise InputError(
-            "url_private",
-            f"URL {_named(url)} does not lead to a public address",
-            "Give one that anybody can open, or upload the file.",
-        )
+        raise _not_public(url)
+
+
+def numeric_address(host: str) -> str | None:
+    """Return the IP address that a host is written as, also in decimal, octal, hexadecimal or shortened form; else None.
+
+    The system's resolver accepts all these forms: "2130706433" and "0x7f.1" are 127.0.0.1.
+    """
+    with suppress(ValueError):
+        return str(ipaddress.ip_address(host))
+    with suppress(OSError, UnicodeError):
+        return socket.inet_ntoa(socket.inet_aton(host))
+    return None
 
 
 def say_url(url: str) -> str:
@@ -135,7 +144,7 @@ class PublicTransport(httpx.AsyncBaseTransport):
         except (OSError, UnicodeError):
             addresses = []
         if not addresses:
-            raise InputError("url_unresolvable", f"the host of URL {_named(str(url))} has no address", UPLOAD_INSTEAD)
+            raise _not_public(str(url))  # as for private addresses: the answer must not tell which internal names exist
         if not self._allow_private:
             for address in addresses:
                 check_address(address, str(url))
@@ -241,6 +250,14 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
             return False
     outside = not (address.is_multicast or address.is_reserved or any(address in network for network in NOT_PUBLIC))
     return address.is_global and outside
+
+
+def _not_public(url: str) -> InputError:
+    return InputError(
+        "url_private",
+        f"URL {_named(url)} does not lead to a public address",
+        "Give one that anybody can open, or upload the file.",
+    )
 
 
 def _named(url: str) -> str:

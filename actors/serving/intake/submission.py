@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from emotivetalk.actors.serving.gateway.settings import CallerLimits, GatewaySettings
-from emotivetalk.actors.serving.intake.fetch import check_address
+from emotivetalk.actors.serving.intake.fetch import check_address, numeric_address
 from emotivetalk.errors import InputError, InvalidRequestError
 from emotivetalk.request import Emotion, ImageEmotion, VideoEmotion, VideoSettings
 
@@ -118,5 +116,6 @@ def _check_webhook_url(url: str, settings: GatewaySettings) -> None:
         return
     if host == "localhost" or host.endswith(".localhost"):
         raise InputError("url_private", "webhook_url leads to this machine", "Give a public URL.")
-    with suppress(ValueError):
-        check_address(str(ipaddress.ip_address(host)), url)
+    address = numeric_address(host)
+    if address is not None:
+        check_address(address, url)

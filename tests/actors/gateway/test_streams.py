@@ -137,10 +137,24 @@ def test_what_is_not_there_yet(serve: Serve) -> None:
     serving = serve(playlist_wait_s=0.05)
     with client_of(serving) as client:
         url = f"/v1/videos/{create(client)['id']}"
-        for tail in ("content", "playlist.m3u8", "init.mp4"):
+        for tail in ("content", "init.mp4"):
             answer = client.get(f"{url}/{tail}")
             assert (answer.status_code, answer.json()["error"]["code"]) == (409, "video_not_ready")
             assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_the_playlist_is_empty_before_the_first_segment(serve: Serve) -> None:
+    with client_of(serve(playlist_wait_s=0.05)) as client:
+        answer = client.get(f"/v1/videos/{create(client)['id']}/playlist.m3u8")
+    assert answer.status_code == 200
+    assert answer.text.splitlines() == [
+        "#EXTM3U",
+        "#EXT-X-VERSION:7",
+        "#EXT-X-TARGETDURATION:20",
+        "#EXT-X-MEDIA-SEQUENCE:0",
+        "#EXT-X-PLAYLIST-TYPE:EVENT",
+        "#EXT-X-INDEPENDENT-SEGMENTS",
+    ]
 
 
 def test_parts_of_the_file(client: httpx.Client, director: Director) -> None:

@@ -295,7 +295,10 @@ async def stream_video(service: ServiceDependency, caller: CountedCaller, video_
     | openapi.errors(404, 409),
 )
 async def play_video(service: ServiceDependency, caller: KnownCaller, video_id: JobId) -> Response:
-    """Get the HLS playlist of a video, while it is being made and afterwards. Waits for the first segment."""
+    """Get the HLS playlist of a video, while it is being made and afterwards.
+
+    It waits a few seconds for the first segment and is empty if there is none yet.
+    """
     await service.wait_for_segment(caller, video_id, service.settings.playlist_wait_s)
     playlist = await service.playlist(caller, video_id)
     return Response(playlist, headers={"cache-control": "no-cache"}, media_type=HLS)

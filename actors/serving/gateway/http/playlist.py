@@ -9,12 +9,14 @@ from emotivetalk.timebase import FRAME_RATE_HZ
 
 
 def playlist_text(segments: list[Segment], is_complete: bool, target_s: float) -> str:
-    """Return an HLS media playlist (RFC 8216) of CMAF fragments.
+    """Return an HLS media playlist (RFC 8216) of CMAF fragments. Before the first segment it is valid and has none.
 
     Args:
+        segments: the segments published so far.
+        is_complete: True if no segment will follow.
         target_s: upper bound on a segment's length, which players need before the first segment and which may not change.
     """
-    longest_s = max(segment.num_frames for segment in segments) / FRAME_RATE_HZ
+    longest_s = max((segment.num_frames for segment in segments), default=0) / FRAME_RATE_HZ
     lines = [
         "#EXTM3U",
         "#EXT-X-VERSION:7",
@@ -22,8 +24,9 @@ def playlist_text(segments: list[Segment], is_complete: bool, target_s: float) -
         "#EXT-X-MEDIA-SEQUENCE:0",
         f"#EXT-X-PLAYLIST-TYPE:{'VOD' if is_complete else 'EVENT'}",
         "#EXT-X-INDEPENDENT-SEGMENTS",
-        '#EXT-X-MAP:URI="init.mp4"',
     ]
+    if segments:  # init.mp4 is published with the first segment
+        lines.append('#EXT-X-MAP:URI="init.mp4"')
     for segment in segments:
         lines += [f"#EXTINF:{segment.num_frames / FRAME_RATE_HZ:.3f},", f"segments/{segment.index}.m4s"]
     if is_complete:
