@@ -59,7 +59,7 @@ def motion_figures(measurements: Sequence[Measurement]) -> list[Figure]:
     With a mean of ratios, brows that move twice as much would compensate for eyes that hardly move. Ceiling: one half of
     the true clips against the other half, which is the deviation by chance. Floor: the true frames in random order;
     shuffling does not change the variance, so its floor is a face that does not move. All statistics but the blinks
-    interpolate over blinks (`interpolate_blinks`).
+    interpolate over blinks (`interpolate_blinks`). Blinks are left out if none is read in the true frames.
     """
     readings, truths = [measurement.reading for measurement in measurements], [m.truth for m in measurements]
     generated, true = ([interpolate_blinks(reading) for reading in clips] for clips in (readings, truths))
@@ -84,6 +84,8 @@ def motion_figures(measurements: Sequence[Measurement]) -> list[Figure]:
         return [float(blinks * FRAME_RATE_HZ / num_frames)]
 
     blink_sums = [_blink_sums(clips) for clips in (readings, truths, still)]
+    if rate(blink_sums[1])[0] == 0:
+        return figures  # there is nothing to compare with
     title = f"blinks a second, {rate(blink_sums[0])[0]:.2f} against {rate(blink_sums[1])[0]:.2f}: off by"
     return [*figures, _figure("blinks", title, rate, *blink_sums)]
 

@@ -100,7 +100,7 @@ class EvaluationSettings(BaseModel):
             level_clips=0,
             track_clips=0,
             driven_clips=4,
-            latent_clips=16,
+            latent_clips=32,
             still_frames=24,
             long_s=10,
             long_clips=1,

@@ -96,7 +96,6 @@ def test_every_figure_is_measured(avatars):
         "motion.middle",
         "motion.high",
         "motion.variance",
-        "motion.blinks",
         "vae.whole",
         "vae.mouth",
         "vae.eyes",

@@ -82,3 +82,11 @@ def test_too_much_does_not_compensate_for_too_little():
     assert deviation([2.0, 0.0], [1.0, 1.0]) == 1
     assert deviation([1.0], [1.0]) == 0
     assert np.isfinite(deviation([1.0], [0.0]))
+
+
+def test_blinks_are_left_out_if_the_truth_has_none():
+    true = moving()
+    for track in true:
+        track[:, 5] = 0
+    assert "blinks" not in figures(moving(), true)
+    assert "velocity" in figures(moving(), true)
