@@ -19,15 +19,14 @@ SLICE := build/corpus/slice
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-demo: setup-demo  ## generate two videos of one portrait, angry and happy: build/demo/*.mp4
+demo: setup-demo  ## generate two videos, of an avatar and of a photograph: build/demo/*.mp4
 	@mkdir -p build/demo
-	@for emotion in angry happy; do \
-	    echo "$(EMOTIVETALK) generate --portrait examples/portrait.png --audio examples/hello.wav --emotion $$emotion" \
-	        "-o build/demo/$$emotion.mp4 --overwrite"; \
-	    $(EMOTIVETALK) generate --portrait examples/portrait.png --audio examples/hello.wav --emotion $$emotion \
-	        -o build/demo/$$emotion.mp4 --overwrite || exit $$?; \
+	@for demo in "avatar portrait.png angry" "photograph photograph_1.jpg happy"; do \
+	    read -r name portrait emotion <<<"$$demo"; \
+	    command="$(EMOTIVETALK) generate --portrait examples/$$portrait --audio examples/hello.wav --emotion $$emotion -o build/demo/$$name.mp4 --overwrite"; \
+	    echo "$$command"; $$command || exit $$?; \
 	done
-	@echo "The videos:"; ls -1 $(CURDIR)/build/demo/angry.mp4 $(CURDIR)/build/demo/happy.mp4
+	@echo "The videos:"; ls -1 $(CURDIR)/build/demo/avatar.mp4 $(CURDIR)/build/demo/photograph.mp4
 
 serve: setup-serve  ## serve videos over HTTP and gRPC on this machine until Ctrl-C
 	$(EMOTIVETALK) serve

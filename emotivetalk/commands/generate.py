@@ -55,7 +55,7 @@ def generate(
     folder = find_checkpoint(checkpoint)
     data = trained_on(folder)
     if data is not None:
-        say(f"note: {folder.name} was trained on {data}; other portraits come out worse", err=True)
+        say(f"note: {folder.name} was trained on {data}; other kinds of portraits come out worse", err=True)
 
     from emotivetalk.generation import Inputs, generate_video
 
