@@ -145,6 +145,10 @@ class Client:
             webhook_url=webhook_url,
             idempotency_key=key or str(uuid.uuid4()),
         )
+        return self.submit(order)
+
+    def submit(self, order: Order) -> Video:
+        """Order a video whose request is checked already. The service has stored the job when this returns."""
         return _repeated(lambda: self._transport.create(order))
 
     def get(self, video_id: str) -> Video:

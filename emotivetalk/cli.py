@@ -21,6 +21,7 @@ from emotivetalk.commands.export import export
 from emotivetalk.commands.generate import generate
 from emotivetalk.commands.jobs import jobs
 from emotivetalk.commands.prepare import prepare
+from emotivetalk.commands.render import render
 from emotivetalk.commands.serve import serve
 from emotivetalk.commands.synthesize import synthesize
 from emotivetalk.commands.train import train
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-for command in (generate, avatar, synthesize, prepare, adopt, train, export, evaluate, ablate, serve, doctor):
+for command in (generate, render, avatar, synthesize, prepare, adopt, train, export, evaluate, ablate, serve, doctor):
     app.command()(command)
 app.add_typer(jobs)
 

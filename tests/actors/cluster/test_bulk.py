@@ -1,0 +1,41 @@
+"""Bulk rendering on a real cluster: the bytes of single videos, also while replicas are killed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from emotivetalk.client import Client
+from emotivetalk.client.bulk.outputs import OutputFolder, RowResult
+from emotivetalk.client.bulk.rows import RowRules
+from emotivetalk.client.bulk.runner import BulkRenderer, RunSettings
+from tests.actors.cluster.conftest import PORTRAIT, SPEECH, Cluster
+
+EMOTIONS = ("happy", "sad", "angry", "fear")
+
+
+def test_a_table_gives_the_bytes_of_single_videos_while_replicas_die(cluster: Cluster, tmp_path: Path) -> None:
+    rows = [
+        {"custom_id": emotion, "portrait": str(PORTRAIT), "audio": str(SPEECH), "emotion": emotion}
+        for emotion in EMOTIONS
+    ]
+    rows.insert(2, {"custom_id": "silent", "portrait": str(SPEECH), "audio": str(SPEECH)})
+    manifest = tmp_path / "rows.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    killed: list[str] = []
+
+    def kill(result: RowResult) -> None:
+        if result.status == "completed" and len(killed) < 2:
+            killed.append(("ETHD", "decoder")[len(killed)])
+            cluster.kill(killed[-1])
+
+    with Client(f"http://127.0.0.1:{cluster.plan.port}") as client:
+        outputs = OutputFolder(tmp_path / "out")
+        summary = BulkRenderer(client, outputs, RunSettings(rows_at_once=2), kill).run(
+            str(manifest), RowRules(tmp_path)
+        )
+        assert (summary.completed, summary.failed, killed) == (4, 1, ["ETHD", "decoder"])
+        single = client.create(PORTRAIT, SPEECH, emotion="fear")
+        client.wait(single.id, progress=False)
+        client.download(single.id, tmp_path / "single.mp4")
+    assert (tmp_path / "out" / "fear.mp4").read_bytes() == (tmp_path / "single.mp4").read_bytes()
