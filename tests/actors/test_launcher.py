@@ -1,4 +1,4 @@
-"""cluster.yaml is what `ray up` takes, and names nothing that is not there."""
+"""cluster.yaml is valid for `ray up`, and the files and extras that it names exist."""
 
 import re
 import tomllib
@@ -18,26 +18,26 @@ def config() -> dict[str, Any]:
     return yaml.safe_load(TEXT)
 
 
-def test_ray_takes_it(config: dict[str, Any]) -> None:
+def test_ray_accepts_the_configuration(config: dict[str, Any]) -> None:
     prepared = prepare_config(config)
     validate_config(prepared)
     nodes = prepared["available_node_types"][prepared["head_node_type"]]
     assert nodes["min_workers"] == nodes["max_workers"] == len(config["provider"]["worker_ips"])
 
 
-def test_the_files_that_it_names_are_there() -> None:
+def test_the_files_that_it_names_exist() -> None:
     named = set(re.findall(r"(?:train|serve)_configs/\w+\.yaml|scripts/\w+\.sh", TEXT))
     assert len(named) == 3 and all((ROOT / name).is_file() for name in named)
 
 
-def test_every_machine_gets_what_serving_and_training_want(config: dict[str, Any]) -> None:
+def test_every_machine_installs_the_extras_for_serving_and_training(config: dict[str, Any]) -> None:
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (setup,) = config["setup_commands"]
     extras = setup.rpartition(" ")[2].split(",")
     assert {"text", "serve", "cluster", "train"} <= set(extras) <= set(known)
 
 
-def test_nobody_joins_without_the_token(config: dict[str, Any]) -> None:
+def test_ray_requires_the_token(config: dict[str, Any]) -> None:
     for role in ("head", "worker"):
         stop, start = config[f"{role}_start_ray_commands"]
         assert stop.endswith("ray stop") and "&& RAY_AUTH_MODE=token " in start

@@ -1,4 +1,4 @@
-"""Shared fixtures: a Ray cluster, and raw videos whose truth is known."""
+"""Shared fixtures: a Ray cluster, and raw videos with known properties."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def raws(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[RawVideoSpec]]:
-    """A folder of raw videos (EMOTIVETALK_RAW_VIDEOS of them, in EMOTIVETALK_RAW_FOLDER if that is set) and their truth."""
+    """A folder of EMOTIVETALK_RAW_VIDEOS raw videos (EMOTIVETALK_RAW_FOLDER if set), and their specifications."""
     given = os.environ.get("EMOTIVETALK_RAW_FOLDER")
     folder = Path(given) if given else tmp_path_factory.mktemp("videos") / "raw"
     return folder, write_all(NUM_VIDEOS, folder)

@@ -1,4 +1,4 @@
-"""Raw videos of every kind through Ray Data: what is kept, what is dropped and why, and that a kill changes nothing."""
+"""Preparation of raw videos on Ray Data: each is kept or dropped for the right reason, also after a kill."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ WAIT_S = 3600
 def undisturbed(cluster, raws, tmp_path_factory) -> tuple[Path, Preparation]:
     output = tmp_path_factory.mktemp("undisturbed") / "corpus"
     settings = PrepareSettings(sync=weights_hash(STARTER))
-    seen: list[tuple[int, int]] = []
-    made = prepare_corpus(
-        find_sources([str(raws[0])], {}), output, settings, STARTER, Launch(2), lambda *at: seen.append(at)
+    progress: list[tuple[int, int]] = []
+    preparation = prepare_corpus(
+        find_sources([str(raws[0])], {}), output, settings, STARTER, Launch(2), lambda *at: progress.append(at)
     )
-    assert seen[0] == (0, len(raws[1])) and seen[-1] == (len(raws[1]), len(raws[1]))
-    return output, made
+    assert progress[0] == (0, len(raws[1])) and progress[-1] == (len(raws[1]), len(raws[1]))
+    return output, preparation
 
 
-def outcomes(made: Preparation) -> dict[str, list[str]]:
+def outcomes(preparation: Preparation) -> dict[str, list[str]]:
     """Map each file's name to its reason, or to the outcome of each of its clips."""
     return {
         Path(row.name).stem: [str(row.reason)] if row.reason else [str(clip.reason or "kept") for clip in row.clips]
-        for row in made.rows
+        for row in preparation.rows
     }
 
 
 @pytest.mark.slow
-def test_each_video_is_kept_or_dropped_for_its_reason(undisturbed, raws) -> None:
+def test_each_video_is_kept_or_dropped_for_the_right_reason(undisturbed, raws) -> None:
     got = outcomes(undisturbed[1])
     expected = {raw.name: [raw.expected] * max(1, raw.num_clips) for raw in raws[1]}
     assert {name: got[name] for name in expected if got[name] != expected[name]} == {}
@@ -68,12 +68,12 @@ def test_the_offset_is_measured_to_a_frame(undisturbed, raws) -> None:
             elif clip.reason is None:
                 unsure += 1
     assert {name: error for name, error in errors.items() if abs(error) > 1} == {}
-    assert unsure <= 0.25 * (unsure + len(errors))  # where nothing is claimed, it is said
+    assert unsure <= 0.25 * (unsure + len(errors))  # few kept clips have no measured offset
 
 
 @pytest.mark.slow
-def test_the_corpus_can_be_read_and_the_second_run_does_nothing(undisturbed, raws, cluster) -> None:
-    output, made = undisturbed
+def test_the_corpus_can_be_read_and_a_second_run_changes_nothing(undisturbed, raws, cluster) -> None:
+    output, preparation = undisturbed
     kept = sum(raw.num_clips for raw in raws[1])
     clips = [clip for split in ("train", "held_out") for clip in read_corpus(output, split)]
     assert len(clips) == kept == len({clip.clip_id for clip in clips})
@@ -84,12 +84,12 @@ def test_the_corpus_can_be_read_and_the_second_run_does_nothing(undisturbed, raw
     again = prepare_corpus(
         find_sources([str(raws[0])], {}), output, PrepareSettings(sync=weights_hash(STARTER)), STARTER, Launch(2)
     )
-    assert again.num_new == 0 and again.rows == made.rows
+    assert again.num_new == 0 and again.rows == preparation.rows
     assert {path: path.stat().st_mtime_ns for path in output.glob("*.parquet")} == before
 
 
 @pytest.mark.slow
-def test_killed_half_way_and_started_again_it_gives_the_same_bytes(undisturbed, raws, tmp_path: Path) -> None:
+def test_a_run_that_was_killed_and_restarted_gives_the_same_bytes(undisturbed, raws, tmp_path: Path) -> None:
     output, parts = tmp_path / "corpus", tmp_path / "corpus" / "parts"
     command = [sys.executable, "-m", "emotivetalk", "prepare", str(raws[0]), "-o", str(output), "--workers", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0"}
@@ -113,13 +113,17 @@ def test_killed_half_way_and_started_again_it_gives_the_same_bytes(undisturbed, 
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_or_hangs_costs_one_file(raws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_dies_or_hangs_drops_only_one_file(
+    raws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = find_sources([str(next(raws[0].glob("000_plain.*")))], {})[0]
     with Sandbox(tmp_path, PrepareSettings(), None) as sandbox:
         sandbox.prepare(source)
         assert read_row(tmp_path, source).num_kept == 1
         with monkeypatch.context() as patch:
-            interrupt_tasks(patch, signal.SIGKILL, num_tasks=1)  # once: anything may have killed it
+            interrupt_tasks(
+                patch, signal.SIGKILL, num_tasks=1
+            )  # one kill could have any cause, so the file is tried again
             sandbox.prepare(source)
         assert read_row(tmp_path, source).num_kept == 1
         with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Job stores for the tests: every test that asks for `store` runs on SQLite and on a real PostgreSQL server."""
+"""Job stores for the tests. Every test that takes `store` runs on SQLite and on a real PostgreSQL server."""
 
 import os
 import pwd
@@ -20,7 +20,7 @@ USER = "emotivetalk"
 
 
 def find_program(name: str) -> str:
-    """Debian keeps the servers of all versions beside each other, off the PATH."""
+    """Find a program of the PostgreSQL server. Debian installs each version in its own folder, off the PATH."""
     installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[-3]))
     found = str(installed[-1]) if installed else shutil.which(name)
     if found is None:
@@ -29,27 +29,27 @@ def find_program(name: str) -> str:
 
 
 def server_account() -> dict[str, object]:
-    """PostgreSQL refuses to run as root: the arguments of Popen that give it another account then."""
+    """Return Popen arguments that run the server under another account, since PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
-    known = {entry.pw_name: entry for entry in pwd.getpwall()}
-    entry = known.get("postgres") or known["nobody"]
+    accounts = {entry.pw_name: entry for entry in pwd.getpwall()}
+    entry = accounts.get("postgres") or accounts["nobody"]
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """A server of its own on a Unix socket, without fsync, gone after the tests; gives the folder of its socket."""
+    """Run a server on a Unix socket, without fsync, for the session. Returns the folder of its socket."""
     initdb, postgres = find_program("initdb"), find_program("postgres")
     account = server_account()
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # short: a socket's path has 107 characters at most
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path may have at most 107 characters
     if account:
         os.chown(folder, account["user"], account["group"])
     data = folder / "data"
     options = ["-D", str(data), "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
-    made = subprocess.run([initdb, *options], capture_output=True, text=True, check=False, cwd=folder, **account)
-    if made.returncode != 0:
-        pytest.fail(f"initdb: {made.stderr.strip()}", pytrace=False)
+    result = subprocess.run([initdb, *options], capture_output=True, text=True, check=False, cwd=folder, **account)
+    if result.returncode != 0:
+        pytest.fail(f"initdb: {result.stderr.strip()}", pytrace=False)
     log = folder / "log"
     settings = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_connections=200"]
     with log.open("wb") as output:
@@ -72,7 +72,7 @@ def postgresql() -> Iterator[str]:
                 time.sleep(0.05)
         yield str(folder)
     finally:
-        server.send_signal(signal.SIGQUIT)  # at once: nobody reads this data again
+        server.send_signal(signal.SIGQUIT)  # immediate shutdown: the data is not needed any more
         try:
             server.wait(20)
         except subprocess.TimeoutExpired:
@@ -82,7 +82,7 @@ def postgresql() -> Iterator[str]:
 
 @pytest.fixture
 def postgresql_url(postgresql: str) -> str:
-    """An empty schema in the one database, which is made faster than a database of its own."""
+    """Create an empty schema, which is faster than to create a database."""
     name = f"jobs_{time.monotonic_ns()}"
     with psycopg.connect(host=postgresql, user=USER, dbname="postgres", autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {name}")
@@ -106,7 +106,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(url: str, clock: Clock) -> Iterator[JobStore]:
-    """A store with leases of 15 s by a clock that the test sets."""
-    opened = JobStore(url, lease_s=15, max_attempts=3, clock=clock)
-    yield opened
-    opened.close()
+    """A store with leases of 15 s, on a clock that the test sets."""
+    job_store = JobStore(url, lease_s=15, max_attempts=3, clock=clock)
+    yield job_store
+    job_store.close()

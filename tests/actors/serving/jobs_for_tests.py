@@ -1,4 +1,4 @@
-"""Short ways to the states of a job."""
+"""Helpers that bring a job into a given state."""
 
 import multiprocessing
 import time
@@ -11,7 +11,7 @@ from emotivetalk.actors.serving.jobs import deliveries
 from emotivetalk.actors.serving.jobs import rows as job_rows
 from emotivetalk.actors.serving.jobs.store import Claim, Job, JobStore, NewJob, Segment, new_job_id
 
-# Processes are forked from one that has imported what they need and does nothing else.
+# New processes are forked from a server process that has already imported this module.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.actors.serving.jobs_for_tests"])
 
@@ -20,7 +20,7 @@ NUM_SEGMENTS = 3
 
 
 class Clock:
-    """Seconds since the epoch, as the test says."""
+    """A clock that the test sets, in seconds since the epoch."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
@@ -30,13 +30,13 @@ class Clock:
 
 
 def new_job(**changes: Any) -> NewJob:
-    """A job to create; `changes` replace its fields."""
+    """Return a job to create; `changes` replace its fields."""
     fields = {"owner": "ada", "request": {"seed": 1}, "fingerprint": "f" * 64, "num_frames": 30}
     return NewJob(**{"job_id": new_job_id(), "width": 256, "height": 256} | fields | changes)
 
 
 def add(store: JobStore, owner: str = "ada", **options: object) -> Job:
-    """A queued job of three segments of ten frames."""
+    """Create a queued job of three segments of ten frames."""
     num_frames = NUM_SEGMENTS * SEGMENT_FRAMES
     job, created = store.create(new_job(**{"owner": owner, "num_frames": num_frames, **options}))
     assert created
@@ -56,7 +56,7 @@ def segment(claim: Claim, index: int, start_frame: int | None = None, num_frames
 
 
 def finish(store: JobStore, claim: Claim) -> Job:
-    """Publish what is missing and complete the job."""
+    """Publish the missing segments and complete the job."""
     job = store.plan(claim, NUM_SEGMENTS)
     for index in range(job.next_segment, NUM_SEGMENTS):
         store.publish_segment(claim, segment(claim, index))
@@ -65,34 +65,34 @@ def finish(store: JobStore, claim: Claim) -> Job:
 
 @contextmanager
 def process(work: Callable[..., None], *arguments: object) -> Iterator[Connection]:
-    """Another process that runs `work(pipe, *arguments)`; gives this side's end of the pipe. Killed at the end, by -9."""
-    here, there = _CONTEXT.Pipe()
-    worker = _CONTEXT.Process(target=work, args=(there, *arguments), daemon=True)
+    """Run `work(pipe, *arguments)` in another process until the block ends, then kill it. Yields our end of the pipe."""
+    ours, theirs = _CONTEXT.Pipe()
+    worker = _CONTEXT.Process(target=work, args=(theirs, *arguments), daemon=True)
     worker.start()
-    there.close()  # so that reading from a dead process ends
+    theirs.close()  # so that reading from a dead process ends
     try:
-        yield here
+        yield ours
     finally:
         worker.kill()
         worker.join()
-        here.close()
+        ours.close()
 
 
 def claim_all(pipe: Connection, url: str, worker: str) -> None:
-    """Open the store after a message, then claim every job and send the claims."""
+    """Wait for a message, open the store, wait for another, claim every job and send the claims."""
     pipe.send("started")
     pipe.recv()
     store = JobStore(url, lease_s=1e6)
     pipe.send("ready")
     pipe.recv()
-    taken = []
+    claims = []
     while (claim := store.claim(worker)) is not None:
-        taken.append((claim.job.job_id, claim.fence))
-    pipe.send(taken)
+        claims.append((claim.job.job_id, claim.fence))
+    pipe.send(claims)
 
 
 def change_and_hang(pipe: Connection, url: str, change: str, now: float) -> None:
-    """Take the only job, publish one segment, and begin a change in the middle of which it stops for ever."""
+    """Claim the only job, publish one segment, and hang in the middle of a transaction."""
 
     def hang(*_: object, **__: object) -> NoReturn:
         pipe.send("in the middle")
@@ -103,17 +103,17 @@ def change_and_hang(pipe: Connection, url: str, change: str, now: float) -> None
     if change == "claim":
         real = job_rows.change
         job_rows.change = lambda *arguments, **values: hang(real(*arguments, **values))
-        store.claim("dying")
+        store.claim("hanging")
     claim = claimed(store)
     store.plan(claim, NUM_SEGMENTS)
     store.publish_segment(claim, segment(claim, 0))
     match change:
         case "publish":
-            job_rows.change = hang  # the segment's row is written, the job's is not
+            job_rows.change = hang  # the segment's row is written, the job's row is not
             store.publish_segment(claim, segment(claim, 1))
         case "complete":
-            deliveries.enqueue = hang  # the job's row is written, the webhook's is not
+            deliveries.enqueue = hang  # the job's row is written, the webhook's row is not
             finish(store, claim)
         case "delete":
-            job_rows.leave_files = hang  # the job's row is gone, nobody knows of its files
+            job_rows.leave_files = hang  # the job's row is deleted, its files are not recorded for removal
             store.delete(claim.job.job_id)

@@ -1,4 +1,4 @@
-"""The director over real replicas without Ray: each call is a task with a context of its own, as in another process."""
+"""The director and real replicas without Ray. Each call is a task with its own context, as if in another process."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ NUM_FRAMES = 40
 SETTINGS = DirectorSettings(poll_s=0.01, renew_s=0.05, chunks_per_call=1)
 
 
-async def _elsewhere(work: Coroutine[Any, Any, Any]) -> Any:
+async def _in_new_context(work: Coroutine[Any, Any, Any]) -> Any:
     return await asyncio.create_task(work, context=contextvars.Context())
 
 
-async def _both(results: AsyncGenerator[Any, None]) -> CallResult:
+async def _collect(results: AsyncGenerator[Any, None]) -> CallResult:
     async def collect() -> list[Any]:
         return [result async for result in results]
 
-    result, receipt = await _elsewhere(collect())
+    result, receipt = await _in_new_context(collect())
     return CallResult(result, receipt)
 
 
 class Replicas:
-    """The stages; `before` is called before each call, and may raise."""
+    """The replicas of all deployments. `before` runs before each call and may raise."""
 
     def __init__(self, checkpoint: Path, artifacts: str) -> None:
         self.vaid = VAIDReplica(str(checkpoint), artifacts)
@@ -62,29 +62,29 @@ class Replicas:
 
     async def generate_motion(self, call: MotionCall, references: Sequence[Any]) -> CallResult:
         self.before(call)
-        return await _both(self.vaid.generate_motion(call, *references))
+        return await _collect(self.vaid.generate_motion(call, *references))
 
     async def render(self, call: RenderCall, references: Sequence[Any]) -> CallResult:
         self.before(call)
-        return await _both(self.ethd.render(call, *references))
+        return await _collect(self.ethd.render(call, *references))
 
     async def finish(self, call: FinishCall, references: Sequence[Any]) -> FinishedSegment:
         self.before(call)
-        return await _elsewhere(self.decoder.finish(call, *references))
+        return await _in_new_context(self.decoder.finish(call, *references))
 
     async def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
-        return await _elsewhere(self.decoder.assemble(job_id, fragments))
+        return await _in_new_context(self.decoder.assemble(job_id, fragments))
 
 
-class House:
-    """A checkpoint, stores, and whoever renders."""
+class RenderingService:
+    """A checkpoint, stores, replicas and a director, in one process."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.checkpoint, self.folder = folder / "checkpoint", folder
         pipeline = debug.pipeline()
         pipeline.save_pretrained(self.checkpoint)
         for part in ("vaid", "ethd", "decoder"):
-            # The logs and the spans of a test are its own; and a part of a pipeline is none, by the annotations.
+            # Tests set up logs and spans themselves. load_pipeline is replaced since jaxtyping's check refuses a partial pipeline.
             monkeypatch.setattr(f"emotivetalk.actors.serving.replicas.{part}.start_replica", lambda name: None)
             monkeypatch.setattr(f"emotivetalk.actors.serving.replicas.{part}.load_pipeline", lambda *_, **__: pipeline)
         self.artifacts = ArtifactStore(str(folder / "artifacts"))
@@ -92,7 +92,7 @@ class House:
         self.replicas = Replicas(self.checkpoint, str(folder / "artifacts"))
 
     def add(self, traceparent: str | None = None) -> Job:
-        """A queued job of a few segments."""
+        """Create a queued job of a few segments."""
         job_id, random = new_job_id(), np.random.default_rng(5)
         speech = (0.1 * random.standard_normal(NUM_FRAMES * 640)).astype(np.float32)
         side, files = debug.IMAGE_SIZE, JobFiles(self.artifacts, job_id)
@@ -108,7 +108,7 @@ class House:
         return self.jobs.create(replace(job, traceparent=traceparent))[0]
 
     def render(self, job: Job, meters: Meters | None = None, until: Callable[[Job], bool] | None = None) -> Job:
-        """Let a director work until the job has ended, or it is so."""
+        """Run a director until the job has ended or `until(job)` is true."""
 
         async def work() -> None:
             plans = CheckpointPlans(self.checkpoint)
@@ -147,8 +147,8 @@ class Spans:
         return found
 
 
-def recorded(monkeypatch: pytest.MonkeyPatch) -> Spans:
-    """Record this process's spans until the test ends, whosever they are."""
+def record_spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
+    """Record all spans of this process until the test ends."""
     spans = Spans()
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", spans.provider)  # a process can set it once only
     monkeypatch.setattr(tracing, "_tracer", spans.provider.get_tracer("test"))

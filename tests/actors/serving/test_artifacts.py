@@ -1,4 +1,4 @@
-"""Files of jobs: whole or not there, in a folder and in what stands for an object store."""
+"""The artifact store, on a folder and on two fsspec file systems: a file is complete or absent."""
 
 import errno
 import os
@@ -30,29 +30,29 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(urls[request.param])
 
 
-def test_what_is_written_is_read(files: ArtifactStore) -> None:
+def test_a_written_file_can_be_read(files: ArtifactStore) -> None:
     assert not files.exists(PATH)
     files.write(PATH, DATA)
     assert files.exists(PATH) and files.size(PATH) == len(DATA) and files.read(PATH) == DATA
-    assert not files.exists("jobs/video_0198")  # a folder is no file
+    assert not files.exists("jobs/video_0198")  # a folder is not a file
     files.write(PATH, b"")
     assert files.exists(PATH) and files.size(PATH) == 0 and files.read(PATH) == b""
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 1), (5, 300), (0, 10240), (10000, 99999), (10240, 10241), (7, 7)])
-def test_ranges(files: ArtifactStore, start: int, stop: int) -> None:
+def test_a_range_can_be_read(files: ArtifactStore, start: int, stop: int) -> None:
     files.write(PATH, DATA)
     assert files.read_range(PATH, start, stop) == DATA[start:stop]
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 5), (5, 4), (0, -1)])
-def test_ranges_that_are_none(files: ArtifactStore, start: int, stop: int) -> None:
+def test_an_invalid_range_is_refused(files: ArtifactStore, start: int, stop: int) -> None:
     files.write(PATH, DATA)
     with pytest.raises(ValueError, match="invalid range"):
         files.read_range(PATH, start, stop)
 
 
-def test_an_open_file_seeks(files: ArtifactStore) -> None:
+def test_an_open_file_can_seek(files: ArtifactStore) -> None:
     files.write(PATH, DATA)
     with files.open(PATH) as file:
         assert file.seek(-10, os.SEEK_END) == len(DATA) - 10
@@ -61,7 +61,7 @@ def test_an_open_file_seeks(files: ArtifactStore) -> None:
         assert file.read(4) == DATA[3:7]
 
 
-def test_uploads_and_local_files(files: ArtifactStore, tmp_path: Path) -> None:
+def test_an_uploaded_file_can_be_opened_as_a_local_file(files: ArtifactStore, tmp_path: Path) -> None:
     source = tmp_path / "made.mp4"
     source.write_bytes(DATA)
     files.write(PATH, b"older")
@@ -76,7 +76,7 @@ def test_uploads_and_local_files(files: ArtifactStore, tmp_path: Path) -> None:
     assert files.read(PATH) == DATA
 
 
-def test_what_is_not_there_is_said_by_name(files: ArtifactStore) -> None:
+def test_the_error_for_a_missing_file_has_its_path(files: ArtifactStore) -> None:
     def open_local(path: str) -> None:
         with files.local(path):
             pass
@@ -96,7 +96,7 @@ def test_what_is_not_there_is_said_by_name(files: ArtifactStore) -> None:
                 call(path)
 
 
-def test_remove_takes_what_is_below_and_nothing_beside(files: ArtifactStore) -> None:
+def test_remove_deletes_only_the_given_folder_or_file(files: ArtifactStore) -> None:
     for path in (PATH, "jobs/video_0198/video.mp4", "jobs/video_01980/video.mp4"):
         files.write(path, DATA)
     files.remove("jobs/video_0198")
@@ -112,7 +112,7 @@ BAD_PATHS += ["a\\..\\b", "a\0b", "a\nb", "a b", "ä", "jobs/*", "~/x", "s3://bu
 
 
 @pytest.mark.parametrize("path", BAD_PATHS)
-def test_no_path_leads_out_of_the_store(files: ArtifactStore, tmp_path: Path, path: str) -> None:
+def test_a_path_that_could_leave_the_store_is_refused(files: ArtifactStore, tmp_path: Path, path: str) -> None:
     def open_local(path: str) -> None:
         with files.local(path):
             pass
@@ -135,14 +135,14 @@ def test_no_path_leads_out_of_the_store(files: ArtifactStore, tmp_path: Path, pa
             call(path)
 
 
-def test_many_writers_of_one_name_leave_one_of_their_contents(files: ArtifactStore) -> None:
+def test_concurrent_writers_leave_one_complete_file(files: ArtifactStore) -> None:
     contents = [bytes([number]) * 100_000 for number in range(6)]
     stop = threading.Event()
-    seen = set()
+    contents_read = set()
 
     def read() -> None:
         while not stop.is_set():
-            seen.add(files.read(PATH))
+            contents_read.add(files.read(PATH))
 
     files.write(PATH, contents[0])
     reader = threading.Thread(target=read)
@@ -155,11 +155,11 @@ def test_many_writers_of_one_name_leave_one_of_their_contents(files: ArtifactSto
     stop.set()
     reader.join()
     assert files.read(PATH) in contents
-    assert seen <= set(contents)
+    assert contents_read and contents_read <= set(contents)
 
 
 def write_and_hang(pipe: Connection, folder: str, path: str) -> None:
-    """Writes, but the disk never answers."""
+    """Write a file and hang in fsync."""
 
     def hang(_: int) -> None:
         pipe.send("written")
@@ -170,20 +170,20 @@ def write_and_hang(pipe: Connection, folder: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("before", [None, b"older"])
-def test_a_writer_that_is_killed_leaves_the_name_as_it_was(tmp_path: Path, before: bytes | None) -> None:
+def test_a_killed_writer_does_not_change_the_file(tmp_path: Path, before: bytes | None) -> None:
     files = ArtifactStore(str(tmp_path))
     if before is not None:
         files.write(PATH, before)
-    with process(write_and_hang, str(tmp_path), PATH) as dying:
-        assert dying.recv() == "written"
+    with process(write_and_hang, str(tmp_path), PATH) as pipe:
+        assert pipe.recv() == "written"
     assert (files.read(PATH) if files.exists(PATH) else None) == before
     files.write(PATH, DATA)
     assert files.read(PATH) == DATA
     files.remove("jobs/video_0198")
-    assert list((tmp_path / "jobs").iterdir()) == []  # what it left behind goes with its job
+    assert list((tmp_path / "jobs").iterdir()) == []  # its temporary file is removed with the job
 
 
-def test_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -196,7 +196,7 @@ def test_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     assert list((tmp_path / PATH).parent.iterdir()) == []
 
 
-def test_check(files: ArtifactStore) -> None:
+def test_check_compares_free_space(files: ArtifactStore) -> None:
     files.check(min_free_bytes=0)
     if files.is_local:
         with pytest.raises(ArtifactStoreError) as caught:
@@ -211,7 +211,7 @@ def test_check_finds_a_store_that_cannot_be_written(tmp_path: Path) -> None:
     assert caught.value.code == "artifacts_unavailable"
 
 
-def test_removing_while_others_remove(tmp_path: Path) -> None:
+def test_concurrent_removals_succeed(tmp_path: Path) -> None:
     files = ArtifactStore(str(tmp_path))
     for number in range(200):
         (tmp_path / "jobs" / "a" / str(number)).mkdir(parents=True)
@@ -225,7 +225,7 @@ def test_removing_while_others_remove(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense://x", "s3a9://bucket"])
-def test_urls_that_cannot_be(url: str) -> None:
+def test_an_unsupported_url_is_refused(url: str) -> None:
     with pytest.raises(InputError) as caught:
         ArtifactStore(url)
     assert caught.value.code == "artifacts_url"

@@ -1,4 +1,4 @@
-"""The outbox of webhooks: written with the end of a job, sent at least once."""
+"""The outbox of webhooks: a delivery is recorded when a job ends, and made at least once."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ ENDS: dict[str, Callable[[JobStore], object]] = {
 }
 
 
-def test_every_end_is_told_once_and_only_to_who_asked(store: JobStore) -> None:
+def test_every_end_of_a_job_with_a_webhook_has_one_delivery(store: JobStore) -> None:
     for event, end in ENDS.items():
         add(store)
         end(store)
@@ -31,14 +31,14 @@ def test_every_end_is_told_once_and_only_to_who_asked(store: JobStore) -> None:
     assert store.pending_deliveries() == []
 
 
-def test_a_deleted_job_is_told_as_it_was(store: JobStore) -> None:
+def test_the_delivery_for_a_deleted_job_has_its_last_state(store: JobStore) -> None:
     job = add(store, webhook_url=HOOK)
     last = store.delete(job.job_id)
     (delivery,) = store.pending_deliveries()
     assert (delivery.event, delivery.job) == ("video.cancelled", last)
 
 
-def test_each_end_of_a_job_that_is_tried_again_is_told(store: JobStore, clock: Clock) -> None:
+def test_a_retried_job_has_a_delivery_for_each_end(store: JobStore, clock: Clock) -> None:
     job = add(store, webhook_url=HOOK)
     store.cancel(job.job_id)
     store.cancel(job.job_id)
@@ -50,7 +50,7 @@ def test_each_end_of_a_job_that_is_tried_again_is_told(store: JobStore, clock: C
     assert len({delivery.delivery_id for delivery in deliveries}) == 2
 
 
-def test_failed_attempts_are_repeated_more_and_more_slowly_under_one_id(store: JobStore, clock: Clock) -> None:
+def test_failed_deliveries_are_retried_with_growing_delays_under_one_id(store: JobStore, clock: Clock) -> None:
     store.cancel(add(store, webhook_url=HOOK).job_id)
     ids, waits = set(), []
     for attempt in range(1, MAX_DELIVERY_ATTEMPTS + 1):
@@ -62,12 +62,12 @@ def test_failed_attempts_are_repeated_more_and_more_slowly_under_one_id(store: J
         clock.now += waits[-1] - 0.5
         assert store.pending_deliveries() == []
         clock.now += 0.5
-    assert store.pending_deliveries() == []  # given up
+    assert store.pending_deliveries() == []  # no attempts are left
     assert len(ids) == 1
     assert waits[:3] == [5, 20, 80] and waits == sorted(waits)
 
 
-def test_a_sender_that_dies_is_followed_by_another(store: JobStore, clock: Clock) -> None:
+def test_deliveries_of_a_dead_sender_are_taken_over(store: JobStore, clock: Clock) -> None:
     for _ in range(3):
         store.cancel(add(store, webhook_url=HOOK).job_id)
         clock.now += 1
@@ -79,7 +79,7 @@ def test_a_sender_that_dies_is_followed_by_another(store: JobStore, clock: Clock
     clock.now += DELIVERY_LEASE_S
     (again,) = store.pending_deliveries()
     assert (again.delivery_id, again.attempt) == (mine[1].delivery_id, 2)
-    store.record_delivery(mine[1], error="timeout")  # the first sender lives after all; the second is at it now
+    store.record_delivery(mine[1], error="timeout")  # the first sender is late: the second holds the delivery now
     assert store.pending_deliveries() == []
     store.record_delivery(again)
     clock.now += 86400
@@ -87,7 +87,7 @@ def test_a_sender_that_dies_is_followed_by_another(store: JobStore, clock: Clock
 
 
 @pytest.mark.parametrize("error", [None, "410"])
-def test_rows_of_ended_deliveries_go_when_jobs_go(store: JobStore, clock: Clock, error: str | None) -> None:
+def test_ended_deliveries_are_deleted_when_jobs_expire(store: JobStore, clock: Clock, error: str | None) -> None:
     from emotivetalk.actors.serving.jobs.tables import deliveries
 
     store.cancel(add(store, webhook_url=HOOK).job_id)

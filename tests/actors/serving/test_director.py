@@ -1,10 +1,10 @@
-"""A director that is told what happened does not wait until it looks by itself."""
+"""Notifications make the director act at once, before its next poll."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +21,33 @@ from emotivetalk.request import VideoRequest
 from tests.actors.serving.jobs_for_tests import new_job
 
 NUM_FRAMES = 60
-LAZY = DirectorSettings(poll_s=600, renew_s=600, lease_s=2000, slots=1, ethd_in_flight=3)
+SETTINGS = DirectorSettings(poll_s=600, renew_s=600, lease_s=2000, slots=1, ethd_in_flight=3)
 
 
-class Endless:
-    """Stages whose ETHD computes until it is cancelled."""
+class EndlessCalls:
+    """Replica calls of which ETHD's run until they are cancelled."""
 
     def __init__(self) -> None:
-        self.begun: list[str] = []
+        self.started_jobs: list[str] = []
         self.num_cancelled = 0
 
     async def generate_motion(self, call: MotionCall, references: Sequence[Any]) -> CallResult:
         return CallResult("block", Receipt("test", 0.0))
 
     async def render(self, call: RenderCall, references: Sequence[Any]) -> CallResult:
-        self.begun.append(call.job_id)
+        self.started_jobs.append(call.job_id)
         try:
             await asyncio.sleep(600)
         except asyncio.CancelledError:
             self.num_cancelled += 1
             raise
-        raise AssertionError("nobody waits so long")
+        raise AssertionError("the call was not cancelled")
 
     async def finish(self, call: FinishCall, references: Sequence[Any]) -> FinishedSegment:
-        raise AssertionError("nothing is ever finished")
+        raise AssertionError("no segment is ever rendered")
 
     async def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
-        raise AssertionError("nothing is ever finished")
+        raise AssertionError("no segment is ever rendered")
 
 
 def plans(num_frames: int, num_steps: int | None) -> tuple[LongVideoPlan, LongVideoPlan, Any]:
@@ -55,16 +55,16 @@ def plans(num_frames: int, num_steps: int | None) -> tuple[LongVideoPlan, LongVi
     return LongVideoPlan(config, num_frames, 2), LongVideoPlan(config, num_frames, 1), lambda frames: frames
 
 
-async def until(is_so: Any) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 10
-    while not is_so():
+    while not condition():
         assert time.monotonic() < end
         await asyncio.sleep(0.005)
 
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> JobStore:
-    return JobStore(f"sqlite:///{tmp_path / 'jobs.db'}", lease_s=LAZY.lease_s)
+    return JobStore(f"sqlite:///{tmp_path / 'jobs.db'}", lease_s=SETTINGS.lease_s)
 
 
 def add(jobs: JobStore) -> str:
@@ -72,42 +72,42 @@ def add(jobs: JobStore) -> str:
     return jobs.create(new_job(request=request, num_frames=NUM_FRAMES))[0].job_id
 
 
-def test_who_is_told_begins_at_once_and_cancels_at_once(jobs: JobStore):
+def test_a_notified_director_starts_and_cancels_jobs_at_once(jobs: JobStore):
     async def run() -> None:
-        stages = Endless()
-        director = Director(jobs, stages, plans, LAZY, "test")
+        calls = EndlessCalls()
+        director = Director(jobs, calls, plans, SETTINGS, "test")
         working = asyncio.create_task(director.run())
-        await until(lambda: director.idle_s > 0.05)  # it has looked, found nothing, and sleeps
+        await wait_until(lambda: director.idle_s > 0.05)  # it has polled, found nothing, and sleeps
         first, second = add(jobs), add(jobs)
         director.look(first)
-        await until(lambda: len(stages.begun) == 3)
+        await wait_until(lambda: len(calls.started_jobs) == 3)
 
         jobs.cancel(first)
         cancelled_at = time.monotonic()
         director.look(first)
-        await until(lambda: stages.num_cancelled == 3)
-        assert time.monotonic() - cancelled_at < 5  # by itself it would have looked after ten minutes
-        await until(lambda: stages.begun[3:] == [second] * 3)  # the slot is free, and so are the replicas
+        await wait_until(lambda: calls.num_cancelled == 3)
+        assert time.monotonic() - cancelled_at < 5  # the next poll would be after ten minutes
+        await wait_until(lambda: calls.started_jobs[3:] == [second] * 3)  # the slot and the replicas are free again
         assert jobs.get(first).status is JobStatus.CANCELLED
 
-        director.look("video_" + "0" * 32)  # somebody else's: nothing happens
+        director.look("video_" + "0" * 32)  # an unknown job: ignored
         director.stop()
         await working
-        assert jobs.get(second).status is JobStatus.QUEUED  # given back
+        assert jobs.get(second).status is JobStatus.QUEUED  # released by `stop`
 
     asyncio.run(run())
 
 
-def test_what_has_not_changed_goes_on(jobs: JobStore):
+def test_a_notification_without_a_change_does_not_interrupt_the_job(jobs: JobStore):
     async def run() -> None:
-        stages, job_id = Endless(), add(jobs)
-        director = Director(jobs, stages, plans, LAZY, "test")
+        calls, job_id = EndlessCalls(), add(jobs)
+        director = Director(jobs, calls, plans, SETTINGS, "test")
         working = asyncio.create_task(director.run())
-        await until(lambda: len(stages.begun) == 3)
+        await wait_until(lambda: len(calls.started_jobs) == 3)
         for _ in range(5):
             director.look(job_id)
             await asyncio.sleep(0.02)
-        assert stages.num_cancelled == 0 and director.num_running == 1
+        assert calls.num_cancelled == 0 and director.num_running == 1
         director.stop()
         await working
 

@@ -1,4 +1,4 @@
-"""The serving errors cross process borders with everything that they say."""
+"""Serving errors keep all their fields when pickled."""
 
 import pickle
 
@@ -26,14 +26,14 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: error.code)
-def test_errors_survive_pickling(error: errors.ServingError) -> None:
+def test_a_pickled_error_is_equal(error: errors.ServingError) -> None:
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert (str(again), vars(again), again.args) == (str(error), vars(error), error.args)
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: error.code)
-def test_errors_say_what_and_what_to_do(error: errors.ServingError) -> None:
+def test_an_error_has_a_message_and_a_remedy(error: errors.ServingError) -> None:
     assert isinstance(error, EmotiveTalkError)
     assert not error.message.endswith(".") and error.remedy.endswith(".")
 

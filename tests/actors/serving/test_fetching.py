@@ -1,4 +1,4 @@
-"""URLs: a public file comes as it is; nothing that only this machine can reach is ever connected to."""
+"""Fetching of URLs: a public file arrives unchanged; no private address is ever connected to."""
 
 import asyncio
 import ssl
@@ -21,11 +21,11 @@ Answer = Callable[["Server", str, dict[str, str]], Awaitable[bytes] | bytes]
 
 @dataclass
 class Server:
-    """A small web server on loopback: `answers` go by path; `seen` are the requests' paths and headers."""
+    """A small web server on loopback. `answers` maps paths to replies; `requests` records paths and headers."""
 
     port: int
     answers: dict[str, bytes | list[bytes | float]]
-    seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         return f"http://{host}:{self.port}{path}"
@@ -34,7 +34,7 @@ class Server:
         try:
             lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             path = lines[0].split()[1]
-            self.seen.append((path, dict(line.lower().split(": ", 1) for line in lines[1:] if line)))
+            self.requests.append((path, dict(line.lower().split(": ", 1) for line in lines[1:] if line)))
             answer = self.answers.get(path, reply(b"", status="404 Not Found"))
             for part in answer if isinstance(answer, list) else [answer]:
                 if isinstance(part, float):
@@ -63,8 +63,8 @@ async def serving(answers: dict, context: ssl.SSLContext | None = None):
         yield server
 
 
-class Elsewhere(httpx.AsyncBaseTransport):
-    """Stands for the network: writes down which address is connected to, and connects to the test's server."""
+class RecordingTransport(httpx.AsyncBaseTransport):
+    """Records the addresses that are connected to, and connects to the test's server instead."""
 
     def __init__(self, unreachable: tuple[str, ...] = ()) -> None:
         self.addresses: list[str] = []
@@ -82,8 +82,8 @@ class Elsewhere(httpx.AsyncBaseTransport):
         )
 
 
-def names(*answers: list[str]) -> tuple[Callable[[str, int], Awaitable[list[str]]], list[str]]:
-    """A resolver that gives these answers one after the other, and the hosts it was asked for."""
+def resolver(*answers: list[str]) -> tuple[Callable[[str, int], Awaitable[list[str]]], list[str]]:
+    """Return a resolver that gives these answers in turn, and the list of hosts that it was asked for."""
     asked: list[str] = []
 
     async def resolve(host: str, port: int) -> list[str]:
@@ -93,8 +93,8 @@ def names(*answers: list[str]) -> tuple[Callable[[str, int], Awaitable[list[str]
     return resolve, asked
 
 
-def refused(code: str, url: str, folder: Path, **settings: object) -> InputError:
-    """The URL is refused with this code, and nothing is left of it."""
+def expect_refusal(code: str, url: str, folder: Path, **settings: object) -> InputError:
+    """Assert that the URL is refused with this code and leaves no file."""
     with pytest.raises(InputError) as caught:
         asyncio.run(fetch(url, folder, 10_000_000, **settings))  # pyright: ignore[reportArgumentType]
     assert caught.value.code == code
@@ -102,14 +102,14 @@ def refused(code: str, url: str, folder: Path, **settings: object) -> InputError
     return caught.value
 
 
-def test_a_file_comes_as_it_is(tmp_path: Path) -> None:
+def test_a_file_arrives_unchanged(tmp_path: Path) -> None:
     async def main() -> tuple[Path, Server]:
         async with serving({"/a/speech.mp3?key=1": reply(BODY)}) as server:
             return await fetch(server.url("/a/speech.mp3?key=1"), tmp_path, len(BODY), allow_private=True), server
 
     path, server = asyncio.run(main())
     assert path.read_bytes() == BODY and path.parent == tmp_path and path.suffix == ".mp3"
-    (_, headers), = server.seen  # fmt: skip
+    (_, headers), = server.requests  # fmt: skip
     assert headers["host"] == f"127.0.0.1:{server.port}" and headers["accept-encoding"] == "identity"
     assert not {"authorization", "cookie"} & set(headers)
 
@@ -125,19 +125,19 @@ PUBLICS = f"{PUBLIC} 8.8.8.8 1.1.1.1 {OTHER_PUBLIC} 2a00:1450::1 ::ffff:8.8.8.8 
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_not_public(address: str, tmp_path: Path) -> None:
+def test_a_private_address_is_refused(address: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         check_address(address, "http://a.example/b?c")
     assert caught.value.code == "url_private" and "'http://a.example/b'" in str(caught.value)
-    assert address not in str(caught.value), "what a name means inside is nobody's business"
-    elsewhere = Elsewhere()
-    transport = PublicTransport(resolve=names([PUBLIC, address])[0], inner=elsewhere)
-    refused("url_private", "http://mixed.example/", tmp_path, transport=transport)
-    assert not elsewhere.addresses
+    assert address not in str(caught.value), "the error does not reveal what a name resolves to"
+    inner = RecordingTransport()
+    transport = PublicTransport(resolve=resolver([PUBLIC, address])[0], inner=inner)
+    expect_refusal("url_private", "http://mixed.example/", tmp_path, transport=transport)
+    assert not inner.addresses
 
 
 @pytest.mark.parametrize("address", PUBLICS)
-def test_public(address: str) -> None:
+def test_a_public_address_is_allowed(address: str) -> None:
     check_address(address, "http://a.example/")
 
 
@@ -146,8 +146,8 @@ def test_public(address: str) -> None:
     "127.0.0.1 localhost 2130706433 0x7f000001 0x7f.1 0177.0.0.1 017700000001 127.1 127.0.0.1. 0 [::1] [::] "
     "[::ffff:127.0.0.1] [::ffff:7f00:1] [fe80::1] 127\u30020\u30020\u30021 \uff11\uff12\uff17.0.0.1 \u246b7.0.0.1 169.254.169.254 2852039166".split(),
 )
-def test_loopback_by_any_spelling(host: str, tmp_path: Path) -> None:
-    """The system's own resolver is used, and the server would answer."""
+def test_every_spelling_of_a_loopback_address_is_refused(host: str, tmp_path: Path) -> None:
+    """With the system's resolver, and a server that would answer."""
 
     async def main() -> tuple[str, Server]:
         async with serving({"/secret": reply(BODY)}) as server:
@@ -156,57 +156,57 @@ def test_loopback_by_any_spelling(host: str, tmp_path: Path) -> None:
             return caught.value.code, server
 
     code, server = asyncio.run(main())
-    assert code in ("url_private", "url_invalid") and not server.seen
+    assert code in ("url_private", "url_invalid") and not server.requests
     assert not list(tmp_path.iterdir())
 
 
-def test_the_system_resolves_numbers(tmp_path: Path) -> None:
-    """The test above means something: these spellings do lead to loopback."""
+def test_the_system_resolves_numeric_spellings_of_loopback(tmp_path: Path) -> None:
+    """So the test above can fail: these spellings do lead to loopback."""
     assert asyncio.run(resolve_host("0x7f.1", 80)) == asyncio.run(resolve_host("2130706433", 80)) == ["127.0.0.1"]
 
 
-def test_rebinding_gains_nothing(tmp_path: Path) -> None:
-    """The name is asked for once, and the address that was checked is the one that is connected to."""
-    resolve, asked = names([PUBLIC], ["127.0.0.1"])
-    elsewhere = Elsewhere()
+def test_a_name_that_changes_its_address_is_resolved_once(tmp_path: Path) -> None:
+    """The address that was checked is the one that is connected to."""
+    resolve, asked = resolver([PUBLIC], ["127.0.0.1"])
+    inner = RecordingTransport()
 
     async def main() -> Path:
         async with serving({"/": reply(BODY)}) as server:
             url = server.url("/", "rebinding.example")
-            return await fetch(url, tmp_path, len(BODY), transport=PublicTransport(resolve=resolve, inner=elsewhere))
+            return await fetch(url, tmp_path, len(BODY), transport=PublicTransport(resolve=resolve, inner=inner))
 
     assert asyncio.run(main()).read_bytes() == BODY
-    assert elsewhere.addresses == [PUBLIC] and asked == ["rebinding.example"]
+    assert inner.addresses == [PUBLIC] and asked == ["rebinding.example"]
 
 
-def redirecting(location: str, answers: list[list[str]], tmp_path: Path, hops: int = 1) -> tuple[list[str], list]:
-    """Fetch from a public host that sends on to `location`: addresses connected to, and what the server saw."""
-    elsewhere = Elsewhere()
+def fetch_redirected(location: str, answers: list[list[str]], tmp_path: Path, hops: int = 1) -> tuple[list[str], list]:
+    """Fetch from a public host that redirects to `location`. Returns the addresses connected to, and the requests, followed by the error's code if any."""
+    inner = RecordingTransport()
 
     async def main() -> Server:
         async with serving({"/file": reply(BODY)}) as server:
             for hop in range(hops):
                 to = f"/hop{hop + 1}" if hop + 1 < hops else location.replace("PORT", str(server.port))
                 server.answers[f"/hop{hop}"] = reply(b"", "302 Found", Location=to)
-            transport = PublicTransport(resolve=names(*answers)[0], inner=elsewhere)
+            transport = PublicTransport(resolve=resolver(*answers)[0], inner=inner)
             try:
                 await fetch(server.url("/hop0", "public.example"), tmp_path, len(BODY), transport=transport)
             finally:
-                seen.extend(server.seen)
+                requests.extend(server.requests)
             return server
 
-    seen: list = []
+    requests: list = []
     try:
         asyncio.run(main())
     except InputError as error:
-        return elsewhere.addresses, [*seen, error.code]
-    return elsewhere.addresses, seen
+        return inner.addresses, [*requests, error.code]
+    return inner.addresses, requests
 
 
 def test_redirects_are_followed_and_checked(tmp_path: Path) -> None:
-    addresses, seen = redirecting("http://other.example:PORT/file", [[PUBLIC], [OTHER_PUBLIC]], tmp_path)
+    addresses, requests = fetch_redirected("http://other.example:PORT/file", [[PUBLIC], [OTHER_PUBLIC]], tmp_path)
     assert addresses == [PUBLIC, OTHER_PUBLIC]
-    assert [headers["host"].partition(":")[0] for _, headers in seen] == ["public.example", "other.example"]
+    assert [headers["host"].partition(":")[0] for _, headers in requests] == ["public.example", "other.example"]
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [BODY]
 
 
@@ -223,22 +223,24 @@ def test_redirects_are_followed_and_checked(tmp_path: Path) -> None:
         ("http://[::1", [[PUBLIC]], "url_failed"),
     ],
 )
-def test_bad_redirects(location: str, answers: list[list[str]], code: str, tmp_path: Path) -> None:
-    addresses, seen = redirecting(location, answers, tmp_path)
-    assert addresses == [PUBLIC] and seen[1:] == [code]
+def test_a_redirect_to_a_forbidden_url_is_refused(
+    location: str, answers: list[list[str]], code: str, tmp_path: Path
+) -> None:
+    addresses, requests = fetch_redirected(location, answers, tmp_path)
+    assert addresses == [PUBLIC] and requests[1:] == [code]
     assert not list(tmp_path.iterdir())
 
 
-def test_too_many_redirects(tmp_path: Path) -> None:
-    assert len(redirecting("/file", [[PUBLIC]], tmp_path, hops=3)[1]) == 4
-    addresses, seen = redirecting("/file", [[PUBLIC]], tmp_path, hops=4)
-    assert len(addresses) == 4 and seen[-1] == "url_too_many_redirects"
+def test_more_than_three_redirects_are_refused(tmp_path: Path) -> None:
+    assert len(fetch_redirected("/file", [[PUBLIC]], tmp_path, hops=3)[1]) == 4
+    addresses, requests = fetch_redirected("/file", [[PUBLIC]], tmp_path, hops=4)
+    assert len(addresses) == 4 and requests[-1] == "url_too_many_redirects"
 
 
-def fetched(
+def error_code(
     answer: bytes | list[bytes | float], folder: Path, max_bytes: int = len(BODY), timeout_s: float = 10
 ) -> str:
-    """The error's code for what a server answers."""
+    """Return the code of the error that this answer of the server causes."""
 
     async def main() -> str:
         async with serving({"/": answer}) as server:
@@ -251,25 +253,25 @@ def fetched(
     return code
 
 
-def test_too_large(tmp_path: Path) -> None:
-    assert fetched(reply(BODY), tmp_path, len(BODY) - 1) == "url_too_many_bytes"
+def test_a_file_over_the_size_limit_is_refused(tmp_path: Path) -> None:
+    assert error_code(reply(BODY), tmp_path, len(BODY) - 1) == "url_too_many_bytes"
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + 6 * (b"100000\r\n" + bytes(1 << 20) + b"\r\n")
-    assert fetched(chunked, tmp_path) == "url_too_many_bytes", "that does not say how much comes"
+    assert error_code(chunked, tmp_path) == "url_too_many_bytes", "without a content length"
 
 
-def test_too_slow(tmp_path: Path) -> None:
+def test_a_slow_server_times_out(tmp_path: Path) -> None:
     drip: list[bytes | float] = [reply(b"", length=1000), *([b"x", 0.05] * 100)]
-    assert fetched(drip, tmp_path, timeout_s=0.5) == "url_timeout", "although each byte comes soon"
-    assert fetched([0.8, reply(BODY)], tmp_path, timeout_s=0.3) == "url_timeout"
+    assert error_code(drip, tmp_path, timeout_s=0.5) == "url_timeout", "the limit is on the whole transfer"
+    assert error_code([0.8, reply(BODY)], tmp_path, timeout_s=0.3) == "url_timeout"
 
 
-def test_other_answers(tmp_path: Path) -> None:
-    assert fetched(reply(b"no", "404 Not Found"), tmp_path) == "url_failed"
-    assert fetched(reply(b"no", "500 Oh"), tmp_path) == "url_failed"
-    assert fetched(reply(BODY, Content_Encoding="gzip"), tmp_path) == "url_failed"
-    assert fetched(reply(BODY, length=len(BODY) * 2), tmp_path, 3 * len(BODY)) == "url_failed", "cut off"
-    assert fetched(b"hello\r\n\r\n", tmp_path) == "url_failed"
-    assert fetched(b"", tmp_path) == "url_failed"
+def test_any_other_bad_answer_is_an_error(tmp_path: Path) -> None:
+    assert error_code(reply(b"no", "404 Not Found"), tmp_path) == "url_failed"
+    assert error_code(reply(b"no", "500 Oh"), tmp_path) == "url_failed"
+    assert error_code(reply(BODY, Content_Encoding="gzip"), tmp_path) == "url_failed"
+    assert error_code(reply(BODY, length=len(BODY) * 2), tmp_path, 3 * len(BODY)) == "url_failed", "cut off"
+    assert error_code(b"hello\r\n\r\n", tmp_path) == "url_failed"
+    assert error_code(b"", tmp_path) == "url_failed"
 
 
 @pytest.mark.parametrize(
@@ -288,32 +290,34 @@ def test_other_answers(tmp_path: Path) -> None:
         ("http://" + "a" * 70_000, "url_invalid"),
     ],
 )
-def test_not_a_url(url: str, code: str, tmp_path: Path) -> None:
-    error = refused(code, url, tmp_path, transport=PublicTransport(resolve=names([PUBLIC])[0], inner=Elsewhere()))
+def test_an_invalid_url_is_refused(url: str, code: str, tmp_path: Path) -> None:
+    error = expect_refusal(
+        code, url, tmp_path, transport=PublicTransport(resolve=resolver([PUBLIC])[0], inner=RecordingTransport())
+    )
     assert "secret" not in str(error) and len(str(error)) < 500
 
 
-def test_a_host_without_address(tmp_path: Path) -> None:
-    refused("url_private", "http://a.example/", tmp_path, transport=PublicTransport(resolve=names([])[0]))
-    refused("url_private", "http://no-such-host.invalid/", tmp_path)
+def test_a_host_without_an_address_is_refused(tmp_path: Path) -> None:
+    expect_refusal("url_private", "http://a.example/", tmp_path, transport=PublicTransport(resolve=resolver([])[0]))
+    expect_refusal("url_private", "http://no-such-host.invalid/", tmp_path)
 
 
-def test_the_next_address_is_tried(tmp_path: Path) -> None:
-    elsewhere = Elsewhere(unreachable=(OTHER_PUBLIC,))
+def test_the_next_address_is_tried_when_one_is_unreachable(tmp_path: Path) -> None:
+    inner = RecordingTransport(unreachable=(OTHER_PUBLIC,))
 
     async def main() -> Path:
         async with serving({"/": reply(BODY)}) as server:
-            transport = PublicTransport(resolve=names([OTHER_PUBLIC, PUBLIC])[0], inner=elsewhere)
+            transport = PublicTransport(resolve=resolver([OTHER_PUBLIC, PUBLIC])[0], inner=inner)
             return await fetch(server.url("/", "a.example"), tmp_path, len(BODY), transport=transport)
 
     asyncio.run(main()).unlink()
-    assert elsewhere.addresses == [OTHER_PUBLIC, PUBLIC]
-    transport = PublicTransport(resolve=names([OTHER_PUBLIC])[0], inner=elsewhere)
-    refused("url_failed", "http://a.example/", tmp_path, transport=transport)
+    assert inner.addresses == [OTHER_PUBLIC, PUBLIC]
+    transport = PublicTransport(resolve=resolver([OTHER_PUBLIC])[0], inner=inner)
+    expect_refusal("url_failed", "http://a.example/", tmp_path, transport=transport)
 
 
-def test_the_certificate_is_that_of_the_name(tmp_path: Path) -> None:
-    """Although an address is connected to."""
+def test_the_certificate_is_checked_against_the_host_name(tmp_path: Path) -> None:
+    """Even though the connection is made to an address."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=media.example"
     subprocess.run(
@@ -322,26 +326,26 @@ def test_the_certificate_is_that_of_the_name(tmp_path: Path) -> None:
     )  # fmt: skip
     server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server_side.load_cert_chain(certificate, key)
-    asked_for: list[str | None] = []
-    server_side.sni_callback = lambda connection, name, context: asked_for.append(name)
+    server_names: list[str | None] = []
+    server_side.sni_callback = lambda connection, name, context: server_names.append(name)
     trusting = ssl.create_default_context(cafile=str(certificate))
     folder = tmp_path / "files"
     folder.mkdir()
 
     async def main(host: str) -> Path:
         async with serving({"/": reply(BODY)}, server_side) as server:
-            transport = PublicTransport(allow_private=True, resolve=names(["127.0.0.1"])[0], verify=trusting)
+            transport = PublicTransport(allow_private=True, resolve=resolver(["127.0.0.1"])[0], verify=trusting)
             return await fetch(f"https://{host}:{server.port}/", folder, len(BODY), transport=transport)
 
     path = asyncio.run(main("media.example"))
-    assert path.read_bytes() == BODY and asked_for == ["media.example"]
+    assert path.read_bytes() == BODY and server_names == ["media.example"]
     path.unlink()
     with pytest.raises(InputError) as caught:
         asyncio.run(main("other.example"))
     assert caught.value.code == "url_failed" and not list(folder.iterdir())
 
 
-def test_a_full_disk_is_no_fault_of_the_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -356,11 +360,11 @@ def test_a_full_disk_is_no_fault_of_the_url(tmp_path: Path, monkeypatch: pytest.
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_left_when_nobody_waits(tmp_path: Path) -> None:
+def test_a_cancelled_fetch_leaves_no_file(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving({"/": [reply(b"", length=1000), b"x", 5.0]}) as server:
             task = asyncio.create_task(fetch(server.url("/"), tmp_path, 10_000, allow_private=True))
-            while not server.seen:
+            while not server.requests:
                 await asyncio.sleep(0.01)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -370,7 +374,7 @@ def test_nothing_is_left_when_nobody_waits(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_messages_say_of_a_url() -> None:
+def test_messages_show_a_url_without_its_secrets() -> None:
     assert say_url("https://user:pass@a.example:8443/b/c.png?signature=1#d") == "https://a.example:8443/b/c.png"
     assert say_url("http://[2001:db8::1]:80/x") == "http://[2001:db8::1]/x"
     assert say_url("http://[::1?key=secret") == "http://[::1"

@@ -1,4 +1,4 @@
-"""The task graph: any order of completion gives the frames that one process makes, in bounded memory."""
+"""The task graph: any order of completion gives the same frames as one process, in bounded memory."""
 
 import random
 import weakref
@@ -27,7 +27,7 @@ def noise(frames: range) -> torch.Tensor:
 
 
 def predict(x: torch.Tensor, sigma: torch.Tensor, ranges) -> torch.Tensor:
-    """Predict as a network that mixes the frames of a chunk, so that every source matters."""
+    """Stand in for a network: mix the frames of a chunk, so that every source matters."""
     kernel = torch.tensor([0.2, 0.5, 0.3]).view(1, 1, 3).expand(2, 1, 3)
     mixed = torch.nn.functional.conv1d(x.transpose(1, 2), kernel, padding=1, groups=2).transpose(1, 2)
     return torch.tanh(mixed / (1 + sigma))
@@ -38,7 +38,7 @@ def plans(num_frames: int, config: LongVideoConfig) -> tuple[LongVideoPlan, Long
 
 
 class Result(dict):
-    """A task's result, of which a weak reference tells whether the graph still holds it."""
+    """A task's result. A weak reference to it tells whether the graph still holds it."""
 
     __hash__ = object.__hash__
 
@@ -46,7 +46,7 @@ class Result(dict):
 def walk(
     graph: RenderGraph, num_segments: int, seed: int, stored: dict[int, torch.Tensor], width: int = 6
 ) -> tuple[dict[int, torch.Tensor], int]:
-    """Run `width` tasks at a time, which end in a random order. Returns the segments and the most results held."""
+    """Run `width` tasks at a time and complete them in random order. Returns the segments and the largest number of results held."""
     order, running = random.Random(seed), []
     segments: dict[int, torch.Tensor] = {}
     held: weakref.WeakSet[Result] = weakref.WeakSet()
@@ -97,7 +97,7 @@ def _advance(task: RenderTask, results: list, stored: dict[int, torch.Tensor]) -
 @pytest.mark.parametrize("config", [CONFIG, OVERLAP, FREE], ids=["shift", "overlap", "free"])
 @pytest.mark.parametrize("num_frames", [1, 8, 37, 150])
 @pytest.mark.parametrize("chunks_per_call", [1, 2, 5])
-def test_any_order_makes_the_frames_of_one_process(config, num_frames, chunks_per_call):
+def test_any_order_of_completion_gives_the_frames_of_one_process(config, num_frames, chunks_per_call):
     plan, blocks = plans(num_frames, config)
     expected = torch.cat([segment.frames for segment in run(plan, predict, SIGMAS, noise)])
     for seed in range(4):
@@ -108,7 +108,7 @@ def test_any_order_makes_the_frames_of_one_process(config, num_frames, chunks_pe
 
 @pytest.mark.parametrize("config", [CONFIG, FREE], ids=["pinned", "free"])
 @pytest.mark.parametrize("first", [1, 3])
-def test_a_run_goes_on_from_what_is_stored(first, config):
+def test_a_run_resumes_after_the_stored_segments(first, config):
     plan, blocks = plans(150, config)
     whole = list(run(plan, predict, SIGMAS, noise))
     graph = RenderGraph(plan, blocks, partial(widened, window=5, num_frames=150), first, 2)
@@ -118,7 +118,7 @@ def test_a_run_goes_on_from_what_is_stored(first, config):
         torch.testing.assert_close(frames, whole[index].frames)
 
 
-def test_memory_does_not_grow_with_the_video():
+def test_the_number_of_results_held_does_not_grow_with_the_video():
     held = []
     for num_frames in (300, 1200):
         plan, blocks = plans(num_frames, CONFIG)
@@ -127,8 +127,8 @@ def test_memory_does_not_grow_with_the_video():
     assert held[1] <= held[0] + 4
 
 
-def test_later_segments_begin_before_the_first_is_finished():
-    """Only their first chunks wait for it, so replicas stay busy at the end of a segment."""
+def test_later_segments_start_before_the_first_is_finished():
+    """Only their first chunks depend on it, so replicas stay busy at the end of a segment."""
     plan, blocks = plans(150, CONFIG)
     graph = RenderGraph(plan, blocks, partial(widened, window=5, num_frames=150), segments_ahead=3)
     while (task := graph.take("vaid")) is not None:

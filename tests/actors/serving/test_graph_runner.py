@@ -29,7 +29,7 @@ class FakeCalls:
         self.most_running: Counter[str] = Counter()
         self.finished: list[int] = []
         self.num_calls = self.num_cancelled = 0
-        self.lost_at: list[int] = []  # numbers of calls from which on one loses its arguments
+        self.lost_at: list[int] = []  # from each of these numbers of calls on, one ETHD call raises LostResultError
         self.last_block: int | None = None
         self.call_s = 0.0005
 
@@ -84,7 +84,7 @@ def test_segments_come_in_order_within_the_limits(first: int) -> None:
     assert first == PLAN.num_segments or calls.most_running["ethd"] == LIMITS["ethd"]
 
 
-def test_lost_results_are_rendered_again_from_the_first_segment_not_given() -> None:
+def test_lost_results_are_rendered_again_from_the_first_segment_not_yielded() -> None:
     calls = FakeCalls()
     calls.lost_at = [40, 80]
     assert asyncio.run(collect(runner(calls, attempts=3))) == list(range(PLAN.num_segments))
@@ -95,7 +95,7 @@ def test_lost_results_are_rendered_again_from_the_first_segment_not_given() -> N
         asyncio.run(collect(runner(calls)))
 
 
-def test_a_video_that_ends_early_needs_no_further_blocks() -> None:
+def test_a_video_that_ends_early_stops_after_its_last_segment() -> None:
     calls = FakeCalls(num_segments=None)
     calls.last_block = 1
     assert asyncio.run(collect(runner(calls))) == [0, 1]
@@ -117,7 +117,7 @@ def test_cancelling_cancels_the_calls_in_flight() -> None:
     asyncio.run(run())
 
 
-def test_a_slow_consumer_holds_the_video_back() -> None:
+def test_a_slow_consumer_pauses_rendering() -> None:
     calls = FakeCalls()
 
     async def run() -> None:
@@ -132,7 +132,7 @@ def test_a_slow_consumer_holds_the_video_back() -> None:
     asyncio.run(run())
 
 
-def test_videos_share_slots() -> None:
+def test_videos_together_keep_to_shared_slots() -> None:
     async def run() -> int:
         slots, running, most = CallSlots(2), 0, 0
 
@@ -153,7 +153,7 @@ def test_videos_share_slots() -> None:
     assert asyncio.run(run()) == 2
 
 
-def test_slots_go_to_the_highest_priority_then_to_the_oldest_and_never_get_lost() -> None:
+def test_slots_go_by_priority_then_age_and_are_not_lost_by_cancellation() -> None:
     async def run() -> list[str]:
         slots, order = CallSlots(1), []
 

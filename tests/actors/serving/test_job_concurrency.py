@@ -1,4 +1,4 @@
-"""Jobs under many threads, many processes, and processes that die in the middle of a change."""
+"""The job store with many threads, many processes, and processes killed in the middle of a transaction."""
 
 import threading
 import time
@@ -28,21 +28,21 @@ from tests.actors.serving.jobs_for_tests import (
 )
 
 
-def test_threads_never_get_the_same_job(store: JobStore) -> None:
+def test_no_two_threads_claim_the_same_job(store: JobStore) -> None:
     expected = {add(store).job_id for _ in range(24)}
 
-    def take_all(worker: int) -> list[str]:
-        taken = []
+    def claim_jobs(worker: int) -> list[str]:
+        job_ids = []
         while (claim := store.claim(f"worker-{worker}")) is not None:
-            taken.append(claim.job.job_id)
-        return taken
+            job_ids.append(claim.job.job_id)
+        return job_ids
 
     with ThreadPoolExecutor(8) as pool:
-        taken = Counter(job_id for jobs in pool.map(take_all, range(8)) for job_id in jobs)
-    assert taken == Counter(expected)
+        claimed_ids = Counter(job_id for jobs in pool.map(claim_jobs, range(8)) for job_id in jobs)
+    assert claimed_ids == Counter(expected)
 
 
-def test_processes_never_get_the_same_job_and_open_a_new_store_together(url: str) -> None:
+def test_no_two_processes_claim_the_same_job_of_a_store_that_they_create_together(url: str) -> None:
     with ExitStack() as stack:
         pipes = [stack.enter_context(process(claim_all, url, f"worker-{index}")) for index in range(4)]
         assert [pipe.recv() for pipe in pipes] == ["started"] * 4
@@ -53,12 +53,12 @@ def test_processes_never_get_the_same_job_and_open_a_new_store_together(url: str
         expected = {add(store).job_id for _ in range(32)}
         for pipe in pipes:
             pipe.send("go")
-        taken = [one for pipe in pipes for one in pipe.recv()]
-    assert Counter(taken) == Counter((job_id, 1) for job_id in expected)
+        claimed_ids = [one for pipe in pipes for one in pipe.recv()]
+    assert Counter(claimed_ids) == Counter((job_id, 1) for job_id in expected)
     store.close()
 
 
-def test_one_of_many_publications_of_a_segment_counts(store: JobStore) -> None:
+def test_only_one_concurrent_publication_of_a_segment_succeeds(store: JobStore) -> None:
     job = add(store)
     claim = claimed(store)
     store.plan(claim, NUM_SEGMENTS)
@@ -77,7 +77,7 @@ def test_one_of_many_publications_of_a_segment_counts(store: JobStore) -> None:
     assert store.get(job.job_id).frames_done == 10
 
 
-def test_a_job_has_one_end_however_many_come_at_once(store: JobStore) -> None:
+def test_a_job_ends_once_under_concurrent_changes(store: JobStore) -> None:
     for _ in range(5):
         job = add(store, webhook_url="https://example.org")
         claim = claimed(store)
@@ -98,7 +98,7 @@ def test_a_job_has_one_end_however_many_come_at_once(store: JobStore) -> None:
         assert delivery.job == store.get(job.job_id)
 
 
-def test_readers_do_not_wait_for_a_writer(store: JobStore) -> None:
+def test_readers_are_not_blocked_by_a_writer(store: JobStore) -> None:
     job = add(store)
     with store._database.write() as connection:
         connection.execute(segments.delete())
@@ -123,12 +123,12 @@ def test_writers_wait_for_each_other(store: JobStore) -> None:
 
 
 @pytest.mark.parametrize("change", ["claim", "publish", "complete", "delete"])
-def test_a_process_killed_in_the_middle_of_a_change_changed_nothing(
+def test_a_process_killed_in_a_transaction_changes_nothing(
     store: JobStore, clock: Clock, url: str, change: str
 ) -> None:
     job = add(store, webhook_url="https://example.org")
-    with process(change_and_hang, url, change, clock.now) as dying:
-        assert dying.recv() == "in the middle"
+    with process(change_and_hang, url, change, clock.now) as pipe:
+        assert pipe.recv() == "in the middle"
         before = store.get(job.job_id)
     published = {"claim": 0, "publish": 1, "complete": 3, "delete": 1}[change]
     assert len(store.segments(job.job_id)) == before.next_segment == published
@@ -136,7 +136,9 @@ def test_a_process_killed_in_the_middle_of_a_change_changed_nothing(
     clock.now += 15
     assert store.pending_deliveries() == [] and store.pending_removals() == []
     deadline = time.monotonic() + 30
-    while (claim := store.claim("heir")) is None:  # PostgreSQL passes the row over until it has noticed the death
+    while (
+        claim := store.claim("successor")
+    ) is None:  # PostgreSQL skips the locked row until it notices the dead client
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert claim.job == replace(
@@ -151,7 +153,7 @@ def test_a_process_killed_in_the_middle_of_a_change_changed_nothing(
     assert len(store.pending_deliveries()) == 1
 
 
-def test_a_restarted_server_is_found_again(postgresql: str, postgresql_url: str) -> None:
+def test_the_store_reconnects_after_its_connections_were_closed(postgresql: str, postgresql_url: str) -> None:
     store = JobStore(postgresql_url)
     job = add(store)
     with psycopg.connect(host=postgresql, user=USER, dbname="postgres", autocommit=True) as connection:

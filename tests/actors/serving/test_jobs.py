@@ -1,4 +1,4 @@
-"""The life of a job: claims, leases, fences and segments, one thing after the other."""
+"""A job from creation to removal, in one thread: claims, leases, fences and segments."""
 
 from dataclasses import replace
 
@@ -10,8 +10,8 @@ from emotivetalk.errors import InputError
 from tests.actors.serving.jobs_for_tests import NUM_SEGMENTS, Clock, add, claimed, finish, segment
 
 
-def works(store: JobStore, claim: Claim) -> list:
-    """Everything that a holder can do, as calls."""
+def worker_calls(store: JobStore, claim: Claim) -> list:
+    """Return every call that the holder of a claim can make."""
     return [
         lambda: store.renew(claim),
         lambda: store.plan(claim, NUM_SEGMENTS),
@@ -23,9 +23,9 @@ def works(store: JobStore, claim: Claim) -> list:
 
 
 def assert_fenced(store: JobStore, claim: Claim) -> None:
-    for work in works(store, claim):
+    for call in worker_calls(store, claim):
         with pytest.raises(FencedError):
-            work()
+            call()
 
 
 def test_a_job_from_queue_to_result(store: JobStore, clock: Clock) -> None:
@@ -53,7 +53,7 @@ def test_a_job_from_queue_to_result(store: JobStore, clock: Clock) -> None:
     assert store.claim("director-2") is None
 
 
-def test_what_is_written_is_there_after_opening_the_store_again(store: JobStore, url: str) -> None:
+def test_a_reopened_store_has_the_same_content(store: JobStore, url: str) -> None:
     job = add(store)
     claim = claimed(store)
     store.plan(claim, NUM_SEGMENTS)
@@ -65,14 +65,16 @@ def test_what_is_written_is_there_after_opening_the_store_again(store: JobStore,
     again.close()
 
 
-def test_turns_go_by_priority_then_age(store: JobStore, clock: Clock) -> None:
+def test_jobs_are_claimed_by_priority_then_age(store: JobStore, clock: Clock) -> None:
     first = add(store)
     clock.now += 1
     second, urgent = add(store), add(store, priority=1)
     assert [claimed(store).job.job_id for _ in range(3)] == [urgent.job_id, first.job_id, second.job_id]
 
 
-def test_a_lease_that_ends_gives_the_job_to_another_and_fences_the_first(store: JobStore, clock: Clock) -> None:
+def test_when_a_lease_expires_another_worker_gets_the_job_and_the_first_is_fenced(
+    store: JobStore, clock: Clock
+) -> None:
     job = add(store)
     slow = claimed(store, "slow")
     store.plan(slow, NUM_SEGMENTS)
@@ -91,7 +93,7 @@ def test_a_lease_that_ends_gives_the_job_to_another_and_fences_the_first(store: 
     assert finish(store, fast).status is JobStatus.COMPLETED
 
 
-def test_a_late_worker_goes_on_if_nobody_took_the_job(store: JobStore, clock: Clock) -> None:
+def test_a_late_worker_continues_if_the_job_was_not_claimed_again(store: JobStore, clock: Clock) -> None:
     add(store)
     claim = claimed(store)
     clock.now += 1000
@@ -100,7 +102,7 @@ def test_a_late_worker_goes_on_if_nobody_took_the_job(store: JobStore, clock: Cl
     assert finish(store, claim).attempt == 1
 
 
-def test_publishing_is_a_sign_of_life(store: JobStore, clock: Clock) -> None:
+def test_publishing_renews_the_lease(store: JobStore, clock: Clock) -> None:
     add(store)
     claim = claimed(store)
     store.plan(claim, NUM_SEGMENTS)
@@ -121,7 +123,7 @@ def test_a_job_that_kills_its_workers_fails_after_max_attempts(store: JobStore, 
     assert failed.error is not None and failed.error.code == "attempts_exhausted"
 
 
-def test_attempts_that_published_something_do_not_use_a_job_up(store: JobStore, clock: Clock) -> None:
+def test_attempts_that_published_a_segment_do_not_count_towards_the_limit(store: JobStore, clock: Clock) -> None:
     job = add(store)
     for index in range(NUM_SEGMENTS):
         for _ in range(store.max_attempts - 1):
@@ -150,7 +152,7 @@ def test_segments_are_published_in_order_and_once(store: JobStore) -> None:
     with pytest.raises(ValueError, match="no plan"):
         store.publish_segment(claim, segment(claim, 0))
     store.plan(claim, 5)
-    store.plan(claim, NUM_SEGMENTS)  # nothing is published yet
+    store.plan(claim, NUM_SEGMENTS)  # allowed, since nothing is published yet
     first = segment(claim, 0)
     store.publish_segment(claim, first)
     wrong: list[Segment] = [
@@ -167,7 +169,7 @@ def test_segments_are_published_in_order_and_once(store: JobStore) -> None:
     with pytest.raises(FencedError, match="published already"):
         store.publish_segment(claim, replace(first, path="elsewhere.m4s"))
     before = store.get(job.job_id)
-    assert store.publish_segment(claim, first) == before  # who did not get the answer asks again
+    assert store.publish_segment(claim, first) == before  # repeated, as after a lost answer
     with pytest.raises(ValueError, match="3 segments"):
         store.plan(claim, 4)
     with pytest.raises(ValueError, match="10 of 30"):
@@ -176,7 +178,7 @@ def test_segments_are_published_in_order_and_once(store: JobStore) -> None:
     assert store.get(job.job_id) == before
 
 
-def test_cancelling_fences_at_once_and_changes_no_end(store: JobStore, clock: Clock) -> None:
+def test_cancelling_fences_the_worker_and_is_idempotent(store: JobStore, clock: Clock) -> None:
     queued, running = add(store), add(store, priority=1)
     claim = claimed(store)
     cancelled = store.cancel(running.job_id)
@@ -188,7 +190,7 @@ def test_cancelling_fences_at_once_and_changes_no_end(store: JobStore, clock: Cl
     assert store.claim("worker") is None
 
 
-def test_retry_keeps_segments_and_gives_fresh_attempts(store: JobStore, clock: Clock) -> None:
+def test_retry_keeps_segments_and_resets_the_number_of_attempts(store: JobStore, clock: Clock) -> None:
     job = add(store)
     first = claimed(store)
     store.plan(first, NUM_SEGMENTS)
@@ -204,10 +206,14 @@ def test_retry_keeps_segments_and_gives_fresh_attempts(store: JobStore, clock: C
     assert second.job.next_segment == 1
     assert_fenced(store, first)
     finish(store, second)
-    assert [one.path[-5] for one in store.segments(job.job_id)] == ["1", "4", "4"]  # by which fence
+    assert [one.path[-5] for one in store.segments(job.job_id)] == [
+        "1",
+        "4",
+        "4",
+    ]  # the fence of the claim that wrote each
 
 
-def test_retry_is_for_failed_and_cancelled_jobs(store: JobStore) -> None:
+def test_only_failed_and_cancelled_jobs_can_be_retried(store: JobStore) -> None:
     job = add(store)
     with pytest.raises(JobStateError, match="is queued"):
         store.retry(job.job_id)
@@ -222,7 +228,7 @@ def test_retry_is_for_failed_and_cancelled_jobs(store: JobStore) -> None:
         store.retry(job.job_id)
 
 
-def test_deleting_leaves_only_word_of_the_files(store: JobStore, clock: Clock) -> None:
+def test_deleting_a_job_leaves_only_a_record_of_its_files(store: JobStore, clock: Clock) -> None:
     queued, running = add(store), add(store, priority=1)
     claim = claimed(store)
     store.plan(claim, NUM_SEGMENTS)
@@ -235,12 +241,12 @@ def test_deleting_leaves_only_word_of_the_files(store: JobStore, clock: Clock) -
     assert_fenced(store, claim)
     assert store.segments(running.job_id) == []
     assert store.pending_removals() == [queued.job_id]
-    clock.now += 15  # until then the worker of the other may write
+    clock.now += 15  # until then the worker of the running job may still write files
     assert store.pending_removals() == [running.job_id]
     assert store.pending_removals() == []  # leased
     store.record_removal(queued.job_id)
     clock.now += 60
-    assert store.pending_removals() == [running.job_id]  # whoever had it died
+    assert store.pending_removals() == [running.job_id]  # the lease expired without a record of the removal
 
 
 def test_finished_jobs_expire_with_their_files(store: JobStore, clock: Clock) -> None:
@@ -256,12 +262,12 @@ def test_finished_jobs_expire_with_their_files(store: JobStore, clock: Clock) ->
     assert [job.job_id for job in store.list().jobs] == [waiting.job_id]
 
 
-def test_the_files_of_a_reserved_job_go_unless_its_row_follows(store: JobStore, clock: Clock) -> None:
+def test_the_files_of_a_reserved_job_are_removed_unless_the_job_is_created(store: JobStore, clock: Clock) -> None:
     kept, lost = new_job_id(), new_job_id()
     for job_id in (kept, lost):
         store.reserve(job_id, hold_s=600)
     clock.now += 100
-    store.reserve(lost, hold_s=600)  # saying so again holds it longer
+    store.reserve(lost, hold_s=600)  # reserving again extends the hold
     add(store, job_id=kept)
     clock.now += 599
     assert store.pending_removals() == []
@@ -269,7 +275,7 @@ def test_the_files_of_a_reserved_job_go_unless_its_row_follows(store: JobStore, 
     assert store.pending_removals() == [lost]
 
 
-def test_what_is_not_ones_own_is_not_there(store: JobStore) -> None:
+def test_jobs_of_another_owner_are_not_found(store: JobStore) -> None:
     job = add(store, "ada")
     for call in (store.get, store.cancel, store.retry, store.delete):
         with pytest.raises(JobNotFoundError):
@@ -278,7 +284,7 @@ def test_what_is_not_ones_own_is_not_there(store: JobStore) -> None:
     assert store.counts("bob")[JobStatus.QUEUED] == 0
 
 
-def test_no_name_that_a_client_can_send_upsets_the_database(store: JobStore) -> None:
+def test_malformed_ids_are_not_found_or_refused(store: JobStore) -> None:
     for job_id in ("", "video_\0", "../../etc", "video_\ud800", "x" * 65, "' OR 1=1 --"):
         for call in (store.get, store.cancel, store.retry, store.delete):
             with pytest.raises(JobNotFoundError):
@@ -290,7 +296,7 @@ def test_no_name_that_a_client_can_send_upsets_the_database(store: JobStore) -> 
             add(store, job_id=job_id)
 
 
-def test_a_job_of_the_same_id_is_refused(store: JobStore) -> None:
+def test_a_duplicate_id_is_refused(store: JobStore) -> None:
     job = add(store)
     with pytest.raises(ValueError, match="already"):
         add(store, job_id=job.job_id)
@@ -314,7 +320,7 @@ def test_a_store_of_another_version_is_refused(store: JobStore, url: str) -> Non
     assert caught.value.code == "job_store_version"
 
 
-def test_a_store_of_the_version_before_is_taken_over(store: JobStore, url: str) -> None:
+def test_a_store_of_the_previous_version_is_migrated(store: JobStore, url: str) -> None:
     from emotivetalk.actors.serving.jobs import tables as job_tables
 
     old = add(store)
@@ -322,14 +328,14 @@ def test_a_store_of_the_version_before_is_taken_over(store: JobStore, url: str) 
         for column in ("model", "traceparent"):
             connection.exec_driver_sql(f"ALTER TABLE jobs DROP COLUMN {column}")
         connection.execute(job_tables.store.update().values(schema_version=1))
-    taken = JobStore(url, create=False)
-    assert taken.get(old.job_id) == old and old.model is None
-    new = add(taken, model="starter", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    migrated = JobStore(url, create=False)
+    assert migrated.get(old.job_id) == old and old.model is None
+    new = add(migrated, model="starter", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     assert JobStore(url).get(new.job_id) == new and new.model == "starter"
-    taken.close()
+    migrated.close()
 
 
-def test_a_missing_store_is_made_only_where_it_may_be(url: str) -> None:
+def test_a_missing_store_is_created_only_if_allowed(url: str) -> None:
     with pytest.raises(JobStoreError) as caught:
         JobStore(url, create=False)
     assert caught.value.code == "job_store_missing"
@@ -338,13 +344,13 @@ def test_a_missing_store_is_made_only_where_it_may_be(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://host/jobs", "nonsense", ""])
-def test_urls_that_cannot_be(url: str) -> None:
+def test_an_unsupported_url_is_refused(url: str) -> None:
     with pytest.raises(InputError) as caught:
         JobStore(url)
     assert caught.value.code == "job_store_url"
 
 
-def test_a_store_that_cannot_be_reached_says_so_without_its_password(tmp_path) -> None:
+def test_the_error_for_an_unreachable_store_does_not_show_its_password(tmp_path) -> None:
     (tmp_path / "jobs.db").write_bytes(b"not a database, but long enough to look at " * 100)
     for url in (
         f"sqlite:///{tmp_path}/jobs.db",

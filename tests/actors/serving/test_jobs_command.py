@@ -1,4 +1,4 @@
-"""`emotivetalk jobs` as an operator meets it."""
+"""`emotivetalk jobs` on the command line."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str])
     assert f"Example:\n    emotivetalk jobs {command or 'list'}" in capsys.readouterr().out
 
 
-def test_list(jobs: JobStore, sqlite_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_prints_and_filters_jobs(jobs: JobStore, sqlite_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = add(jobs, "ada"), add(jobs, "[bold]bob\x1b[2J")
     jobs.cancel(first.job_id)
     assert run(["jobs", "list", "--store", sqlite_url]) == 0
@@ -44,7 +44,7 @@ def test_list(jobs: JobStore, sqlite_url: str, capsys: pytest.CaptureFixture[str
         assert page["has_more"] is False
 
 
-def test_show(jobs: JobStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_status_error_and_segments(jobs: JobStore, capsys: pytest.CaptureFixture[str]) -> None:
     job = add(jobs)
     claim = claimed(jobs)
     jobs.plan(claim, NUM_SEGMENTS)
@@ -55,12 +55,12 @@ def test_show(jobs: JobStore, capsys: pytest.CaptureFixture[str]) -> None:
     for part in (job.job_id, "failed, 33 %", "render_failed: line one?line two", "1 of 3", "0 to 9", "ethd 1.5"):
         assert part in text
     assert run(["jobs", "show", job.job_id, "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert (shown["status"], shown["progress"], shown["error"]["code"]) == ("failed", 33, "render_failed")
-    assert shown["segments"][0]["path"] == segment(claim, 0).path
+    details = json.loads(capsys.readouterr().out)
+    assert (details["status"], details["progress"], details["error"]["code"]) == ("failed", 33, "render_failed")
+    assert details["segments"][0]["path"] == segment(claim, 0).path
 
 
-def test_cancel_and_retry(jobs: JobStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cancel_and_retry_change_the_status(jobs: JobStore, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = add(jobs), add(jobs)
     assert run(["jobs", "cancel", first.job_id, second.job_id]) == 0
     assert capsys.readouterr().out == f"{first.job_id} cancelled\n{second.job_id} cancelled\n"
@@ -82,7 +82,7 @@ def test_cancel_and_retry(jobs: JobStore, capsys: pytest.CaptureFixture[str]) ->
         (["cancel"], 2, "ID"),
     ],
 )
-def test_what_goes_wrong_is_one_line(
+def test_an_error_is_one_line(
     jobs: JobStore, arguments: list[str], status: int, part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["jobs", *arguments]) == status
@@ -92,7 +92,7 @@ def test_what_goes_wrong_is_one_line(
     assert captured.out == ""
 
 
-def test_retrying_what_runs_is_refused(jobs: JobStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_retrying_a_queued_job_is_refused(jobs: JobStore, capsys: pytest.CaptureFixture[str]) -> None:
     job = add(jobs)
     assert run(["jobs", "retry", job.job_id]) == 2
     assert "is queued; only failed and cancelled" in capsys.readouterr().err

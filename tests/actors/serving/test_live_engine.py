@@ -1,4 +1,4 @@
-"""Live calls over the plain workers: what was said decides what is seen and heard, however it arrived."""
+"""Live calls on workers without Ray. The output depends on the speech and the emotions, not on how they arrive."""
 
 import asyncio
 import io
@@ -53,31 +53,31 @@ RECEIPT = Receipt("here", 0.01, 1)
 CONTEXT = 22
 
 
-class LocalStages:
-    """The deployments' work in threads of this process; it remembers V-AID's blocks, and fails when it is told to."""
+class LocalReplicaCalls:
+    """The deployments' work in threads of this process. Records V-AID's blocks; raises `error` if it is set."""
 
     def __init__(self, pipeline: EmotiveTalkPipeline, artifacts: ArtifactStore) -> None:
         self.vaid = VAIDWorker(pipeline.motion_generator, artifacts)
         self.ethd = ETHDWorker(pipeline.latent_sampler, FrameDecoder(pipeline.vae), artifacts)
         self.decoder = DecoderWorker(FrameDecoder(pipeline.vae), artifacts, "debug", "test")
         self.blocks: list[BlockData] = []
-        self.heard: list[int] = []
+        self.speech_lengths: list[int] = []
         self.num_started = self.num_cancelled = 0
-        self.stuck: asyncio.Event | None = None
+        self.gate: asyncio.Event | None = None
         self.error: Exception | None = None
 
     async def generate_motion_live(self, call: LiveMotionCall, references: Sequence[Any]) -> CallResult:
         block = await asyncio.to_thread(self.vaid.generate_motion_live, call, references[0] if references else None)
         assert call.block == len(self.blocks)
         self.blocks.append(block)
-        self.heard.append(len(call.speech))
+        self.speech_lengths.append(len(call.speech))
         return CallResult(block, RECEIPT)
 
     async def render(self, call: RenderCall, references: Sequence[Any]) -> CallResult:
         self.num_started += 1
         try:
-            if self.stuck is not None:
-                await self.stuck.wait()
+            if self.gate is not None:
+                await self.gate.wait()
             if self.error is not None:
                 raise self.error
             return CallResult((await asyncio.to_thread(self.ethd.render, [(call, references)]))[0], RECEIPT)
@@ -90,21 +90,21 @@ class LocalStages:
 
 
 def make_plan(pipeline: EmotiveTalkPipeline, look_ahead_frames: int | None = None) -> LivePlan:
-    # Di-CTE's chunks are longer than the pipeline's, so that there is a lead.
+    # Di-CTE's chunks are longer than the pipeline's, so the plan has a lead.
     return live_plan(pipeline.long_video, 2, 32, 4, 5, CONTEXT, 250, look_ahead_frames)
 
 
 @dataclass
-class Studio:
-    """The parts of a session."""
+class LiveSetup:
+    """A pipeline, a portrait and speech; makes renderers from them."""
 
     pipeline: EmotiveTalkPipeline
     folder: Path
     portrait: np.ndarray
     speech: np.ndarray
 
-    def renderer(self, look_ahead_frames: int | None = None, **settings: Any) -> tuple[LiveRenderer, LocalStages]:
-        stages = LocalStages(self.pipeline, ArtifactStore(str(self.folder)))
+    def renderer(self, look_ahead_frames: int | None = None, **settings: Any) -> tuple[LiveRenderer, LocalReplicaCalls]:
+        calls = LocalReplicaCalls(self.pipeline, ArtifactStore(str(self.folder)))
         plan = make_plan(self.pipeline, look_ahead_frames)
 
         async def prepare(caller: Caller, header: LiveHeader) -> np.ndarray:
@@ -113,28 +113,29 @@ class Studio:
             return self.portrait
 
         model = ServedModel("debug", "debug@0", debug.IMAGE_SIZE)
-        made = LiveRenderer(stages, lambda num_steps: plan, prepare, model, "test 1", LiveSettings(**settings))
-        return made, stages
+        renderer = LiveRenderer(calls, lambda num_steps: plan, prepare, model, "test 1", LiveSettings(**settings))
+        return renderer, calls
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+def live(tmp_path_factory: pytest.TempPathFactory) -> LiveSetup:
     random = np.random.default_rng(5)
-    time_s = np.arange(30_400) / 16_000  # 48 frames, the last one heard in part
+    time_s = np.arange(30_400) / 16_000  # 48 frames, the last one incomplete
     speech = 0.4 * np.sin(2 * np.pi * (200 + 150 * time_s) * time_s) * np.sin(2 * np.pi * 3 * time_s)
     portrait = random.integers(0, 255, (debug.IMAGE_SIZE, debug.IMAGE_SIZE, 3), dtype=np.uint8)
-    folder = tmp_path_factory.mktemp("studio")
+    folder = tmp_path_factory.mktemp("live")
     pipeline = debug.pipeline()
     pipeline.register_to_config(segment_chunks=2)
-    return Studio(pipeline, folder, portrait, speech.astype(np.float32))
+    return LiveSetup(pipeline, folder, portrait, speech.astype(np.float32))
 
 
-Act = Callable[[RenderedSession], Awaitable[None]]
+SendInput = Callable[[RenderedSession], Awaitable[None]]
+"""Sends a call's speech and emotions."""
 
 
 @dataclass
-class Shown:
-    """A whole call's result."""
+class CallOutput:
+    """Everything that a call returned."""
 
     started: LiveStarted
     fragments: list[LiveFragment] = field(default_factory=list)
@@ -149,41 +150,43 @@ def header(**fields: Any) -> LiveHeader:
     return LiveHeader(**{"portrait": b"me", "portrait_name": "me.png", "emotion": HAPPY, "settings": settings} | fields)
 
 
-def show(renderer: LiveRenderer, act: Act, **fields: Any) -> Shown:
-    """A call from beginning to end: `act` speaks, while fragments are taken."""
+def run_call(renderer: LiveRenderer, send_input: SendInput, **fields: Any) -> CallOutput:
+    """Run a whole call: `send_input` sends the speech while the fragments are received."""
 
-    async def run() -> Shown:
+    async def run() -> CallOutput:
         session = renderer()
         try:
-            shown = Shown(await session.open(CALLER, header(**fields)))
-            acting = asyncio.create_task(act(session))
-            shown.fragments = [fragment async for fragment in session.fragments()]
-            await acting
-            return shown
+            output = CallOutput(await session.open(CALLER, header(**fields)))
+            sending = asyncio.create_task(send_input(session))
+            output.fragments = [fragment async for fragment in session.fragments()]
+            await sending
+            return output
         finally:
             await session.close()
 
-    shown = asyncio.run(run())
+    output = asyncio.run(run())
     assert renderer.num_calls == 0
-    return shown
+    return output
 
 
-def saying(speech: np.ndarray, sizes: Sequence[int] = (), changes: dict[int, LiveEmotion] | None = None) -> Act:
-    """Says the speech in pieces of these sizes, over and over; changes the emotion where so many samples were said."""
+def send_speech(
+    speech: np.ndarray, sizes: Sequence[int] = (), changes: dict[int, LiveEmotion] | None = None
+) -> SendInput:
+    """Return a function that sends the speech in pieces of these sizes, repeated. `changes` maps a number of samples sent to the emotion set there."""
 
-    async def act(session: RenderedSession) -> None:
-        said, number = 0, 0
-        while said < len(speech):
+    async def send_input(session: RenderedSession) -> None:
+        num_sent, number = 0, 0
+        while num_sent < len(speech):
             size = sizes[number % len(sizes)] if sizes else len(speech)
-            stop = min([said + size, *(at for at in changes or {} if at > said)])
-            if said in (changes or {}):
-                await session.change_emotion((changes or {})[said])
-            await session.push_audio(speech[said:stop])
-            said, number = stop, number + 1
+            stop = min([num_sent + size, *(at for at in changes or {} if at > num_sent)])
+            if num_sent in (changes or {}):
+                await session.change_emotion((changes or {})[num_sent])
+            await session.push_audio(speech[num_sent:stop])
+            num_sent, number = stop, number + 1
             await asyncio.sleep(0)
         await session.finish()
 
-    return act
+    return send_input
 
 
 def decode(data: bytes) -> tuple[list[np.ndarray], np.ndarray]:
@@ -194,69 +197,75 @@ def decode(data: bytes) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def whole(studio: Studio) -> tuple[Shown, LocalStages]:
-    """All of the speech at once."""
-    renderer, stages = studio.renderer()
-    return show(renderer, saying(studio.speech)), stages
+def whole(live: LiveSetup) -> tuple[CallOutput, LocalReplicaCalls]:
+    """The output of a call that gets all of the speech at once."""
+    renderer, calls = live.renderer()
+    return run_call(renderer, send_speech(live.speech)), calls
 
 
 @pytest.mark.parametrize("sizes", [(1600,), (1, 5000, 12_345)])
-def test_how_the_speech_arrives_changes_nothing(studio: Studio, whole: tuple[Shown, LocalStages], sizes) -> None:
-    renderer, stages = studio.renderer(ethd_in_flight=1, segments_ahead=1)
-    shown = show(renderer, saying(studio.speech, sizes))
-    assert shown.fragments == whole[0].fragments
-    assert stages.heard == whole[1].heard
+def test_the_output_does_not_depend_on_how_the_speech_is_split(
+    live: LiveSetup, whole: tuple[CallOutput, LocalReplicaCalls], sizes
+) -> None:
+    renderer, calls = live.renderer(ethd_in_flight=1, segments_ahead=1)
+    output = run_call(renderer, send_speech(live.speech, sizes))
+    assert output.fragments == whole[0].fragments
+    assert calls.speech_lengths == whole[1].speech_lengths
 
 
-def test_the_file_has_every_frame_and_all_the_sound(studio: Studio, whole: tuple[Shown, LocalStages]) -> None:
-    shown = whole[0]
-    assert [(one.index, one.start_frame, one.num_frames) for one in shown.fragments] == [
+def test_the_file_has_every_frame_and_all_of_the_sound(
+    live: LiveSetup, whole: tuple[CallOutput, LocalReplicaCalls]
+) -> None:
+    output = whole[0]
+    assert [(one.index, one.start_frame, one.num_frames) for one in output.fragments] == [
         (0, 0, 16),
         (1, 16, 14),
         (2, 30, 14),
         (3, 44, 4),
     ]
-    pictures, sound = decode(shown.file)
-    assert len(pictures) == 48 and pictures[0].shape == (shown.started.height, shown.started.width, 3)
-    # In step with the speech to the sample: linear interpolation to 48 kHz is good enough for these tones.
-    heard = np.interp(np.arange(len(studio.speech) * 3) / 3, np.arange(len(studio.speech)), studio.speech)
-    assert 0 <= len(sound) - len(heard) < 1024
-    best = max(range(-200, 201, 1), key=lambda lag: float(heard[5000:80_000] @ sound[5000 + lag : 80_000 + lag]))
+    pictures, sound = decode(output.file)
+    assert len(pictures) == 48 and pictures[0].shape == (output.started.height, output.started.width, 3)
+    # The sound is aligned with the speech to the sample. Linear interpolation to 48 kHz is good enough for these tones.
+    expected = np.interp(np.arange(len(live.speech) * 3) / 3, np.arange(len(live.speech)), live.speech)
+    assert 0 <= len(sound) - len(expected) < 1024
+    best = max(range(-200, 201, 1), key=lambda lag: float(expected[5000:80_000] @ sound[5000 + lag : 80_000 + lag]))
     assert best == 0
-    assert np.abs(sound[2000 : len(heard) - 2000] - heard[2000:-2000]).max() < 0.05  # and without a click
-    assert not list(studio.folder.iterdir())  # nothing was stored
+    assert np.abs(sound[2000 : len(expected) - 2000] - expected[2000:-2000]).max() < 0.05  # no clicks
+    assert not list(live.folder.iterdir())  # nothing was stored
 
 
-def test_fragments_are_those_of_one_go(studio: Studio, whole: tuple[Shown, LocalStages], tmp_path: Path) -> None:
-    """ETHD and the decoder make of V-AID's latents what the pipeline makes of them, to the byte."""
-    shown, stages = whole
-    blocks = [to_block(block) for block in stages.blocks]
+def test_fragments_equal_those_of_the_pipeline(
+    live: LiveSetup, whole: tuple[CallOutput, LocalReplicaCalls], tmp_path: Path
+) -> None:
+    """From V-AID's latents, ETHD and the decoder make the same bytes as the pipeline."""
+    output, calls = whole
+    blocks = [to_block(block) for block in calls.blocks]
     num_frames = blocks[-1].frames.stop - 2
     latents = join(blocks, range(num_frames))
-    portrait = torch.from_numpy(studio.portrait.copy()).permute(2, 0, 1) / 127.5 - 1
-    reference = torch.from_numpy(stages.blocks[0].expression_reference.copy())
+    portrait = torch.from_numpy(live.portrait.copy()).permute(2, 0, 1) / 127.5 - 1
+    reference = torch.from_numpy(calls.blocks[0].expression_reference.copy())
     motion = MotionSequence(portrait, latents.lip, latents.expression, reference)
-    frames = torch.cat(list(studio.pipeline.render(motion, seed=3, num_steps=2))).numpy()
-    encode_audio(studio.speech, tmp_path / "speech.m4a")
+    frames = torch.cat(list(live.pipeline.render(motion, seed=3, num_steps=2))).numpy()
+    encode_audio(live.speech, tmp_path / "speech.m4a")
     with ClipAudio(tmp_path / "speech.m4a") as audio:
-        for one in shown.fragments:
+        for one in output.fragments:
             part = frames[one.start_frame : one.start_frame + one.num_frames]
             made = fragment(part, one.start_frame, audio, is_last=one.index == 3, sequence=one.index)
             assert made == one.data, f"fragment {one.index}"
 
 
-def test_lips_are_those_of_a_job(studio: Studio, whole: tuple[Shown, LocalStages]) -> None:
-    """Behind the clip's begin, before which a job hears nothing and a live call silence; and before its end."""
-    motion_generator = studio.pipeline.motion_generator
-    role = motion_generator.prepare(torch.zeros(3, 64, 64), None)
-    job = join(list(motion_generator.blocks(role, torch.from_numpy(studio.speech))), range(48))
-    live = join([to_block(block) for block in whole[1].blocks], range(48))
-    torch.testing.assert_close(live.lip[CONTEXT : 48 - CONTEXT], job.lip[CONTEXT : 48 - CONTEXT])
+def test_lip_latents_equal_those_of_a_job(live: LiveSetup, whole: tuple[CallOutput, LocalReplicaCalls]) -> None:
+    """Except near the ends of the clip, where a job has no context and a live call has silence."""
+    motion_generator = live.pipeline.motion_generator
+    conditions = motion_generator.prepare(torch.zeros(3, 64, 64), None)
+    job_latents = join(list(motion_generator.blocks(conditions, torch.from_numpy(live.speech))), range(48))
+    live_latents = join([to_block(block) for block in whole[1].blocks], range(48))
+    torch.testing.assert_close(live_latents.lip[CONTEXT : 48 - CONTEXT], job_latents.lip[CONTEXT : 48 - CONTEXT])
 
 
 @pytest.mark.parametrize("look_ahead_frames", [None, 0])
-def test_a_fragment_comes_as_soon_as_its_speech_was_heard(studio: Studio, look_ahead_frames: int | None) -> None:
-    renderer, _ = studio.renderer(look_ahead_frames)
+def test_a_fragment_is_made_as_soon_as_its_speech_has_arrived(live: LiveSetup, look_ahead_frames: int | None) -> None:
+    renderer, _ = live.renderer(look_ahead_frames)
     wanted = (16 + 2 + (CONTEXT if look_ahead_frames is None else 2)) * FRAME
     assert renderer.make_plan(None).num_speech_frames(0) * FRAME == wanted
 
@@ -264,11 +273,11 @@ def test_a_fragment_comes_as_soon_as_its_speech_was_heard(studio: Studio, look_a
         session = renderer()
         await session.open(CALLER, header())
         fragments = session.fragments()
-        await session.push_audio(studio.speech[: wanted - 1])
+        await session.push_audio(live.speech[: wanted - 1])
         first = asyncio.create_task(anext(fragments))
         done, _ = await asyncio.wait([first], timeout=0.1)
         assert not done
-        await session.push_audio(studio.speech[wanted - 1 : wanted])
+        await session.push_audio(live.speech[wanted - 1 : wanted])
         assert (await first).num_frames == 16
         await session.close()
 
@@ -276,75 +285,79 @@ def test_a_fragment_comes_as_soon_as_its_speech_was_heard(studio: Studio, look_a
 
 
 @pytest.mark.parametrize("num_samples", [0, 1, 16 * FRAME, 16 * FRAME + 1, 19 * FRAME + 5, 30 * FRAME])
-def test_any_length(studio: Studio, num_samples: int) -> None:
-    renderer, _ = studio.renderer(look_ahead_frames=0)
-    shown = show(renderer, saying(studio.speech[:num_samples], (FRAME,)))
+def test_speech_of_any_length_gives_its_number_of_frames(live: LiveSetup, num_samples: int) -> None:
+    renderer, _ = live.renderer(look_ahead_frames=0)
+    output = run_call(renderer, send_speech(live.speech[:num_samples], (FRAME,)))
     num_frames = -(-num_samples // FRAME)
-    assert [one.num_frames for one in shown.fragments] == [
+    assert [one.num_frames for one in output.fragments] == [
         min(stop, num_frames) - start for start, stop in [(0, 16), (16, 30)] if start < num_frames
     ]
     if num_samples:
-        pictures, sound = decode(shown.file)
+        pictures, sound = decode(output.file)
         assert len(pictures) == num_frames and abs(len(sound) - 3 * num_samples) < 1024
 
 
-def test_an_emotion_changes_what_follows_and_nothing_before(studio: Studio, whole: tuple[Shown, LocalStages]) -> None:
+def test_a_change_of_emotion_affects_later_frames_only(
+    live: LiveSetup, whole: tuple[CallOutput, LocalReplicaCalls]
+) -> None:
     at = 36 * FRAME - 100  # in the third segment; V-AID's third block begins at frame 32
     for emotion in (SAD, None):
-        renderer, stages = studio.renderer()
-        changed = show(renderer, saying(studio.speech, (4000,), {at: emotion}))
+        renderer, calls = live.renderer()
+        changed = run_call(renderer, send_speech(live.speech, (4000,), {at: emotion}))
         assert changed.fragments[:2] == whole[0].fragments[:2]
         assert changed.fragments[2] != whole[0].fragments[2] and changed.fragments[3] != whole[0].fragments[3]
-        for number, (mine, his) in enumerate(zip(stages.blocks, whole[1].blocks, strict=True)):
-            np.testing.assert_array_equal(mine.lip, his.lip)
-            assert np.array_equal(mine.expression, his.expression) == (number < 2)
+        for number, (block, other) in enumerate(zip(calls.blocks, whole[1].blocks, strict=True)):
+            np.testing.assert_array_equal(block.lip, other.lip)
+            assert np.array_equal(block.expression, other.expression) == (number < 2)
 
 
-def test_an_emotion_that_was_taken_back_was_never_there(studio: Studio, whole: tuple[Shown, LocalStages]) -> None:
-    renderer, _ = studio.renderer()
+def test_an_emotion_replaced_before_any_speech_has_no_effect(
+    live: LiveSetup, whole: tuple[CallOutput, LocalReplicaCalls]
+) -> None:
+    renderer, _ = live.renderer()
 
-    async def act(session: RenderedSession) -> None:
+    async def send_input(session: RenderedSession) -> None:
         await session.change_emotion(SAD)
         await session.change_emotion(HAPPY)
-        await saying(studio.speech)(session)
+        await send_speech(live.speech)(session)
 
-    assert show(renderer, act, emotion=SAD).fragments == whole[0].fragments
+    assert run_call(renderer, send_input, emotion=SAD).fragments == whole[0].fragments
 
 
-def test_the_portraits_own_expression_needs_no_emotion(studio: Studio) -> None:
-    """A track of it is what no emotion at all is, to V-AID."""
-    renderer, stages = studio.renderer()
-    show(renderer, saying(studio.speech[: 16 * FRAME]), emotion=None)
-    plan, motion_generator = renderer.make_plan(None), studio.pipeline.motion_generator
-    portrait = torch.from_numpy(studio.portrait.copy()).permute(2, 0, 1) / 127.5 - 1
+def test_without_an_emotion_the_portraits_expression_is_kept(live: LiveSetup) -> None:
+    """To V-AID, a live call without emotion equals a clip without emotion."""
+    renderer, calls = live.renderer()
+    run_call(renderer, send_speech(live.speech[: 16 * FRAME]), emotion=None)
+    plan, motion_generator = renderer.make_plan(None), live.pipeline.motion_generator
+    portrait = torch.from_numpy(live.portrait.copy()).permute(2, 0, 1) / 127.5 - 1
     speech = torch.zeros(plan.expression.num_frames * FRAME)
     start = plan.lead * FRAME
-    speech[start : start + 16 * FRAME] = torch.from_numpy(studio.speech[: 16 * FRAME])
+    speech[start : start + 16 * FRAME] = torch.from_numpy(live.speech[: 16 * FRAME])
     block = motion_generator.generate_motion(
         motion_generator.prepare(portrait, None), speech, 0, None, seed=3, long_video=plan.expression.config
     )
-    np.testing.assert_allclose(stages.blocks[0].expression, block.expression.numpy(), atol=1e-5)
+    np.testing.assert_allclose(calls.blocks[0].expression, block.expression.numpy(), atol=1e-5)
 
 
-def test_many_changes_are_forgotten_when_they_are_over(studio: Studio) -> None:
-    renderer, stages = studio.renderer()
-    most = 0
-    generate_motion = stages.generate_motion_live
+def test_past_changes_of_emotion_are_dropped(live: LiveSetup) -> None:
+    renderer, calls = live.renderer()
+    max_cues = 0
+    generate_motion = calls.generate_motion_live
 
     async def counting(call: LiveMotionCall, references: Sequence[Any]) -> CallResult:
-        nonlocal most
-        most = max(most, len(call.cues))
+        nonlocal max_cues
+        max_cues = max(max_cues, len(call.cues))
         return await generate_motion(call, references)
 
-    stages.generate_motion_live = counting  # pyright: ignore[reportAttributeAccessIssue]
+    calls.generate_motion_live = counting  # pyright: ignore[reportAttributeAccessIssue]
     changes: dict[int, LiveEmotion] = {at: SAD if at % 1600 else HAPPY for at in range(800, 30_400, 800)}
-    show(renderer, saying(studio.speech, (800,), changes))
-    assert 20 < most <= renderer.make_plan(None).expression.config.segment_frames + 14
+    run_call(renderer, send_speech(live.speech, (800,), changes))
+    assert 20 < max_cues <= renderer.make_plan(None).expression.config.segment_frames + 14
 
 
-def test_each_caller_has_its_own_limit(studio: Studio) -> None:
+def test_each_caller_has_a_limit_of_live_calls(live: LiveSetup) -> None:
     registry = CollectorRegistry()
-    renderer, _ = studio.renderer(max_calls=3)
+    renderer, _ = live.renderer(max_calls=3)
     renderer.meters = Meters(InRegistry(registry))
     bob = Caller("bob", CallerLimits(max_live_calls=1))
 
@@ -366,8 +379,8 @@ def test_each_caller_has_its_own_limit(studio: Studio) -> None:
     assert registry.get_sample_value("emotivetalk_live_sessions") == 0 == renderer.num_calls
 
 
-def test_places_are_limited_and_come_back(studio: Studio) -> None:
-    renderer, _ = studio.renderer(max_calls=1)
+def test_the_number_of_live_calls_is_limited_and_a_closed_call_frees_its_place(live: LiveSetup) -> None:
+    renderer, _ = live.renderer(max_calls=1)
 
     async def run() -> None:
         first, second, third = renderer(), renderer(), renderer()
@@ -386,57 +399,57 @@ def test_places_are_limited_and_come_back(studio: Studio) -> None:
     asyncio.run(run())
 
 
-def test_closing_cancels_what_is_under_way(studio: Studio) -> None:
-    renderer, stages = studio.renderer()
+def test_closing_a_session_cancels_its_calls(live: LiveSetup) -> None:
+    renderer, calls = live.renderer()
 
     async def run() -> None:
-        stages.stuck = asyncio.Event()
+        calls.gate = asyncio.Event()
         session = renderer()
         await session.open(CALLER, header())
-        await session.push_audio(studio.speech)
-        while not stages.num_started:
+        await session.push_audio(live.speech)
+        while not calls.num_started:
             await asyncio.sleep(0.01)
         await session.close()
-        started = stages.num_started
-        assert stages.num_cancelled == started > 0
-        stages.stuck.set()
+        started = calls.num_started
+        assert calls.num_cancelled == started > 0
+        calls.gate.set()
         await asyncio.sleep(0.05)
-        assert stages.num_started == started
+        assert calls.num_started == started
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(run())
 
 
-def test_what_goes_wrong_is_told(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    renderer, stages = studio.renderer()
-    stages.error = LostResultError("result_lost", "a node died", "It is made again.")
+def test_an_error_while_rendering_reaches_the_caller(live: LiveSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer, calls = live.renderer()
+    calls.error = LostResultError("result_lost", "a node died", "It is made again.")
     with pytest.raises(ServingError) as raised:
-        show(renderer, saying(studio.speech))
+        run_call(renderer, send_speech(live.speech))
     assert raised.value.code == "live_ended"
-    renderer, stages = studio.renderer()
-    stages.error = RuntimeError("a bug")
+    renderer, calls = live.renderer()
+    calls.error = RuntimeError("a bug")
     with pytest.raises(RuntimeError, match="a bug"):
-        show(renderer, saying(studio.speech))
-    renderer, _ = studio.renderer()
+        run_call(renderer, send_speech(live.speech))
+    renderer, _ = live.renderer()
     monkeypatch.setattr(EmotionMapping, "meaning", lambda _, embedding: torch.zeros(len(embedding)))
     with pytest.raises(InputError) as meaningless:
-        show(renderer, saying(studio.speech), emotion=TextEmotion(text="qwx zzkj vvpt"))
+        run_call(renderer, send_speech(live.speech), emotion=TextEmotion(text="qwx zzkj vvpt"))
     assert meaningless.value.code == "emotion_invalid"
 
 
-def test_a_buffer_that_holds_no_segment_is_refused(studio: Studio) -> None:
+def test_a_buffer_shorter_than_a_segment_is_refused(live: LiveSetup) -> None:
     with pytest.raises(InputError) as raised:
-        studio.renderer(buffer_s=1.5)
+        live.renderer(buffer_s=1.5)
     assert raised.value.code == "live_buffer_short"
 
 
-def test_speech_is_kept_as_long_as_it_is_needed() -> None:
-    speech, said = SpeechBuffer(), np.arange(1000, dtype=np.float32)
+def test_trimmed_speech_can_still_be_read_from_the_trim_point() -> None:
+    speech, samples = SpeechBuffer(), np.arange(1000, dtype=np.float32)
     for start in range(0, 1000, 7):
-        speech.push(said[start : start + 7])
+        speech.push(samples[start : start + 7])
         first = max(0, start - 50)
         speech.trim(first)
-        assert np.array_equal(speech.read(first, start + 3), said[first : start + 3])
+        assert np.array_equal(speech.read(first, start + 3), samples[first : start + 3])
     assert speech.num_samples == 1000 and speech.num_frames == 2
     assert len(speech.read(1000, 2000)) == 0
 
@@ -444,7 +457,7 @@ def test_speech_is_kept_as_long_as_it_is_needed() -> None:
 @pytest.mark.parametrize(
     ("chunk", "pinned", "segment_chunks", "expression"), [(12, 4, 3, 64), (8, 2, 3, 16), (25, 5, 2, 64)]
 )
-def test_the_plan_is_the_same_whatever_the_length(
+def test_the_plan_of_a_segment_does_not_depend_on_the_length_of_the_call(
     chunk: int, pinned: int, segment_chunks: int, expression: int
 ) -> None:
     from emotivetalk.models.long_video_plan import LongVideoConfig

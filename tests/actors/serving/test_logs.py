@@ -1,4 +1,4 @@
-"""Every line of every deployment names its video, as text and as JSON, whatever else a replica does at the same time."""
+"""Every log line of every deployment has its video's id, as text and as JSON, under concurrency."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ray.serve._private.logging_utils import ServeFormatter, ServeLogAttributeRe
 from emotivetalk.actors.serving.jobs.store import JobStatus
 from emotivetalk.actors.serving.observing import logs
 from emotivetalk.actors.serving.observing.logs import log_with_serve
-from tests.actors.serving.rendering import House, recorded
+from tests.actors.serving.rendering import RenderingService, record_spans
 
 log = logging.getLogger("emotivetalk.actors.serving.test")
 
 
-class Written:
-    """Content of Serve's log file, through handlers as Serve sets them up in a replica."""
+class LogFile:
+    """Serve's log file in memory, with handlers as Serve sets them up in a replica."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
         self.stream = io.StringIO()
@@ -44,7 +44,7 @@ class Written:
 
 @pytest.fixture
 def loggers() -> Iterator[logging.Logger]:
-    """Serve's logger; it and ours are afterwards as they were."""
+    """Serve's logger. This logger and ours are restored after the test."""
     serves, ours = logging.getLogger("ray.serve"), logging.getLogger("emotivetalk")
     kept = [(one, one.handlers, one.level, one.propagate) for one in (serves, ours)]
     serves.setLevel(logging.DEBUG)
@@ -55,14 +55,14 @@ def loggers() -> Iterator[logging.Logger]:
 
 
 @pytest.fixture
-def as_json(loggers: logging.Logger) -> Written:
-    written = Written(JSONFormatter())
-    loggers.handlers = [written.handler]
+def as_json(loggers: logging.Logger) -> LogFile:
+    log_file = LogFile(JSONFormatter())
+    loggers.handlers = [log_file.handler]
     log_with_serve()
-    return written
+    return log_file
 
 
-def test_a_line_has_the_id_of_its_task(as_json: Written) -> None:
+def test_a_json_line_has_the_video_id_of_its_task(as_json: LogFile) -> None:
     async def work(video_id: str) -> None:
         logs.about(video_id)
         await asyncio.sleep(0)
@@ -74,8 +74,8 @@ def test_a_line_has_the_id_of_its_task(as_json: Written) -> None:
         log.info("neither")
 
     asyncio.run(both())
-    said = [(line["message"], line.get("video_id")) for line in as_json.fields]
-    assert sorted(said, key=str) == [
+    logged = [(line["message"], line.get("video_id")) for line in as_json.fields]
+    assert sorted(logged, key=str) == [
         ("half 1", "video_a"),
         ("half 1", "video_b"),
         ("in a thread", "video_a"),
@@ -84,8 +84,8 @@ def test_a_line_has_the_id_of_its_task(as_json: Written) -> None:
     ]
 
 
-def test_text_has_the_id_too(loggers: logging.Logger) -> None:
-    text, fields = Written(ServeFormatter("ETHD", "abc")), Written(JSONFormatter())
+def test_a_text_line_has_the_video_id(loggers: logging.Logger) -> None:
+    text, fields = LogFile(ServeFormatter("ETHD", "abc")), LogFile(JSONFormatter())
     loggers.handlers = [text.handler, fields.handler]
     log_with_serve()
     log.info("100 %% of %s", "it", extra={"video_id": "video_a"})
@@ -93,33 +93,33 @@ def test_text_has_the_id_too(loggers: logging.Logger) -> None:
     assert (fields.fields[0]["message"], fields.fields[0]["video_id"]) == ("100 % of it", "video_a")
 
 
-def test_the_level_is_serves(loggers: logging.Logger) -> None:
-    written = Written(JSONFormatter())
-    loggers.handlers = [written.handler]
+def test_the_level_of_serves_logger_applies(loggers: logging.Logger) -> None:
+    log_file = LogFile(JSONFormatter())
+    loggers.handlers = [log_file.handler]
     loggers.setLevel(logging.WARNING)
     log_with_serve()
     log.info("no")
     log.warning("yes")
-    assert [line["message"] for line in written.fields] == ["yes"]
+    assert [line["message"] for line in log_file.fields] == ["yes"]
 
 
-def test_every_deployments_lines_name_the_video(
-    tmp_path: Path, as_json: Written, monkeypatch: pytest.MonkeyPatch
+def test_the_lines_of_every_deployment_have_the_video_id(
+    tmp_path: Path, as_json: LogFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Director, V-AID, ETHD and decoder; and its trace, while one is recorded."""
-    house, spans = House(tmp_path, monkeypatch), recorded(monkeypatch)
-    job = contextvars.Context().run(lambda: house.render(house.add()))
-    house.jobs.close()
+    """Director, V-AID, ETHD and decoder. While a trace is recorded, the lines have its id too."""
+    service, spans = RenderingService(tmp_path, monkeypatch), record_spans(monkeypatch)
+    job = contextvars.Context().run(lambda: service.render(service.add()))
+    service.jobs.close()
     assert job.status is JobStatus.COMPLETED
     files = {line["filename"] for line in as_json.fields}
     assert {"director.py", "vaid.py", "ethd.py", "decoder.py"} <= files
     assert {line.get("video_id") for line in as_json.fields} == {job.job_id}
     (render,) = spans.named("render")
-    begun = next(line for line in as_json.fields if line["message"].startswith("job started"))
-    assert begun["trace_id"] == f"{render.context.trace_id:032x}"
+    started = next(line for line in as_json.fields if line["message"].startswith("job started"))
+    assert started["trace_id"] == f"{render.context.trace_id:032x}"
 
 
-def test_urls_are_not_logged_where_they_are_fetched() -> None:
+def test_fetched_urls_are_not_logged() -> None:
     import emotivetalk.actors.serving.intake.fetch as fetching
 
     assert fetching is not None and not logging.getLogger("httpx").isEnabledFor(logging.INFO)

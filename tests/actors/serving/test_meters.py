@@ -1,4 +1,4 @@
-"""Metrics: the director counts a job's stages; the dashboard asks for nothing that is not exported."""
+"""Metrics: the director measures a job's stages, and the dashboard queries only exported metrics."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from emotivetalk.actors.serving.observing.job_metrics import JobCollector
 from emotivetalk.actors.serving.observing.meters import InRay, InRegistry, Meters
 from emotivetalk.actors.serving.replicas.messages import FinishCall
 from emotivetalk.errors import InputError
-from tests.actors.serving.rendering import House
+from tests.actors.serving.rendering import RenderingService
 
-OF_RAY = {
+RAY_METRICS = {
     "ray_serve_deployment_replica_healthy",
     "ray_serve_replica_processing_queries",
     "ray_serve_deployment_queued_queries",
@@ -27,17 +27,17 @@ OF_RAY = {
     "ray_serve_deployment_error_counter_total",
     "ray_serve_deployment_replica_starts_total",
 }
-WITH = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    return House(tmp_path, monkeypatch)
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RenderingService:
+    return RenderingService(tmp_path, monkeypatch)
 
 
-def test_a_job_is_measured_stage_by_stage(house: House) -> None:
+def test_each_stage_of_a_job_is_measured(service: RenderingService) -> None:
     registry = CollectorRegistry()
-    job = house.render(house.add(), Meters(InRegistry(registry)))
+    job = service.render(service.add(), Meters(InRegistry(registry)))
     assert job.num_segments is not None
 
     def value(name: str, **labels: str) -> float:
@@ -56,19 +56,19 @@ def test_a_job_is_measured_stage_by_stage(house: House) -> None:
     assert value("jobs_ended_total", status="completed") == 1
 
 
-def test_a_failure_is_counted_and_has_no_realtime_factor(house: House) -> None:
+def test_a_failure_is_counted_and_has_no_realtime_factor(service: RenderingService) -> None:
     def fail(call: object) -> None:
         if isinstance(call, FinishCall):
             raise InputError("emotion_invalid", "the text asks for no emotion", "Say another.")
 
-    house.replicas.before = fail
+    service.replicas.before = fail
     registry = CollectorRegistry()
-    assert house.render(house.add(), Meters(InRegistry(registry))).status is JobStatus.FAILED
+    assert service.render(service.add(), Meters(InRegistry(registry))).status is JobStatus.FAILED
     assert registry.get_sample_value("emotivetalk_jobs_ended_total", {"status": "failed"}) == 1
     assert registry.get_sample_value("emotivetalk_job_realtime_factor_count") == 0
 
 
-def test_ray_takes_them_all() -> None:
+def test_the_meters_work_with_rays_metrics() -> None:
     meters = Meters(InRay())
     meters.http_requests.add(1, "GET", "/v1/videos", "200")
     meters.live_sessions.add(1)
@@ -79,40 +79,40 @@ def test_ray_takes_them_all() -> None:
         meters.call_seconds.observe(0.06, "ethd")
 
 
-def exported(tmp_path: Path) -> set[str]:
-    """The names that Prometheus knows: the processes', as Ray exports them, and the job store's."""
-    own, ours, names = CollectorRegistry(), CollectorRegistry(), set()
-    Meters(InRegistry(own))
-    ours.register(JobCollector(JobStore(f"sqlite:///{tmp_path / 'jobs.db'}")))
-    for prefix, registry in (("ray_", own), ("", ours)):
+def exported_metrics(tmp_path: Path) -> set[str]:
+    """Return the names that Prometheus scrapes: those of the processes, exported by Ray, and those of the job store."""
+    of_processes, of_jobs, names = CollectorRegistry(), CollectorRegistry(), set()
+    Meters(InRegistry(of_processes))
+    of_jobs.register(JobCollector(JobStore(f"sqlite:///{tmp_path / 'jobs.db'}")))
+    for prefix, registry in (("ray_", of_processes), ("", of_jobs)):
         for family in registry.collect():
-            names |= {f"{prefix}{family.name}{end}" for end in WITH[family.type]}
+            names |= {f"{prefix}{family.name}{suffix}" for suffix in SUFFIXES[family.type]}
     return names
 
 
 def expressions() -> list[str]:
     dashboard = json.loads((CONFIGS / "grafana_dashboard.json").read_text())
-    asked = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    return asked + [one["definition"] for one in dashboard["templating"]["list"] if "definition" in one]
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    return queries + [one["definition"] for one in dashboard["templating"]["list"] if "definition" in one]
 
 
-def test_the_dashboard_asks_for_what_is_exported(tmp_path: Path) -> None:
-    asked = set(re.findall(r"\b(?:ray_)?(?:emotivetalk|serve)_\w+", " ".join(expressions())))
-    assert asked <= exported(tmp_path) | OF_RAY
-    assert asked >= OF_RAY
-    wanted = (
+def test_the_dashboard_queries_exported_metrics(tmp_path: Path) -> None:
+    queried = set(re.findall(r"\b(?:ray_)?(?:emotivetalk|serve)_\w+", " ".join(expressions())))
+    assert queried <= exported_metrics(tmp_path) | RAY_METRICS
+    assert queried >= RAY_METRICS
+    expected = (
         "job_queue_seconds_bucket job_realtime_factor_bucket call_seconds_bucket refused_requests_total live_sessions"
     )
-    assert asked >= {f"ray_emotivetalk_{name}" for name in wanted.split()} | {"emotivetalk_jobs"}
+    assert queried >= {f"ray_emotivetalk_{name}" for name in expected.split()} | {"emotivetalk_jobs"}
 
 
-def test_rays_names_are_in_rays_source() -> None:
+def test_rays_metrics_exist_in_rays_source() -> None:
     source = "".join(path.read_text() for path in (Path(ray.serve.__file__).parent / "_private").glob("*.py"))
-    for name in OF_RAY:
+    for name in RAY_METRICS:
         assert f'"{name.removeprefix("ray_").removesuffix("_total")}"' in source, name
 
 
-def test_the_dashboard_can_be_imported() -> None:
+def test_the_dashboard_is_valid() -> None:
     dashboard = json.loads((CONFIGS / "grafana_dashboard.json").read_text())
     assert dashboard["templating"]["list"][0]["type"] == "datasource"
     panels = dashboard["panels"]
@@ -125,6 +125,6 @@ def test_the_dashboard_can_be_imported() -> None:
         assert expression.count("(") == expression.count(")") and expression.count("{") == expression.count("}")
 
 
-def test_the_scrape_configuration_is_one() -> None:
+def test_the_scrape_configuration_has_both_jobs() -> None:
     jobs = yaml.safe_load((CONFIGS / "prometheus.yaml").read_text())["scrape_configs"]
     assert [job["job_name"] for job in jobs] == ["ray", "emotivetalk"]

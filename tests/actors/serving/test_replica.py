@@ -1,4 +1,4 @@
-"""Replicas' threads: so many calls side by side, none left waiting, none that is stuck unseen."""
+"""The compute threads of a replica: how many calls run at once, and detection of a call that hangs."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from emotivetalk.actors.errors import ServingError
 from emotivetalk.actors.serving.replicas.startup import ComputeThreads
 
 
-@pytest.mark.parametrize(("device", "at_once", "each"), [("cpu", 3, 1), ("cuda", 1, 3)])
-def test_threads_of_chunks(device: str, at_once: int, each: int):
+@pytest.mark.parametrize(("device", "num_calls_at_once", "threads_per_call"), [("cpu", 3, 1), ("cuda", 1, 3)])
+def test_the_device_decides_how_many_calls_share_the_threads(
+    device: str, num_calls_at_once: int, threads_per_call: int
+):
     threads = ComputeThreads.of_chunks(3, device)
-    together = threading.Barrier(at_once)
+    barrier = threading.Barrier(num_calls_at_once)
 
     def work() -> int:
-        together.wait(timeout=10)  # breaks unless so many calls run side by side
+        barrier.wait(timeout=10)  # breaks unless this many calls run at once
         return torch.get_num_threads()
 
     async def run() -> list[int]:
-        return await asyncio.gather(*(threads.run(work) for _ in range(2 * at_once)))
+        return await asyncio.gather(*(threads.run(work) for _ in range(2 * num_calls_at_once)))
 
-    assert asyncio.run(run()) == [each] * 2 * at_once
+    assert asyncio.run(run()) == [threads_per_call] * 2 * num_calls_at_once
 
 
-def test_a_call_that_hangs_is_seen_beside_others_that_end():
-    threads, go_on = ComputeThreads(1, at_once=2, stuck_s=0.2), threading.Event()
+def test_a_call_that_hangs_is_detected_while_others_end():
+    threads, may_end = ComputeThreads(1, at_once=2, stuck_s=0.2), threading.Event()
 
     async def run() -> None:
-        hanging = asyncio.create_task(threads.run(go_on.wait))
+        hanging = asyncio.create_task(threads.run(may_end.wait))
         for _ in range(5):
             await threads.run(time.sleep, 0.06)
         with pytest.raises(ServingError, match=r"more than 0\.2 s"):
             threads.check()
-        go_on.set()
+        may_end.set()
         await hanging
         threads.check()
 

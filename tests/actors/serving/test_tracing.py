@@ -1,4 +1,4 @@
-"""One trace for a video: who called whom stands in it, whoever made the request and however many directors it took."""
+"""A video has one trace with the spans of all calls, from the client's request on, across directors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from emotivetalk.actors.serving.jobs.store import JobStatus
 from emotivetalk.actors.serving.observing import tracing
 from emotivetalk.actors.serving.replicas.messages import FinishCall
 from emotivetalk.errors import EmotiveTalkError, InputError
-from tests.actors.serving.rendering import House, Spans, recorded
+from tests.actors.serving.rendering import RenderingService, Spans, record_spans
 
 TRACE, CLIENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{CLIENT}-01"
@@ -27,18 +27,18 @@ TRACEPARENT = f"00-{TRACE}-{CLIENT}-01"
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
-    return recorded(monkeypatch)
+    return record_spans(monkeypatch)
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    made = House(tmp_path, monkeypatch)
-    yield made
-    made.jobs.close()
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RenderingService]:
+    rendering = RenderingService(tmp_path, monkeypatch)
+    yield rendering
+    rendering.jobs.close()
 
 
-def test_a_jobs_spans_hang_together(house: House, spans: Spans) -> None:
-    job = house.render(house.add(TRACEPARENT))
+def test_each_span_of_a_job_has_the_right_parent(service: RenderingService, spans: Spans) -> None:
+    job = service.render(service.add(TRACEPARENT))
     assert job.status is JobStatus.COMPLETED and job.num_segments is not None and job.num_segments > 1
     assert {f"{span.context.trace_id:032x}" for span in spans.all} == {TRACE}
     (render,), (queue,) = spans.named("render"), spans.named("queue")
@@ -46,7 +46,7 @@ def test_a_jobs_spans_hang_together(house: House, spans: Spans) -> None:
         assert root.parent is not None and f"{root.parent.span_id:016x}" == CLIENT
     segments = spans.named("segment")
     assert [span.attributes["segment"] for span in segments] == list(range(job.num_segments))
-    above = {
+    parents = {
         "segment": "render",
         "call vaid": "render",
         "assemble": "render",
@@ -59,7 +59,7 @@ def test_a_jobs_spans_hang_together(house: House, spans: Spans) -> None:
         "decode": "decoder",
         "mux": "decoder",
     }
-    for name, parent in above.items():
+    for name, parent in parents.items():
         assert spans.named(name), name
         for span in spans.named(name):
             found = spans.parent(span)
@@ -73,10 +73,10 @@ def test_a_jobs_spans_hang_together(house: House, spans: Spans) -> None:
     assert all(span.end_time >= span.start_time for span in spans.all)
 
 
-def test_who_takes_a_job_over_goes_on_with_its_trace(house: House, spans: Spans) -> None:
-    job = house.render(house.add(TRACEPARENT), until=lambda now: now.next_segment > 0)
+def test_a_director_that_resumes_a_job_continues_its_trace(service: RenderingService, spans: Spans) -> None:
+    job = service.render(service.add(TRACEPARENT), until=lambda now: now.next_segment > 0)
     assert job.status is JobStatus.QUEUED
-    job = house.render(job)
+    job = service.render(job)
     assert job.status is JobStatus.COMPLETED
     first, second = sorted(spans.named("render"), key=lambda span: span.start_time)
     assert first.context.trace_id == second.context.trace_id == int(TRACE, 16)
@@ -86,30 +86,30 @@ def test_who_takes_a_job_over_goes_on_with_its_trace(house: House, spans: Spans)
     assert published == list(range(job.num_segments))
 
 
-def test_an_error_is_the_status_of_what_failed_and_of_what_it_ended(house: House, spans: Spans) -> None:
+def test_an_error_is_the_status_of_the_failed_call_and_of_the_job(service: RenderingService, spans: Spans) -> None:
     def fail(call: object) -> None:
         if isinstance(call, FinishCall):
             raise InputError("emotion_invalid", "the text asks for no emotion", "Say another.")
 
-    house.replicas.before = fail
-    job = house.render(house.add(TRACEPARENT))
+    service.replicas.before = fail
+    job = service.render(service.add(TRACEPARENT))
     assert job.status is JobStatus.FAILED
     for name in ("call decoder", "render"):
         failed = spans.named(name)[0]
         assert failed.status.status_code is StatusCode.ERROR
         assert "asks for no emotion" in (failed.status.description or "")
         assert failed.events[0].name == "exception"
-    assert len(spans.named("segment")) > 0  # they were ended too
+    assert len(spans.named("segment")) > 0  # open spans were ended
 
 
-def test_without_a_client_a_job_has_a_trace_of_its_own(house: House, spans: Spans) -> None:
-    house.render(house.add())
+def test_a_job_without_a_traceparent_gets_a_new_trace(service: RenderingService, spans: Spans) -> None:
+    service.render(service.add())
     (render,) = spans.named("render")
     assert render.parent is None
     assert all(span.context.trace_id == render.context.trace_id for span in spans.all if span.name != "queue")
 
 
-def test_off_nothing_is_recorded_and_the_clients_trace_is_passed_on() -> None:
+def test_when_tracing_is_off_the_clients_trace_is_passed_on_unrecorded() -> None:
     with tracing.span("x") as span:
         assert not span.is_recording() and tracing.traceparent() is None and tracing.trace_id() is None
     with tracing.span("x", TRACEPARENT) as span:
@@ -120,7 +120,7 @@ def test_off_nothing_is_recorded_and_the_clients_trace_is_passed_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "wanted"),
+    ("variables", "expected"),
     [
         ({}, False),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}, True),
@@ -130,16 +130,18 @@ def test_off_nothing_is_recorded_and_the_clients_trace_is_passed_on() -> None:
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_SDK_DISABLED": "true"}, False),
     ],
 )
-def test_the_environment_decides(variables: dict[str, str], wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_switches_tracing_on(
+    variables: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [name for name in os.environ if name.startswith("OTEL_")]:
         monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert tracing.is_wanted() is wanted
+    assert tracing.is_wanted() is expected
 
 
 @pytest.mark.parametrize("variable", [("OTEL_TRACES_EXPORTER", "zipkin"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")])
-def test_an_exporter_that_there_is_not_is_said(variable: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_exporter_is_refused(variable: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
     monkeypatch.setenv(*variable)
     with pytest.raises(EmotiveTalkError, match=variable[1]) as caught:
@@ -147,7 +149,7 @@ def test_an_exporter_that_there_is_not_is_said(variable: tuple[str, str], monkey
     assert caught.value.code == "tracing_unavailable"
 
 
-EXPORTING = """
+EXPORT_A_SPAN = """
 from opentelemetry import trace
 from emotivetalk.actors.serving.observing import tracing
 tracing.configure("ETHD", "here:1")
@@ -157,8 +159,8 @@ trace.get_tracer_provider().shutdown()
 """
 
 
-def test_a_collector_gets_the_spans() -> None:
-    """The spans come from another process, since a process has one provider."""
+def test_spans_are_exported_to_the_collector() -> None:
+    """Exports from another process, since a process can have only one provider."""
     bodies: list[bytes] = []
 
     class Collector(BaseHTTPRequestHandler):
@@ -178,12 +180,15 @@ def test_a_collector_gets_the_spans() -> None:
         "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
         "NO_PROXY": "127.0.0.1",
     }
-    code = EXPORTING.format(parent=TRACEPARENT)
+    code = EXPORT_A_SPAN.format(parent=TRACEPARENT)
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, **variables}, timeout=60)
     server.shutdown()
     server.server_close()
     (resource,) = ExportTraceServiceRequest.FromString(bodies[0]).resource_spans
-    about = {attribute.key: attribute.value.string_value for attribute in resource.resource.attributes}
-    assert about["service.name"] == "emotivetalk.ETHD" and about["service.instance.id"] == "here:1"
+    resource_attributes = {attribute.key: attribute.value.string_value for attribute in resource.resource.attributes}
+    assert (
+        resource_attributes["service.name"] == "emotivetalk.ETHD"
+        and resource_attributes["service.instance.id"] == "here:1"
+    )
     (span,) = resource.scope_spans[0].spans
     assert (span.name, span.trace_id.hex(), span.parent_span_id.hex()) == ("x", TRACE, CLIENT)
