@@ -10,7 +10,7 @@ import pytest
 from emotivetalk.actors.serving.gateway.settings import CallerLimits
 from tests.actors.gateway.conftest import Serve, client_of, create, files
 from tests.actors.gateway.serving import MODEL, Serving
-from tests.actors.serving.rendering import recorded
+from tests.actors.serving.rendering import record_spans
 
 TRACE, CLIENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{CLIENT}-01"
@@ -24,7 +24,7 @@ def page(client: httpx.Client) -> dict[str, float]:
 def test_a_job_belongs_to_the_trace_of_its_request(
     client: httpx.Client, serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spans = recorded(monkeypatch)
+    spans = record_spans(monkeypatch)
     video = client.post("/v1/videos", files=files(), headers={"traceparent": TRACEPARENT}).json()
     client.get(f"/v1/videos/{video['id']}")
     (span,) = spans.all  # none of FastAPI's, and looking is not traced, unless its client traces it
@@ -45,7 +45,7 @@ def test_without_traces_a_job_has_the_clients_or_none(client: httpx.Client, serv
 
 
 def test_only_our_errors_are_the_spans(client: httpx.Client, serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    spans = recorded(monkeypatch)
+    spans = record_spans(monkeypatch)
     assert client.post("/v1/videos", files=files(portrait=b"a dog")).status_code == 400
     assert spans.all[-1].status.is_unset
     serving.jobs.close()

@@ -16,7 +16,7 @@ from emotivetalk.wire import videos_pb2_grpc as pb_grpc
 from tests.actors.grpc.calls import bearer, header, upload
 from tests.actors.grpc.conftest import ALICE, SLOW, STALLS, Serving, running
 from tests.actors.grpc.test_server import wait_until
-from tests.actors.serving.rendering import recorded
+from tests.actors.serving.rendering import record_spans
 
 TRACE, CLIENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACED = [*bearer(ALICE), ("traceparent", f"00-{TRACE}-{CLIENT}-01")]
@@ -66,7 +66,7 @@ def test_calls_are_counted_by_method_and_code(watched: tuple[Serving, grpc.Chann
 def test_a_job_belongs_to_the_trace_of_its_call(
     watched: tuple[Serving, grpc.Channel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spans, (serving, channel) = recorded(monkeypatch), watched
+    spans, (serving, channel) = record_spans(monkeypatch), watched
     stub = pb_grpc.VideoServiceStub(channel)
     video = stub.CreateVideo(upload(header()), metadata=TRACED, timeout=15).video
     wait_until(lambda: spans.all)
@@ -82,7 +82,7 @@ def test_a_job_belongs_to_the_trace_of_its_call(
 
 
 def test_our_errors_are_the_spans(watched: tuple[Serving, grpc.Channel], monkeypatch: pytest.MonkeyPatch) -> None:
-    spans, (serving, channel) = recorded(monkeypatch), watched
+    spans, (serving, channel) = record_spans(monkeypatch), watched
 
     def away(*_: object) -> None:
         raise ArtifactStoreError("artifacts_unavailable", "the store is away", "Wait.")
