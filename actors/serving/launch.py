@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import ipaddress
 import logging
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from emotivetalk.actors.serving.config import ServingConfig
+from emotivetalk.actors.serving.liveness import ClusterWatch
 from emotivetalk.errors import EmotiveTalkError, InputError
 from emotivetalk.media.checkpoints import find_checkpoint
 from emotivetalk.resources import find_config, shipped_folder
@@ -25,6 +28,7 @@ from emotivetalk.resources import find_config, shipped_folder
 CONFIGS = shipped_folder("serve_configs")
 # Larger results stay in the object store. Ray's default would put small latents into the director's memory.
 SYSTEM_CONFIG = {"max_direct_call_object_size": 4096}
+WATCH_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ class Service:
     ) -> None:
         self.plan, self._address, self._num_cpus = plan, address, num_cpus
         self._runtime_env, self._metrics_port = dict(runtime_env or {}), metrics_port
+        self._lost: ClusterWatch | None = None
 
     def __enter__(self) -> Service:
         """Start the service and wait until it is ready.
@@ -196,16 +201,51 @@ class Service:
         import ray
         from ray import serve
 
+        if self._lost is not None:
+            self._leave_lost(self._lost)
+            return
         serve.shutdown()
         ray.shutdown()
 
-    @staticmethod
-    def wait_for_stop() -> None:
-        """Wait for Ctrl-C or SIGTERM."""
+    def wait_for_stop(self) -> None:
+        """Wait for Ctrl-C or SIGTERM.
+
+        Raises:
+            EmotiveTalkError: code "cluster_lost": the Ray cluster has died, so the service cannot go on.
+        """
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-        stop.wait()
+        watch = ClusterWatch.of_this_process()
+        while not stop.wait(WATCH_S):
+            fault = watch.fault()
+            if fault is not None:
+                self._lost = watch
+                raise EmotiveTalkError(
+                    "cluster_lost",
+                    f"the Ray cluster of the service is gone: {fault}",
+                    "Start the service again; unfinished videos resume. deploy/systemd has a unit that does it.",
+                )
+
+    @staticmethod
+    def _leave_lost(watch: ClusterWatch) -> None:
+        """End the processes of a dead cluster. Ray's own shutdown would wait for answers that cannot come."""
+        import ray
+        from ray._private.worker import global_worker
+
+        watch.end_workers()
+        node: Any = global_worker.node
+        if node.is_head():  # this process started the cluster
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
+        atexit.unregister(ray.shutdown)
+        atexit.register(_exit_at_once)
+
+
+def _exit_at_once() -> None:
+    """End this process with status 1. Python's own end would destroy Ray's threads while they wait, and crash."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _invalid(path: Path, error: ValueError) -> InputError:
