@@ -41,7 +41,7 @@ _SMILE = EXPRESSION.index("smile")
 
 @dataclass(frozen=True, eq=False)
 class ObservedFaces:
-    """What the mesh and the embedding see in one case: portrait, generated frames, true frames, and a picture without a face."""
+    """Observations of the mesh and the embedding in one case; `scrambled` is a picture without a face."""
 
     portrait: FaceObservation
     generated: FaceObservation
@@ -51,7 +51,7 @@ class ObservedFaces:
 
 @dataclass(frozen=True, eq=False)
 class ObservedCase:
-    """A case and what was seen in it."""
+    """A case and its observations."""
 
     case: EvaluationCase
     faces: ObservedFaces

@@ -114,8 +114,8 @@ class PhotographEncodersStage(Stage[PhotographEncodersBatch]):
         self._initial_lip = frozen(config.checkpoint, "lip_encoder")
         self._initial_expression = frozen(config.checkpoint, "expression_encoder")
         self._people = open_people(config.photographs)
-        lip = LipEncoder(**_constructor(self._initial_lip))
-        expression = ExpressionEncoder(**_constructor(self._initial_expression))
+        lip = LipEncoder.from_config(self._initial_lip.config)
+        expression = ExpressionEncoder.from_config(self._initial_expression.config)
         initial = config.initial or config.checkpoint
         load_initial_weights(lip, initial / "lip_encoder")
         load_initial_weights(expression, initial / "expression_encoder")
@@ -180,8 +180,3 @@ class PhotographEncodersStage(Stage[PhotographEncodersBatch]):
         """Write `lip_encoder/` and `expression_encoder/`."""
         module.lip_encoder.save_pretrained(checkpoint / "lip_encoder")
         module.expression_encoder.save_pretrained(checkpoint / "expression_encoder")
-
-
-def _constructor(network: LipEncoder | ExpressionEncoder) -> dict[str, object]:
-    """Return the constructor's arguments of a network: its config without diffusers' own entries."""
-    return {name: value for name, value in network.config.items() if not name.startswith("_")}

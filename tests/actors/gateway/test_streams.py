@@ -12,6 +12,16 @@ from emotivetalk.actors.serving.gateway.http.ranges import RangeError, part_of
 from tests.actors.gateway.conftest import Serve, client_of, create
 from tests.actors.gateway.serving import Director, Serving, film, wait_until
 
+GROWING_PLAYLIST = [
+    "#EXTM3U",
+    "#EXT-X-VERSION:7",
+    "#EXT-X-TARGETDURATION:20",
+    "#EXT-X-MEDIA-SEQUENCE:0",
+    "#EXT-X-PLAYLIST-TYPE:EVENT",
+    "#EXT-X-INDEPENDENT-SEGMENTS",
+]
+"""Head of a playlist that still grows, before the first segment."""
+
 
 def events(lines: Iterator[str]) -> Iterator[dict[str, str]]:
     """Server-sent events as a browser reads them; comments as {"": text}."""
@@ -111,12 +121,7 @@ def test_the_playlist_grows_and_ends(client: httpx.Client, gated: Director) -> N
     answer = client.get(f"{url}/playlist.m3u8")  # waits for the first segment
     assert answer.headers["content-type"] == "application/vnd.apple.mpegurl"
     assert answer.text.splitlines() == [
-        "#EXTM3U",
-        "#EXT-X-VERSION:7",
-        "#EXT-X-TARGETDURATION:20",
-        "#EXT-X-MEDIA-SEQUENCE:0",
-        "#EXT-X-PLAYLIST-TYPE:EVENT",
-        "#EXT-X-INDEPENDENT-SEGMENTS",
+        *GROWING_PLAYLIST,
         '#EXT-X-MAP:URI="init.mp4"',
         "#EXTINF:0.400,",
         "segments/0.m4s",
@@ -147,14 +152,7 @@ def test_the_playlist_is_empty_before_the_first_segment(serve: Serve) -> None:
     with client_of(serve(playlist_wait_s=0.05)) as client:
         answer = client.get(f"/v1/videos/{create(client)['id']}/playlist.m3u8")
     assert answer.status_code == 200
-    assert answer.text.splitlines() == [
-        "#EXTM3U",
-        "#EXT-X-VERSION:7",
-        "#EXT-X-TARGETDURATION:20",
-        "#EXT-X-MEDIA-SEQUENCE:0",
-        "#EXT-X-PLAYLIST-TYPE:EVENT",
-        "#EXT-X-INDEPENDENT-SEGMENTS",
-    ]
+    assert answer.text.splitlines() == GROWING_PLAYLIST
 
 
 def test_parts_of_the_file(client: httpx.Client, director: Director) -> None:
