@@ -89,12 +89,14 @@ class VideoError(_message.Message):
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class FileSource(_message.Message):
-    __slots__ = ("url", "upload")
+    __slots__ = ("url", "upload", "file_id")
     URL_FIELD_NUMBER: _ClassVar[int]
     UPLOAD_FIELD_NUMBER: _ClassVar[int]
+    FILE_ID_FIELD_NUMBER: _ClassVar[int]
     url: str
     upload: FileUpload
-    def __init__(self, url: _Optional[str] = ..., upload: _Optional[_Union[FileUpload, _Mapping]] = ...) -> None: ...
+    file_id: str
+    def __init__(self, url: _Optional[str] = ..., upload: _Optional[_Union[FileUpload, _Mapping]] = ..., file_id: _Optional[str] = ...) -> None: ...
 
 class FileUpload(_message.Message):
     __slots__ = ("name", "num_bytes")
