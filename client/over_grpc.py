@@ -319,6 +319,7 @@ def _video(found: pb.Video) -> Video:
         frames_done=found.frames_done,
         seed=found.seed,
         error=VideoError(found.error.code, found.error.message) if found.HasField("error") else None,
+        device_s=found.device_time.ToMicroseconds() / 1e6 if found.HasField("device_time") else None,
     )
 
 

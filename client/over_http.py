@@ -192,6 +192,7 @@ def _video(found: dict[str, Any]) -> Video:
         width=width,
         height=height,
         error=None if error is None else VideoError(error["code"], error["message"]),
+        device_s=found["device_seconds"],
     )
 
 

@@ -48,6 +48,7 @@ class Video:
         num_frames: length of the whole video at 25 frames a second.
         frames_done: frames that can be streamed already.
         error: None unless the video failed.
+        device_s: seconds that networks and decoder computed; None unless the video is finished.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Video:
     frames_done: int
     seed: int
     error: VideoError | None = None
+    device_s: float | None = None
 
     @property
     def duration_s(self) -> float:

@@ -258,7 +258,7 @@ class BatchRun:
                     row,
                     attempts=job.attempt,
                     video_s=job.num_frames / FRAME_RATE_HZ,
-                    device_s=self._store.device_seconds(job.job_id),
+                    device_s=job.device_s or 0.0,
                     sha256=self._sha256(job.result),
                 )
             elif job.error is not None:

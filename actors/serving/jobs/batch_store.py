@@ -22,7 +22,7 @@ from emotivetalk.actors.serving.jobs.batch_records import (
 )
 from emotivetalk.actors.serving.jobs.records import Job, JobStatus
 from emotivetalk.actors.serving.jobs.store import JobStore
-from emotivetalk.actors.serving.jobs.tables import batch_rows, batches, files, jobs, segments
+from emotivetalk.actors.serving.jobs.tables import batch_rows, batches, files, jobs
 from emotivetalk.errors import InputError
 
 RecordT = TypeVar("RecordT", Batch, StoredFile, BatchRow)
@@ -340,12 +340,6 @@ class BatchStore:
                 )
                 for row in found
             ]
-
-    def device_seconds(self, job_id: str) -> float:
-        """Return the seconds that the networks and the decoder computed for a video."""
-        query = sa.select(segments.c.timings).where(segments.c.job_id == job_id)
-        with self._database.read() as connection:
-            return sum(sum(row.timings.values()) for row in connection.execute(query))
 
     def complete_row(
         self, claim: BatchClaim, row: BatchRow, *, attempts: int, video_s: float, device_s: float, sha256: str

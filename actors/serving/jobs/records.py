@@ -90,6 +90,7 @@ class Job(JobSpec):
         num_segments: None until the job is planned.
         frames_done: frames in published segments.
         result: artifact path of the finished video.
+        device_s: seconds that networks and decoder computed for a finished video.
         error: reason of a failure.
         expires_at: time at which a finished job is removed with its files.
     """
@@ -102,6 +103,7 @@ class Job(JobSpec):
     num_segments: int | None = None
     frames_done: int = 0
     result: str | None = None
+    device_s: float | None = None
     error: JobError | None = None
     created_at: float
     started_at: float | None = None

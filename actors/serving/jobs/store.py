@@ -371,6 +371,9 @@ class JobStore:
             row = job_rows.held(connection, claim)
             if row.num_segments != row.next_segment or row.frames_done != row.num_frames:
                 raise ValueError(f"{row.job_id} has {row.frames_done} of {row.num_frames} frames")
+            timings = connection.execute(sa.select(segments.c.timings).where(segments.c.job_id == row.job_id)).scalars()
+            device_s = sum(sum(seconds.values()) for seconds in timings)
+            job_rows.change(connection, row.job_id, device_s=device_s)
             return self._end(connection, row, JobStatus.COMPLETED, result=result)
 
     def fail(self, claim: Claim, error: JobError) -> Job:

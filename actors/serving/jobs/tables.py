@@ -153,7 +153,7 @@ batch_rows = sa.Table(
 def migrate(connection: Connection, version: int) -> None:
     """Bring the tables from an older version to the current one. Programs of older versions that still run go on."""
     added = [jobs.c.model, jobs.c.traceparent] if version == 1 else []  # version 2
-    for column in (*added, jobs.c.batch_id):
+    for column in (*added, jobs.c.batch_id, jobs.c.device_s):
         kind = column.type.compile(connection.dialect)
         connection.execute(sa.DDL(f"ALTER TABLE jobs ADD COLUMN {column.name} {kind}"))
     metadata.create_all(connection)  # version 3: files and batches

@@ -36,7 +36,7 @@ class _Portrait:
     """A picture that is compared by content, so that videos of one portrait share its latent."""
 
     def __init__(self, picture: Tensor) -> None:
-        self.picture, self._digest = picture, sha256(picture.contiguous().numpy()).digest()
+        self.picture, self._digest = picture, sha256(picture.numpy().tobytes()).digest()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Portrait) and self._digest == other._digest

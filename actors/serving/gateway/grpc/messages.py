@@ -61,6 +61,8 @@ def video_message(job: Job, model: str) -> pb.Video:
     )
     for name in ("created_at", "started_at", "completed_at", "expires_at"):
         set_time(getattr(video, name), getattr(job, name))
+    if job.device_s is not None:
+        video.device_time.FromMilliseconds(round(job.device_s * 1e3))
     if job.error is not None:
         video.error.CopyFrom(pb.VideoError(code=job.error.code, message=job.error.message))
     return video

@@ -57,6 +57,7 @@ class Video(BaseModel):
     seed: int
     num_frames: int = Field(description=f"At {FRAME_RATE_HZ} frames a second.")
     frames_done: int
+    device_seconds: float | None = Field(default=None, description="Computation of a finished video, seconds.")
 
     @classmethod
     def of(cls, job: Job, model: str) -> Video:
@@ -83,6 +84,7 @@ class Video(BaseModel):
             seed=job.request["seed"],
             num_frames=job.num_frames,
             frames_done=job.frames_done,
+            device_seconds=None if job.device_s is None else round(job.device_s, 3),
         )
 
 
