@@ -51,6 +51,7 @@ class JobSpec:
         model: public name of the checkpoint; None in rows of older programs.
         traceparent: trace of the request that created the job (W3C Trace Context), which rendering continues.
         batch_id: batch that the job is a row of; None for a single video.
+        remixed_from: job whose portrait and speech this one has, with another emotion or other settings.
     """
 
     job_id: str
@@ -63,6 +64,7 @@ class JobSpec:
     model: str | None = None
     traceparent: str | None = None
     batch_id: str | None = None
+    remixed_from: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

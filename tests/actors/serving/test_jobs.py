@@ -326,7 +326,7 @@ def test_a_store_of_an_older_version_is_migrated(store: JobStore, url: str, vers
     from emotivetalk.actors.serving.jobs import tables as job_tables
 
     old = add(store)
-    removed = ("batch_id", "device_s", *(("model", "traceparent") if version == 1 else ()))
+    removed = ("batch_id", "remixed_from", "device_s", *(("model", "traceparent") if version == 1 else ()))
     with store.database.write() as connection:
         for table in ("batch_rows", "batches", "files"):
             connection.exec_driver_sql(f"DROP TABLE {table}")

@@ -51,7 +51,7 @@ class Video(BaseModel):
     seconds: str = Field(description="Length, rounded to whole seconds, at least 1.", examples=["12"])
     size: str = Field(examples=["256x256"])
     prompt: str | None = Field(default=None, description="The emotion, where it was given as text.")
-    remixed_from_video_id: None = None
+    remixed_from_video_id: str | None = Field(default=None, description="The video that this one is a remix of.")
     error: VideoError | None = None
     emotion: Emotion | None = Field(default=None, description="None is the portrait's own expression.")
     seed: int
@@ -79,6 +79,7 @@ class Video(BaseModel):
             seconds=str(max(1, round(job.num_frames / FRAME_RATE_HZ))),
             size=f"{job.width}x{job.height}",
             prompt=emotion["text"] if emotion and emotion["kind"] == "text" else None,
+            remixed_from_video_id=job.remixed_from,
             error=None if job.error is None else VideoError(code=job.error.code, message=job.error.message),
             emotion=emotion,
             seed=job.request["seed"],
@@ -194,7 +195,10 @@ class CreateVideo(VideoSettings):
         default=None, max_length=2000, description="Receives a POST when the video has ended."
     )
     model: str | None = Field(default=None, description="Checked: the model that is served here.")
-    size: str | None = Field(default=None, description="Checked: the size that the model makes.")
+    size: str | None = Field(
+        default=None, description="Pixels, such as 1280x720; the nearest size of the model is made."
+    )
+    n: int = Field(default=1, ge=1, le=1, description="Checked: a request makes one video.")
     seconds: float | None = Field(
         default=None, gt=0, description="Checked: a video is as long as its speech (to the second)."
     )
