@@ -52,6 +52,7 @@ from emotivetalk.actors.serving.intake.submission import (
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.jobs.batch_records import StoredFile
 from emotivetalk.actors.serving.jobs.files import JobFiles
+from emotivetalk.actors.serving.jobs.records import Outlook
 from emotivetalk.actors.serving.jobs.store import Job, JobPage, JobStatus, JobStore, Segment
 from emotivetalk.actors.serving.observing import logs
 from emotivetalk.actors.serving.threads import in_thread
@@ -344,6 +345,17 @@ class VideoService:
     async def get(self, caller: Caller, job_id: str) -> Job:
         """Return the job's current state."""
         return await in_thread(self._io, self.jobs.get, checked_id(job_id), caller.name)
+
+    async def outlook(self, job: Job) -> Outlook | None:
+        """Return when an unfinished job will probably end; None for one that has ended."""
+        return None if job.status.is_terminal else await in_thread(self._io, self._outlook, job)
+
+    def _outlook(self, job: Job) -> Outlook:
+        is_queued = job.status is JobStatus.QUEUED
+        num_before, frames = self.jobs.position(job) if is_queued else (None, 0)
+        frames += job.num_frames - max(job.frames_done, int(job.num_frames * (job.work_done or 0.0)))
+        speed = self.jobs.frames_per_second()
+        return Outlook(num_before, round(frames / speed, 1) if speed else None)
 
     async def list(
         self,

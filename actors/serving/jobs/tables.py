@@ -84,6 +84,7 @@ segments = sa.Table(
     *_columns(Segment, {"job_id": _id}),
     sa.PrimaryKeyConstraint("job_id", "index"),
     sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], ondelete="CASCADE"),
+    sa.Index("segments_by_time", "published_at"),
 )
 
 idempotency_keys = sa.Table(
@@ -152,10 +153,10 @@ batch_rows = sa.Table(
 def migrate(connection: Connection, version: int) -> None:
     """Bring the tables from an older version to the current one. Programs of older versions that still run go on."""
     added = [jobs.c.model, jobs.c.traceparent] if version == 1 else []  # version 2
-    for column in (*added, jobs.c.batch_id, jobs.c.remixed_from, jobs.c.device_s):
+    for column in (*added, jobs.c.batch_id, jobs.c.remixed_from, jobs.c.device_s, jobs.c.work_done):
         kind = column.type.compile(connection.dialect)
         connection.execute(sa.DDL(f"ALTER TABLE jobs ADD COLUMN {column.name} {kind}"))
     metadata.create_all(connection)  # version 3: files and batches
-    for index in jobs.indexes:
+    for index in (*jobs.indexes, *segments.indexes):
         index.create(connection, checkfirst=True)
     connection.execute(sa.update(store).values(schema_version=SCHEMA_VERSION))

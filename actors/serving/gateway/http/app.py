@@ -140,8 +140,11 @@ async def list_videos(
 
 @videos.get("/{video_id}", response_model=Video, responses=openapi.errors(404))
 async def get_video(response: Response, service: ServiceDependency, caller: CountedCaller, video_id: JobId) -> Video:
-    """Get a video's status and progress."""
-    return _video(await service.get(caller, video_id), service, response)
+    """Get a video's status and progress, and when it will probably be finished."""
+    job = await service.get(caller, video_id)
+    if not job.status.is_terminal:
+        response.headers["openai-poll-after-ms"] = str(POLL_AFTER_MS)
+    return Video.of(job, service.model.name, await service.outlook(job))
 
 
 @videos.delete("/{video_id}", response_model=VideoDeleted, responses=openapi.errors(404))

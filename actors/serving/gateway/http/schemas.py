@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from emotivetalk.actors.serving.jobs.records import Outlook
 from emotivetalk.actors.serving.jobs.store import Job
 from emotivetalk.request import MAX_TEXT_LENGTH, Emotion, VideoSettings, parse_emotion
 from emotivetalk.timebase import FRAME_RATE_HZ
@@ -57,14 +58,19 @@ class Video(BaseModel):
     seed: int
     num_frames: int = Field(description=f"At {FRAME_RATE_HZ} frames a second.")
     frames_done: int
+    queue_position: int | None = Field(default=None, description="Queued videos before this one; only while queued.")
+    expected_seconds: float | None = Field(
+        default=None, description="Seconds to the end at the speed of the last minute; null if nothing was made in it."
+    )
     device_seconds: float | None = Field(default=None, description="Computation of a finished video, seconds.")
 
     @classmethod
-    def of(cls, job: Job, model: str) -> Video:
+    def of(cls, job: Job, model: str, outlook: Outlook | None = None) -> Video:
         """Return the video of a job.
 
         Args:
             model: name of the served model, for jobs that do not name theirs.
+            outlook: of an unfinished job; None leaves it out.
         """
         emotion = job.request.get("emotion")
         return cls(
@@ -85,6 +91,8 @@ class Video(BaseModel):
             seed=job.request["seed"],
             num_frames=job.num_frames,
             frames_done=job.frames_done,
+            queue_position=None if outlook is None else outlook.queue_position,
+            expected_seconds=None if outlook is None else outlook.expected_s,
             device_seconds=None if job.device_s is None else round(job.device_s, 3),
         )
 
