@@ -32,9 +32,9 @@ LIMIT_S = 1500.0
 class Command:
     """`emotivetalk render` on a table, and the processes that belong to it."""
 
-    def __init__(self, table: Path, output: Path, checkpoint: Path) -> None:
+    def __init__(self, table: Path, output: Path, checkpoint: Path, *options: str) -> None:
         self._output, self._log = output, output.with_suffix(".log")
-        self._arguments = [str(table), "-o", str(output), "--checkpoint", str(checkpoint)]
+        self._arguments = [str(table), "-o", str(output), "--checkpoint", str(checkpoint), *options]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
