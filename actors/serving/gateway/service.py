@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,6 +37,7 @@ from emotivetalk.actors.serving.gateway.http.playlist import playlist_text
 from emotivetalk.actors.serving.gateway.live_session import LiveHeader
 from emotivetalk.actors.serving.gateway.rate_limit import TokenBucket
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
+from emotivetalk.actors.serving.gateway.watching import JobWatcher
 from emotivetalk.actors.serving.intake.preparation import Intake, prepare_inputs, temporary_folder
 from emotivetalk.actors.serving.intake.storage import store_job
 from emotivetalk.actors.serving.intake.submission import (
@@ -112,9 +113,11 @@ class VideoService:
         self._ready_until = 0.0
         self._io = ThreadPoolExecutor(IO_THREADS, "gateway-io")
         self._preparers = ThreadPoolExecutor(settings.max_preparing, "gateway-prepare")
+        self._watcher = JobWatcher(jobs, settings.poll_s)
 
     def close(self) -> None:
         """Finish the work of the threads and end them."""
+        self._watcher.close()
         self._io.shutdown()
         self._preparers.shutdown()
 
@@ -325,14 +328,11 @@ class VideoService:
     async def watch(self, caller: Caller, job_id: str) -> AsyncGenerator[Job, None]:
         """Yield the job now and whenever its status or its frames change, until it has ended."""
         last: tuple[JobStatus, int] | None = None
-        while True:
-            job = await self.get(caller, job_id)
-            if (job.status, job.frames_done) != last:
-                last = (job.status, job.frames_done)
-                yield job
-            if job.status.is_terminal:
-                return
-            await asyncio.sleep(self.settings.poll_s)
+        async with aclosing(self._watcher.states(checked_id(job_id), caller.name)) as states:
+            async for job in states:
+                if (job.status, job.frames_done) != last:
+                    last = (job.status, job.frames_done)
+                    yield job
 
     async def segments(self, caller: Caller, job_id: str, first: int = 0) -> AsyncGenerator[Segment, None]:
         """Yield segments from index `first` on as they are published, up to the last one of a completed video.
@@ -340,15 +340,12 @@ class VideoService:
         Raises:
             VideoFailedError, VideoCancelledError: no more segments will come.
         """
-        while True:
-            job = await self.get(caller, job_id)  # before its segments: those of a completed job are all published
-            for segment in await in_thread(self._io, self.jobs.segments, job.job_id, first):
-                first = segment.index + 1
-                yield segment
-            check_not_lost(job)
-            if job.status is JobStatus.COMPLETED:
-                return
-            await asyncio.sleep(self.settings.poll_s)
+        async with aclosing(self._watcher.published(checked_id(job_id), caller.name)) as states:
+            async for job, published in states:
+                while first < len(published):
+                    yield published[first]
+                    first += 1
+                check_not_lost(job)
 
     async def stream(self, caller: Caller, job_id: str, first_segment: int = 0) -> AsyncGenerator[bytes, None]:
         """Yield the video while it is being made: the initialisation segment, then each fragment from `first_segment` on.
@@ -372,13 +369,15 @@ class VideoService:
         Raises:
             VideoFailedError, VideoCancelledError: no segment will come.
         """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            job = await self.get(caller, job_id)
-            check_not_lost(job)
-            if job.next_segment > 0 or time.monotonic() > deadline:
-                return
-            await asyncio.sleep(self.settings.poll_s)
+        with suppress(TimeoutError):
+            async with (
+                asyncio.timeout(timeout_s),
+                aclosing(self._watcher.states(checked_id(job_id), caller.name)) as states,
+            ):
+                async for job in states:
+                    check_not_lost(job)
+                    if job.next_segment > 0:
+                        return
 
     async def content(self, caller: Caller, job_id: str) -> Content:
         """Locate the finished video.
