@@ -68,6 +68,9 @@ ANSWERS = {
     "too_many_jobs": OVERLOADED,
     "rate_limited": OVERLOADED,
     "gateway_busy": OVERLOADED,
+    "address_busy": OVERLOADED,
+    "too_many_requests": OVERLOADED,
+    "too_many_streams": OVERLOADED,
     "live_full": OVERLOADED,
     "too_many_live_calls": OVERLOADED,
     # Live calls

@@ -33,6 +33,7 @@ from emotivetalk.actors.errors import (
     VideoFailedError,
     VideoNotReadyError,
 )
+from emotivetalk.actors.serving.gateway.admission import Admission
 from emotivetalk.actors.serving.gateway.http.playlist import playlist_text
 from emotivetalk.actors.serving.gateway.live_session import LiveHeader
 from emotivetalk.actors.serving.gateway.rate_limit import TokenBucket
@@ -110,7 +111,10 @@ class VideoService:
         self._buckets: dict[str, TokenBucket] = {}
         self._preparing = asyncio.Semaphore(settings.max_preparing)
         self._num_waiting = 0
+        self.admission = Admission(settings)
         self._ready_until = 0.0
+        self._checking: asyncio.Task[None] | None = None
+        self._health = ThreadPoolExecutor(2, "gateway-health")  # health checks wait behind nothing else
         self._io = ThreadPoolExecutor(IO_THREADS, "gateway-io")
         self._preparers = ThreadPoolExecutor(settings.max_preparing, "gateway-prepare")
         self._watcher = JobWatcher(jobs, settings.poll_s)
@@ -118,6 +122,7 @@ class VideoService:
     def close(self) -> None:
         """Finish the work of the threads and end them."""
         self._watcher.close()
+        self._health.shutdown()
         self._io.shutdown()
         self._preparers.shutdown()
 
@@ -439,11 +444,23 @@ class VideoService:
         return playlist_text(segments, job.status is JobStatus.COMPLETED, self.settings.hls_target_s)
 
     async def ready(self) -> None:
-        """Raise EmotiveTalkError unless both stores can be used. A success is remembered for two seconds."""
+        """Raise EmotiveTalkError unless both stores can be used. A success is remembered for two seconds.
+
+        Callers that come at the same time share one check.
+        """
         if time.monotonic() < self._ready_until:
             return
-        await in_thread(self._io, self.jobs.check)
-        await in_thread(self._io, self.artifacts.check)
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check_stores())
+        await asyncio.shield(self._checking)
+
+    async def check_jobs(self) -> None:
+        """Raise JobStoreError unless the job store answers."""
+        await in_thread(self._health, self.jobs.counts)
+
+    async def _check_stores(self) -> None:
+        await in_thread(self._health, self.jobs.check)
+        await in_thread(self._health, self.artifacts.check)
         self._ready_until = time.monotonic() + READY_S
 
     async def _read(self, path: str) -> bytes:

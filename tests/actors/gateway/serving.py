@@ -12,6 +12,7 @@ import uvicorn
 
 from emotivetalk.actors.errors import FencedError
 from emotivetalk.actors.serving.gateway.http.app import http_app
+from emotivetalk.actors.serving.gateway.http.connections import timed_protocol
 from emotivetalk.actors.serving.gateway.service import Intake, ServedModel, VideoService
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
 from emotivetalk.actors.serving.intake.decoding import Prepared
@@ -133,7 +134,9 @@ class Server:
         settings = settings.model_copy(update={"upload_folder": folder / "uploads"})
         jobs = JobStore(f"sqlite:///{folder}/jobs.db")
         service = VideoService(jobs, ArtifactStore(f"{folder}/artifacts"), settings, MODEL, tools)
-        config = uvicorn.Config(http_app(lambda: service, settings), port=0, log_level="error", lifespan="off")
+        protocol = timed_protocol(settings.header_timeout_s)
+        app = http_app(lambda: service, settings)
+        config = uvicorn.Config(app, port=0, log_level="error", lifespan="off", http=protocol)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from emotivetalk.actors.errors import OverloadError
+from emotivetalk.actors.serving.gateway.admission import OpenRequest
 from emotivetalk.actors.serving.gateway.errors import answer_to, error_type, public_error, retry_after_s
 from emotivetalk.actors.serving.gateway.http import openapi
 from emotivetalk.actors.serving.gateway.http.edge import Edge
@@ -96,16 +97,27 @@ def the_service(request: Request) -> VideoService:
 ServiceDependency = Annotated[VideoService, Depends(the_service)]
 
 
+async def entered(request: Request, service: ServiceDependency) -> AsyncIterator[OpenRequest]:
+    """Count the request for its address until the response is sent."""
+    with service.admission.enter(_address(request)) as open_request:
+        yield open_request
+
+
+EnteredRequest = Annotated[OpenRequest, Depends(entered)]
+
+
 async def authenticated(
     request: Request,
     service: ServiceDependency,
+    open_request: EnteredRequest,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Caller:
-    """Return the caller."""
+    """Return the caller, and count the request among those that the caller has open."""
     token = None if credentials is None else credentials.credentials
-    caller = service.authenticate(token, request.client.host if request.client else None)
+    caller = service.authenticate(token, _address(request))
     if caller.name == "":
         _check_origin(request)
+    open_request.identify(caller)
     return caller
 
 
@@ -115,6 +127,17 @@ async def admitted(service: ServiceDependency, caller: Annotated[Caller, Depends
     return caller
 
 
+async def streaming(open_request: EnteredRequest, caller: Annotated[Caller, Depends(admitted)]) -> Caller:
+    """Return the caller, and count the request as a stream."""
+    open_request.become_stream()
+    return caller
+
+
+def _address(request: Request) -> str | None:
+    return request.client.host if request.client else None
+
+
+StreamingCaller = Annotated[Caller, Depends(streaming)]
 KnownCaller = Annotated[Caller, Depends(authenticated)]
 CountedCaller = Annotated[Caller, Depends(admitted)]
 
@@ -258,7 +281,7 @@ videos.add_api_route(
 )
 async def watch_video(
     service: ServiceDependency,
-    caller: CountedCaller,
+    caller: StreamingCaller,
     video_id: JobId,
     last_event_id: Annotated[
         str | None, Header(description="Id of the last event that a reconnecting client received.")
@@ -278,7 +301,7 @@ async def watch_video(
     response_class=StreamingResponse,
     responses={200: {"description": "Fragmented MP4.", "content": {"video/mp4": {}}}} | openapi.errors(404, 409),
 )
-async def stream_video(service: ServiceDependency, caller: CountedCaller, video_id: JobId) -> Response:
+async def stream_video(service: ServiceDependency, caller: StreamingCaller, video_id: JobId) -> Response:
     """Stream a video while it is being made, as fragmented MP4, which is also the finished file.
 
     The stream waits for frames that are not rendered yet. If the video fails, the response is cut off.

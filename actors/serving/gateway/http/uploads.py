@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import json
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote_to_bytes
@@ -20,6 +19,7 @@ from starlette.requests import Request
 from emotivetalk.actors.serving.gateway.http.schemas import CreateVideo, MediaReference
 from emotivetalk.actors.serving.gateway.service import Caller, Source, Submission, Upload
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
+from emotivetalk.actors.serving.gateway.upload_clock import UploadClock, upload_clock
 from emotivetalk.actors.serving.threads import in_thread
 from emotivetalk.errors import InputError, InvalidRequestError
 from emotivetalk.request import (
@@ -64,24 +64,18 @@ async def read_submission(request: Request, folder: Path, caller: Caller, settin
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
-    try:
-        async with asyncio.timeout(settings.upload_timeout_s):
-            if kind == b"multipart/form-data":
-                fields, uploads = await _read_form(request, options.get(b"boundary", b""), folder, max_bytes, settings)
-            elif kind == b"application/json":
-                fields, uploads = await _read_json(request, max_bytes), {}
-            else:
-                raise InputError(
-                    "body_unsupported",
-                    f"the content type is {kind.decode('latin-1')[:100]!r}",
-                    "Send multipart/form-data or application/json.",
-                )
-    except TimeoutError as error:
-        raise InputError(
-            "upload_timeout",
-            f"the request did not arrive within {settings.upload_timeout_s:g} s",
-            "Send smaller files, or use a faster connection.",
-        ) from error
+    async with upload_clock(settings) as clock:
+        if kind == b"multipart/form-data":
+            boundary = options.get(b"boundary", b"")
+            fields, uploads = await _read_form(request, clock, boundary, folder, max_bytes, settings)
+        elif kind == b"application/json":
+            fields, uploads = await _read_json(request, clock, max_bytes), {}
+        else:
+            raise InputError(
+                "body_unsupported",
+                f"the content type is {kind.decode('latin-1')[:100]!r}",
+                "Send multipart/form-data or application/json.",
+            )
     try:
         body = CreateVideo.model_validate(fields)
     except ValidationError as error:
@@ -89,12 +83,26 @@ async def read_submission(request: Request, folder: Path, caller: Caller, settin
     return await in_thread(None, _submission_of, body, uploads, folder)
 
 
-async def _read_json(request: Request, max_bytes: int) -> dict[str, Any]:
-    data = bytearray()
+async def _chunks(request: Request, clock: UploadClock, max_bytes: int) -> AsyncIterator[bytes]:
+    """Yield the body as it arrives.
+
+    Raises:
+        InputError: it has more than `max_bytes`, or is too slow.
+    """
+    num_bytes = 0
     async for chunk in request.stream():
-        data += chunk
-        if len(data) > max_bytes:
+        clock.received(len(chunk))
+        num_bytes += len(chunk)
+        if num_bytes > max_bytes:
             raise _too_large(max_bytes)
+        if chunk:
+            yield chunk
+
+
+async def _read_json(request: Request, clock: UploadClock, max_bytes: int) -> dict[str, Any]:
+    data = bytearray()
+    async for chunk in _chunks(request, clock, max_bytes):
+        data += chunk
     try:
         fields = await in_thread(None, json.loads, bytes(data))
     except (ValueError, RecursionError) as error:  # includes UnicodeDecodeError
@@ -105,20 +113,15 @@ async def _read_json(request: Request, max_bytes: int) -> dict[str, Any]:
 
 
 async def _read_form(
-    request: Request, boundary: bytes, folder: Path, max_bytes: int, settings: GatewaySettings
+    request: Request, clock: UploadClock, boundary: bytes, folder: Path, max_bytes: int, settings: GatewaySettings
 ) -> tuple[dict[str, Any], dict[str, Upload]]:
     if not boundary:
         raise InputError("body_malformed", "the form has no boundary", "Write the form with an HTTP library.")
     form: FormReader | None = None
-    num_bytes = 0
     try:
         form = FormReader(boundary, folder, settings.max_body_mb * 1_000_000)
-        async for chunk in request.stream():
-            num_bytes += len(chunk)
-            if num_bytes > max_bytes:
-                raise _too_large(max_bytes)
-            if chunk:
-                await in_thread(None, form.feed, chunk)
+        async for chunk in _chunks(request, clock, max_bytes):
+            await in_thread(None, form.feed, chunk)
         return form.finish()
     except FormParserError as error:
         raise InputError(
