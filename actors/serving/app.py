@@ -178,6 +178,7 @@ class GatewayReplica:
             math.ceil(live.clip_s * FRAME_RATE_HZ),
             segment_chunks=live.segment_chunks,
             look_ahead_frames=live.look_ahead_frames,
+            first_fragment_frames=live.first_fragment_frames,
         )
         service = self._service
         return LiveRenderer(stages, make_plan, service.prepare_portrait, service.model, _software(), live, self._meters)

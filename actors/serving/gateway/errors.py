@@ -73,6 +73,7 @@ ANSWERS = {
     "too_many_streams": OVERLOADED,
     "live_full": OVERLOADED,
     "too_many_live_calls": OVERLOADED,
+    "live_too_slow": OVERLOADED,
     # Live calls
     "live_idle": Answer(408, "DEADLINE_EXCEEDED", retryable=True),
     "live_unavailable": Answer(501, "UNIMPLEMENTED"),
