@@ -46,6 +46,9 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", 16_384),
     ("grpc.max_concurrent_streams", 256),  # per connection
+    # The window of a call stays at 64 KiB, two seconds of live speech. gRPC would widen it to megabytes for a fast client,
+    # which would then be minutes ahead before it is held back.
+    ("grpc.http2.bdp_probe", 0),
     # The calls of a client that vanished end within a minute and a half.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
