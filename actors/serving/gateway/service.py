@@ -12,10 +12,11 @@ import ipaddress
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -33,14 +34,15 @@ from emotivetalk.actors.errors import (
     VideoFailedError,
     VideoNotReadyError,
 )
+from emotivetalk.actors.serving.batches.service import BatchService, stored_folder
 from emotivetalk.actors.serving.gateway.admission import Admission
 from emotivetalk.actors.serving.gateway.http.playlist import playlist_text
 from emotivetalk.actors.serving.gateway.live_session import LiveHeader
 from emotivetalk.actors.serving.gateway.rate_limit import TokenBucket
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
 from emotivetalk.actors.serving.gateway.watching import JobWatcher
-from emotivetalk.actors.serving.intake.preparation import Intake, prepare_inputs, temporary_folder
-from emotivetalk.actors.serving.intake.storage import store_job
+from emotivetalk.actors.serving.intake.preparation import Intake, PreparedPortraits, prepare_inputs, temporary_folder
+from emotivetalk.actors.serving.intake.storage import store_job, store_remix
 from emotivetalk.actors.serving.intake.submission import (
     Caller,
     ServedModel,
@@ -50,13 +52,16 @@ from emotivetalk.actors.serving.intake.submission import (
     check_submission,
 )
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.jobs.batch_records import StoredFile
 from emotivetalk.actors.serving.jobs.files import JobFiles
+from emotivetalk.actors.serving.jobs.records import Outlook
 from emotivetalk.actors.serving.jobs.store import Job, JobPage, JobStatus, JobStore, Segment
 from emotivetalk.actors.serving.observing import logs
 from emotivetalk.actors.serving.threads import in_thread
 from emotivetalk.errors import InputError, InvalidRequestError
+from emotivetalk.media.fragments import first_frame_jpeg
 from emotivetalk.media.image import load_image
-from emotivetalk.request import InputSettings
+from emotivetalk.request import Emotion, ImageEmotion, InputSettings, VideoEmotion, VideoRequest, checked
 
 __all__ = ["Caller", "Content", "Intake", "ServedModel", "Source", "Submission", "Upload", "VideoService"]
 
@@ -108,6 +113,7 @@ class VideoService:
         _ = settings.tokens  # read now, so that a deployment with invalid tokens fails at its start
         self.model = model
         self._tools, self._on_change = tools or Intake(), on_change
+        self._portraits = PreparedPortraits()
         self._buckets: dict[str, TokenBucket] = {}
         self._preparing = asyncio.Semaphore(settings.max_preparing)
         self._num_waiting = 0
@@ -118,6 +124,7 @@ class VideoService:
         self._io = ThreadPoolExecutor(IO_THREADS, "gateway-io")
         self._preparers = ThreadPoolExecutor(settings.max_preparing, "gateway-prepare")
         self._watcher = JobWatcher(jobs, settings.poll_s)
+        self.batches = BatchService(jobs, artifacts, settings.batches, self._io)
 
     def close(self) -> None:
         """Finish the work of the threads and end them."""
@@ -164,13 +171,13 @@ class VideoService:
         Raises:
             QueueFullError, TooManyJobsError: with `retry_after_s`.
         """
-        of_caller = await in_thread(self._io, self.jobs.counts, caller.name)
+        of_caller = await in_thread(self._io, partial(self.jobs.counts, caller.name, single=True))
         if (
             sum(count for status, count in of_caller.items() if not status.is_terminal)
             >= caller.limits.max_concurrent_jobs
         ):
             raise TooManyJobsError(caller.limits.max_concurrent_jobs, RETRY_AFTER_S)
-        of_all = await in_thread(self._io, self.jobs.counts)
+        of_all = await in_thread(self._io, partial(self.jobs.counts, single=True))
         if of_all.get(JobStatus.QUEUED, 0) >= self.settings.max_queued:
             raise QueueFullError(self.settings.max_queued, RETRY_AFTER_S)
 
@@ -181,11 +188,19 @@ class VideoService:
     # --------------------------------------------------------------------------------------------------------- jobs
 
     async def create(
-        self, caller: Caller, submission: Submission, *, idempotency_key: str | None = None
+        self,
+        caller: Caller,
+        submission: Submission,
+        *,
+        idempotency_key: str | None = None,
+        batch_id: str | None = None,
     ) -> tuple[Job, bool]:
         """Check and store the inputs, then write one job. A failure leaves nothing behind.
 
         A task that is cancelled before the job is written leaves nothing either; afterwards the job stays.
+
+        Args:
+            batch_id: the batch that the video is a row of.
 
         Returns:
             The job, and True if it is new (False: the same request came before under this key).
@@ -199,7 +214,15 @@ class VideoService:
         async with self.upload_folder() as folder:
             async with self._place_to_prepare():
                 prepared = await prepare_inputs(
-                    submission, caller, folder, self.settings, self.model, self._preparers, self._tools
+                    submission,
+                    caller,
+                    folder,
+                    self.settings,
+                    self.model,
+                    self._preparers,
+                    self._tools,
+                    self.batches.fetch_file,
+                    self._portraits,
                 )
             job, is_new = await in_thread(
                 self._io,
@@ -212,11 +235,76 @@ class VideoService:
                 self.model,
                 self.jobs,
                 self.artifacts,
+                batch_id,
             )
         self._on_change(job.job_id)
         logs.about(job.job_id)
         log.info("job created" if is_new else "job requested again", extra={"owner": job.owner})
         return job, is_new
+
+    async def remix(self, caller: Caller, job_id: str, emotion: Emotion | None, settings: Mapping[str, object]) -> Job:
+        """Create a video with the portrait and speech of another one, and another emotion.
+
+        Args:
+            emotion: by label, text, track or speech; None is the portrait's own expression.
+            settings: sampling settings that differ from the source's, such as its seed.
+
+        Raises:
+            InputError: the emotion needs a file.
+            VideoFailedError, VideoCancelledError: the source has no inputs to be trusted.
+            QueueFullError, TooManyJobsError: try again after `retry_after_s`.
+        """
+        if isinstance(emotion, ImageEmotion | VideoEmotion):
+            raise InputError(
+                "remix_needs_upload", f"a remix takes no {emotion.kind} of an emotion", "Create a new video with it."
+            )
+        source = await self.get(caller, job_id)
+        before = VideoRequest.model_validate(source.request)
+        request = checked(VideoRequest, **{**dict(before), "emotion": emotion, **settings})
+        job = await in_thread(
+            self._io, store_remix, source, request, caller, self.settings, self.model, self.jobs, self.artifacts
+        )
+        self._on_change(job.job_id)
+        logs.about(job.job_id)
+        log.info("job created as a remix of %s", source.job_id, extra={"owner": job.owner})
+        return job
+
+    async def thumbnail(self, caller: Caller, job_id: str) -> bytes:
+        """Return a JPEG of the video's first frame.
+
+        Raises:
+            VideoNotReadyError: no segment is published yet.
+            VideoFailedError, VideoCancelledError: there is none.
+        """
+        job = await self.get(caller, job_id)
+        if job.next_segment == 0:
+            check_not_lost(job)
+            raise VideoNotReadyError(job.job_id, job.status, job.progress)
+        first = (await in_thread(self._io, self.jobs.segments, job.job_id))[0]
+        data = await self._read(JobFiles(self.artifacts, job.job_id).init) + await self._read(first.path)
+        return await in_thread(self._io, first_frame_jpeg, data)
+
+    async def create_character(self, caller: Caller, picture: Upload, name: str) -> StoredFile:
+        """Store a picture that shows one face, under a name.
+
+        Raises:
+            InputError: as for a portrait.
+        """
+        async with self.upload_folder() as folder, self._place_to_prepare():
+            await in_thread(
+                self._preparers,
+                partial(
+                    self._tools.prepare_portrait,
+                    picture.path,
+                    folder,
+                    image_size=self.model.image_size,
+                    input_settings=InputSettings(),
+                    limits=self.settings.media_limits(caller.name),
+                    timeout_s=self.settings.prepare_timeout_s,
+                    name=picture.name,
+                ),
+            )
+        return await self.batches.create_file(caller, Upload(name, picture.path), "character")
 
     async def prepare_portrait(self, caller: Caller, header: LiveHeader) -> UInt8[np.ndarray, "side side 3"]:
         """Check and frame the portrait of a live call as `create` does. Nothing is stored.
@@ -265,6 +353,17 @@ class VideoService:
     async def get(self, caller: Caller, job_id: str) -> Job:
         """Return the job's current state."""
         return await in_thread(self._io, self.jobs.get, checked_id(job_id), caller.name)
+
+    async def outlook(self, job: Job) -> Outlook | None:
+        """Return when an unfinished job will probably end; None for one that has ended."""
+        return None if job.status.is_terminal else await in_thread(self._io, self._outlook, job)
+
+    def _outlook(self, job: Job) -> Outlook:
+        is_queued = job.status is JobStatus.QUEUED
+        num_before, frames = self.jobs.position(job) if is_queued else (None, 0)
+        frames += job.num_frames - max(job.frames_done, int(job.num_frames * (job.work_done or 0.0)))
+        speed = self.jobs.frames_per_second()
+        return Outlook(num_before, round(frames / speed, 1) if speed else None)
 
     async def list(
         self,
@@ -316,12 +415,13 @@ class VideoService:
 
     def _sweep(self) -> int:
         self.jobs.expire()
+        self.batches.expire()
         return sum(self._remove_files(job_id) for job_id in self.jobs.pending_removals())
 
     def _remove_files(self, job_id: str) -> bool:
         """Return True on success; otherwise the job store keeps the job's id for the next sweep."""
         try:
-            self.artifacts.remove(JobFiles(self.artifacts, job_id).folder)
+            self.artifacts.remove(stored_folder(self.artifacts, job_id))
         except ArtifactStoreError as error:
             log.warning("files not removed: %s", error, extra={"video_id": job_id})
             return False

@@ -45,6 +45,8 @@ class CallerLimits(_Settings):
         max_streams: open streams: events, videos that are being made, live calls; counted by each gateway.
         max_concurrent_jobs: unfinished jobs at the same time.
         max_live_calls: live calls at the same time; counted by each gateway, whose `live.max_calls` all callers share.
+        max_batches: unfinished batches at the same time. Their rows do not count as `max_concurrent_jobs`.
+        max_stored_mb: size of all files uploaded to `/v1/files`, in millions of bytes.
         max_audio_s: length of the speech, seconds.
         priority: jobs of higher priority are claimed first.
     """
@@ -55,12 +57,33 @@ class CallerLimits(_Settings):
     max_streams: Count = 64
     max_concurrent_jobs: Count = 8
     max_live_calls: Count = 2
+    max_batches: Count = 10
+    max_stored_mb: Count = 5000
     max_audio_s: Seconds = 7200.0
     priority: int = 0
 
     @property
     def max_upload_bytes(self) -> int:
         return self.max_upload_mb * 1_000_000
+
+
+class BatchSettings(_Settings):
+    """Settings of `/v1/files` and `/v1/batches`.
+
+    Attributes:
+        max_rows: rows of a manifest.
+        rows_ahead: videos of a batch that are queued or in progress at the same time.
+        rows_preparing: rows of a batch whose inputs a gateway checks at the same time. Keep it below `max_preparing`, so
+            that single videos find a process free.
+        poll_s: interval at which running batches are looked at.
+        file_retention_s: time that an uploaded file is kept if the upload does not say.
+    """
+
+    max_rows: Count = 50_000
+    rows_ahead: Count = 16
+    rows_preparing: Count = 1
+    poll_s: Seconds = 1.0
+    file_retention_s: Seconds = 30 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +115,7 @@ class GatewaySettings(_Settings):
         min_upload_kb_s: after that, the average speed below which an upload is cut off, in thousands of bytes per second.
         prepare_timeout_s: limit on the time to check and normalise the inputs of one request.
         max_body_mb: size of a JSON body, or of all text fields of a form, which are held in memory.
+        model_aliases: further names of the served model, such as those that a client's library sends by itself.
         allow_url_inputs: accept portrait, speech and emotion by URL.
         allow_private_urls: let URLs and webhooks lead to private addresses. For tests.
         webhook_secret: secret that signs webhooks ("whsec_..."). None reads the environment variable
@@ -102,6 +126,7 @@ class GatewaySettings(_Settings):
         playlist_wait_s: time that a playlist waits for the first segment; it is then sent without segments.
         hls_target_s: upper bound on a segment's length, which HLS players need before the first segment.
         open_metrics: serve `/metrics` without a token.
+        batches: files and batches.
     """
 
     tokens_file: Path | None = None
@@ -122,6 +147,7 @@ class GatewaySettings(_Settings):
     min_upload_kb_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 4.0
     prepare_timeout_s: Seconds = 120.0
     max_body_mb: Count = 32
+    model_aliases: tuple[str, ...] = ()
     allow_url_inputs: bool = True
     allow_private_urls: bool = False
     webhook_secret: SecretStr | None = None
@@ -131,6 +157,7 @@ class GatewaySettings(_Settings):
     playlist_wait_s: Seconds = 5.0
     hls_target_s: Seconds = 20.0
     open_metrics: bool = False
+    batches: BatchSettings = BatchSettings()
 
     @property
     def max_open(self) -> int:

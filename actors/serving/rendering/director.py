@@ -23,7 +23,7 @@ from emotivetalk.actors.serving.observing import logs, tracing
 from emotivetalk.actors.serving.observing.meters import Meters
 from emotivetalk.actors.serving.rendering.call_size import CallSize
 from emotivetalk.actors.serving.rendering.graph_runner import CallSlots
-from emotivetalk.actors.serving.rendering.job_rendering import JobRendering, MakePlans
+from emotivetalk.actors.serving.rendering.job_rendering import JobRendering, MakePlans, Progress
 from emotivetalk.actors.serving.rendering.replica_calls import ReplicaCalls
 from emotivetalk.errors import EmotiveTalkError
 
@@ -51,7 +51,7 @@ class Director:
         self._settings, self._worker = settings, worker
         self._meters = meters or Meters()
         self._slots, self._call_size = CallSlots(settings.calls_in_flight), CallSize(settings)
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Job] = {}
         self._stopping = asyncio.Event()
         self._woken = asyncio.Event()
         self._changed: dict[str, asyncio.Event] = {}  # by job, of the jobs in progress here
@@ -63,11 +63,11 @@ class Director:
             while not self._stopping.is_set():
                 self._polled_at = time.monotonic()
                 while len(self._running) < self._settings.slots and not self._stopping.is_set():
-                    claim = await asyncio.to_thread(self._jobs.claim, self._worker)
+                    claim = await asyncio.to_thread(self._claim_next)
                     if claim is None:
                         break
                     task = asyncio.create_task(self._process(claim))
-                    self._running.add(task)
+                    self._running[task] = claim.job
                     task.add_done_callback(self._on_done)
                 await self._sleep()
         finally:
@@ -96,8 +96,19 @@ class Director:
         """Seconds since the director last polled for jobs. A value of several polls means that it is stuck."""
         return time.monotonic() - self._polled_at
 
+    def _claim_next(self) -> Claim | None:
+        """Claim the job for a free slot.
+
+        The last slot is kept: from rows of batches for single videos and, if there are four slots or more, from a caller
+        who has all others for other callers. A job that is short or of another caller therefore never waits for a long one.
+        """
+        singles = [job.owner for job in self._running.values() if job.batch_id is None]
+        num_rows, num_kept = len(self._running) - len(singles), self._settings.slots - 1
+        alone = singles[0] if len(singles) == num_kept >= 3 and len(set(singles)) == 1 else None
+        return self._jobs.claim(self._worker, batches=num_rows < max(1, num_kept), not_of=alone)
+
     def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         self._woken.set()
 
     async def _sleep(self) -> None:
@@ -134,8 +145,9 @@ class Director:
 
     async def _process_traced(self, claim: Claim, span: tracing.Span) -> None:
         log.info("job started: attempt %d from segment %d", claim.job.attempt, claim.job.next_segment)
-        rendering = asyncio.create_task(self._render(claim))
-        lease = asyncio.create_task(self._keep_claim(claim))
+        progress = Progress()
+        rendering = asyncio.create_task(self._render(claim, progress))
+        lease = asyncio.create_task(self._keep_claim(claim, progress))
         try:
             await asyncio.wait((rendering, lease), return_when=asyncio.FIRST_COMPLETED)
             if rendering.done():
@@ -164,7 +176,7 @@ class Director:
                 task.cancel()
             await asyncio.gather(rendering, lease, return_exceptions=True)
 
-    async def _render(self, claim: Claim) -> None:
+    async def _render(self, claim: Claim, progress: Progress) -> None:
         rendering = JobRendering(
             claim,
             self._jobs,
@@ -174,6 +186,7 @@ class Director:
             self._slots,
             self._call_size,
             self._meters,
+            progress,
         )
         await rendering.run()
 
@@ -181,15 +194,15 @@ class Director:
         if await asyncio.to_thread(_end_claim, partial(self._jobs.fail, error=error), claim):
             self._meters.jobs_ended.add(1, JobStatus.FAILED.value)
 
-    async def _keep_claim(self, claim: Claim) -> None:
-        """Renew the claim. Raises FencedError as soon as it is lost, usually because the job was cancelled."""
+    async def _keep_claim(self, claim: Claim, progress: Progress) -> None:
+        """Renew the claim and record the progress. Raises FencedError as soon as it is lost, usually because the job was cancelled."""
         changed = self._changed[claim.job.job_id] = asyncio.Event()
         try:
             while True:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), self._settings.renew_s)
                 changed.clear()
-                job = await asyncio.to_thread(self._jobs.renew, claim)
+                job = await asyncio.to_thread(self._jobs.renew, claim, progress.work_done)
                 if job.status is not JobStatus.IN_PROGRESS:
                     raise FencedError(job.job_id, f"it is {job.status}")
         finally:

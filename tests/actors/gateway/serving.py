@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from pathlib import Path
 import uvicorn
 
 from emotivetalk.actors.errors import FencedError
+from emotivetalk.actors.serving.batches.runner import BatchRunner
 from emotivetalk.actors.serving.gateway.http.app import http_app
+from emotivetalk.actors.serving.gateway.http.batches import HttpFront
 from emotivetalk.actors.serving.gateway.http.connections import timed_protocol
 from emotivetalk.actors.serving.gateway.service import Intake, ServedModel, VideoService
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
@@ -42,9 +45,9 @@ def pretend_to_prepare(
     if not audio.read_bytes().startswith(b"speech: "):
         raise InputError("audio_corrupt", f"audio {names['audio']!r} cannot be decoded", "Export it again.")
     num_samples = 8000 * len(audio.read_bytes().removeprefix(b"speech: "))
-    files = {"portrait.png": folder / "portrait.png", "speech.f32": folder / "speech.f32"}
-    files["portrait.png"].write_bytes(portrait.read_bytes())
-    files["speech.f32"].write_bytes(audio.read_bytes())
+    files = {name: folder / name for name in ("portrait.png", "speech.f32", "speech.m4a")}
+    for name, source in zip(files, (portrait, audio, audio), strict=True):
+        files[name].write_bytes(source.read_bytes())
     for name, source in (("emotion.png", emotion_image), ("emotion.npy", emotion_video)):
         if source is not None:
             files[name] = folder / name
@@ -138,12 +141,19 @@ class Server:
         app = http_app(lambda: service, settings)
         config = uvicorn.Config(app, port=0, log_level="error", lifespan="off", http=protocol)
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._runner = BatchRunner(service, HttpFront(MODEL.name), "test")
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
         while not self._server.started:
             time.sleep(0.005)
         port = self._server.servers[0].sockets[0].getsockname()[1]
         self.serving = Serving(f"http://127.0.0.1:{port}", service, folder)
+
+    async def _run(self) -> None:
+        batches = asyncio.create_task(self._runner.run())
+        await self._server.serve()
+        batches.cancel()
+        await asyncio.gather(batches, return_exceptions=True)
 
     def stop(self) -> None:
         self._server.should_exit = self._server.force_exit = True

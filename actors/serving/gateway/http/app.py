@@ -10,20 +10,26 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from emotivetalk.actors.errors import OverloadError
-from emotivetalk.actors.serving.gateway.admission import OpenRequest
 from emotivetalk.actors.serving.gateway.errors import answer_to, error_type, public_error, retry_after_s
 from emotivetalk.actors.serving.gateway.http import openapi
+from emotivetalk.actors.serving.gateway.http.access import (
+    CountedCaller,
+    KnownCaller,
+    ServiceDependency,
+    StreamingCaller,
+    authenticated,
+)
+from emotivetalk.actors.serving.gateway.http.batches import batches, files
+from emotivetalk.actors.serving.gateway.http.compatibility import compatibility
 from emotivetalk.actors.serving.gateway.http.edge import Edge
 from emotivetalk.actors.serving.gateway.http.events import event_id, job_events
 from emotivetalk.actors.serving.gateway.http.ranges import part_of
@@ -37,7 +43,7 @@ from emotivetalk.actors.serving.gateway.http.schemas import (
     VideoList,
 )
 from emotivetalk.actors.serving.gateway.http.uploads import read_submission
-from emotivetalk.actors.serving.gateway.service import Caller, VideoService, check_not_lost
+from emotivetalk.actors.serving.gateway.service import VideoService, check_not_lost
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
 from emotivetalk.actors.serving.jobs.store import Job, JobStatus
 from emotivetalk.actors.serving.observing.job_metrics import JobCollector, metrics_page
@@ -46,14 +52,12 @@ from emotivetalk.errors import EmotiveTalkError, InputError, InvalidRequestError
 
 POLL_AFTER_MS = 500
 FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
-LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 HLS = "application/vnd.apple.mpegurl"
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 JobId = Annotated[str, Path(description="The video's id.", examples=[JOB_EXAMPLE])]
-bearer = HTTPBearer(auto_error=False, description="A token of this service, unless it admits anonymous callers.")
 
 
 def http_app(
@@ -81,82 +85,12 @@ def http_app(
     app.add_exception_handler(HTTPException, _answer_router)
     app.add_exception_handler(ClientDisconnect, _answer_disconnected)
     app.add_exception_handler(Exception, _answer_error)
+    app.include_router(compatibility)  # first: its fixed paths would be ids of videos
     app.include_router(videos)
+    app.include_router(files)
+    app.include_router(batches)
     app.include_router(_operator_routes(settings, registry))
     return app
-
-
-# ----------------------------------------------------------------------------------------------------------- access
-
-
-def the_service(request: Request) -> VideoService:
-    """Return the service behind the app."""
-    return request.app.state.service_provider()
-
-
-ServiceDependency = Annotated[VideoService, Depends(the_service)]
-
-
-async def entered(request: Request, service: ServiceDependency) -> AsyncIterator[OpenRequest]:
-    """Count the request for its address until the response is sent."""
-    with service.admission.enter(_address(request)) as open_request:
-        yield open_request
-
-
-EnteredRequest = Annotated[OpenRequest, Depends(entered)]
-
-
-async def authenticated(
-    request: Request,
-    service: ServiceDependency,
-    open_request: EnteredRequest,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
-) -> Caller:
-    """Return the caller, and count the request among those that the caller has open."""
-    token = None if credentials is None else credentials.credentials
-    caller = service.authenticate(token, _address(request))
-    if caller.name == "":
-        _check_origin(request)
-    open_request.identify(caller)
-    return caller
-
-
-async def admitted(service: ServiceDependency, caller: Annotated[Caller, Depends(authenticated)]) -> Caller:
-    """Return the caller, and count the request against its rate."""
-    service.admit(caller)
-    return caller
-
-
-async def streaming(open_request: EnteredRequest, caller: Annotated[Caller, Depends(admitted)]) -> Caller:
-    """Return the caller, and count the request as a stream."""
-    open_request.become_stream()
-    return caller
-
-
-def _address(request: Request) -> str | None:
-    return request.client.host if request.client else None
-
-
-StreamingCaller = Annotated[Caller, Depends(streaming)]
-KnownCaller = Annotated[Caller, Depends(authenticated)]
-CountedCaller = Annotated[Caller, Depends(admitted)]
-
-
-def _check_origin(request: Request) -> None:
-    """Refuse anonymous requests of web pages: anonymous access is for programs on this machine."""
-    for header, value in (("Origin", request.headers.get("origin")), ("Host", request.headers.get("host"))):
-        if value is None:
-            continue
-        try:
-            host = urlsplit(value if "//" in value else f"//{value}").hostname
-        except ValueError:
-            host = None
-        if host not in LOCAL_HOSTS:
-            raise EmotiveTalkError(
-                "origin_forbidden",
-                f"anonymous requests must come from this machine, but the {header} is {value[:100]!r}",
-                "Use a bearer token.",
-            )
 
 
 # ------------------------------------------------------------------------------------------------------- the videos
@@ -212,8 +146,11 @@ async def list_videos(
 
 @videos.get("/{video_id}", response_model=Video, responses=openapi.errors(404))
 async def get_video(response: Response, service: ServiceDependency, caller: CountedCaller, video_id: JobId) -> Video:
-    """Get a video's status and progress."""
-    return _video(await service.get(caller, video_id), service, response)
+    """Get a video's status and progress, and when it will probably be finished."""
+    job = await service.get(caller, video_id)
+    if not job.status.is_terminal:
+        response.headers["openai-poll-after-ms"] = str(POLL_AFTER_MS)
+    return Video.of(job, service.model.name, await service.outlook(job))
 
 
 @videos.delete("/{video_id}", response_model=VideoDeleted, responses=openapi.errors(404))
@@ -241,9 +178,14 @@ async def download_video(
     service: ServiceDependency,
     caller: CountedCaller,
     video_id: JobId,
-    variant: Annotated[Literal["video"], Query(description="Only the video; there are no thumbnails.")] = "video",
+    variant: Annotated[
+        Literal["video", "thumbnail"], Query(description="The finished video, or a JPEG of its first frame.")
+    ] = "video",
 ) -> Response:
-    """Download the finished video, or a range of it."""
+    """Download the finished video, or a range of it; or a picture of it as soon as there is one."""
+    if variant == "thumbnail":
+        picture = await service.thumbnail(caller, video_id)
+        return Response(picture, headers={"cache-control": "private, max-age=86400"}, media_type="image/jpeg")
     content = await service.content(caller, video_id)
     part = part_of(request.headers, content.size, content.etag)
     headers = part.headers | {
