@@ -60,7 +60,7 @@ class LagLimits:
                 f"{limits[2]:g} s, but they must grow from at least {needed_s:g} s, the speech that a segment needs",
                 "Raise them, or lower live.segment_chunks or live.look_ahead_frames.",
             )
-        return cls(*limits, settings.min_steps)
+        return cls(limits[0], limits[1], limits[2], settings.min_steps)
 
     def num_steps(self, lag_s: float, full: int) -> int:
         """Return the number of steps of a segment that begins at this lag; `full` is the call's own."""
