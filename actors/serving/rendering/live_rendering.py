@@ -114,7 +114,8 @@ class LiveRendering:
         is_full = num_steps == self._plan.video.num_steps
         num_shown = segment.num_frames - segment.num_dropped_frames
         self._meters.live_frames.add(num_shown, "full" if is_full else "fewer_steps")
-        self._meters.live_frames.add(segment.num_dropped_frames, "dropped")
+        if segment.num_dropped_frames:  # Ray's counters refuse 0
+            self._meters.live_frames.add(segment.num_dropped_frames, "dropped")
         return LiveFragment(
             segment.index,
             segment.start_frame,
