@@ -2,6 +2,6 @@
 
 from emotivetalk.client.batches import Batch, BatchError, Batches
 from emotivetalk.client.client import Client
-from emotivetalk.client.videos import EmotionChange, Video, VideoError, VideoPage
+from emotivetalk.client.videos import EmotionChange, LivePiece, Video, VideoError, VideoPage
 
-__all__ = ["Batch", "BatchError", "Batches", "Client", "EmotionChange", "Video", "VideoError", "VideoPage"]
+__all__ = ["Batch", "BatchError", "Batches", "Client", "EmotionChange", "LivePiece", "Video", "VideoError", "VideoPage"]

@@ -14,6 +14,7 @@ from emotivetalk.client.batches import Batches
 from emotivetalk.client.videos import (
     EmotionChange,
     LiveOrder,
+    LivePiece,
     Order,
     Source,
     Transport,
@@ -284,11 +285,12 @@ class Client:
     )
     def live(
         self, portrait: str | os.PathLike[str], audio: Iterable[bytes | EmotionChange], **arguments: Any
-    ) -> Iterator[bytes]:
+    ) -> Iterator[LivePiece]:
         """Render speech while it is being spoken, over gRPC only. The service stores nothing.
 
         Yields the head of the file (fragmented MP4), then each fragment as soon as it is rendered; together they are
-        the file. To stop early, close the iterator.
+        the file. The pieces are bytes that also tell how late the service is (`LivePiece.lag_s`). To stop early, close
+        the iterator.
 
         Args:
             portrait: a picture file.
@@ -299,7 +301,7 @@ class Client:
 
         Raises:
             InputError: code "live_needs_grpc" over HTTP; or an input is invalid.
-            OverloadError: the service has no free place.
+            OverloadError: the service has no free place, or lags too far behind (code "live_too_slow").
         """
         at_start = EmotionChange(arguments.pop("emotion", None), arguments.pop("emotion_text", None)).chosen()
         _, values = split_arguments(arguments)

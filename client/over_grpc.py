@@ -18,6 +18,7 @@ from emotivetalk.client.videos import (
     UPLOAD_TIMEOUT_S,
     EmotionChange,
     LiveOrder,
+    LivePiece,
     Order,
     Source,
     Video,
@@ -113,18 +114,18 @@ class GrpcTransport:
             raise VideoNotReadyError(video_id, video.status, video.progress)
         return self.stream(video_id)
 
-    def live(self, order: LiveOrder) -> Iterator[bytes]:
+    def live(self, order: LiveOrder) -> Iterator[LivePiece]:
         broken: list[Exception] = []
         messages = _live_messages(order, _live_header(order), broken)
         parts: list[bytes] = []
         try:
             for message in self.read(self._stub.GenerateLive, messages):
                 if message.WhichOneof("part") == "started":
-                    yield message.started.init
+                    yield LivePiece(message.started.init)
                 if message.WhichOneof("part") == "fragment":
                     parts.append(message.fragment.data)
                     if message.fragment.is_last_part:
-                        yield b"".join(parts)
+                        yield _live_piece(b"".join(parts), message.fragment)
                         parts.clear()
         except EmotiveTalkError:
             if broken:
@@ -261,6 +262,14 @@ def _live_messages(
         broken.append(error)
         raise
     yield pb.GenerateLiveRequest(end_of_audio=pb.EndOfAudio())
+
+
+def _live_piece(data: bytes, fragment: pb.LiveFragment) -> LivePiece:
+    piece = LivePiece(data)
+    piece.lag_s = fragment.lag.ToMicroseconds() / 1e6
+    piece.num_frames, piece.num_steps = fragment.num_frames, fragment.num_steps
+    piece.num_dropped_frames = fragment.num_dropped_frames
+    return piece
 
 
 def _source(source: Source) -> pb.FileSource:

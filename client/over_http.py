@@ -15,6 +15,7 @@ from emotivetalk.client.videos import (
     CHUNK_BYTES,
     UPLOAD_TIMEOUT_S,
     LiveOrder,
+    LivePiece,
     Order,
     Source,
     Video,
@@ -114,7 +115,7 @@ class HttpTransport:
         with self.reading(f"{VIDEOS}/{checked_id(video_id)}/content", self._timeout_s) as response:
             yield from response.iter_bytes(CHUNK_BYTES)
 
-    def live(self, order: LiveOrder) -> Iterator[bytes]:
+    def live(self, order: LiveOrder) -> Iterator[LivePiece]:
         raise InputError(
             "live_needs_grpc",
             "live video needs a stream in both directions, which HTTP does not have",

@@ -122,6 +122,22 @@ class EmotionChange:
         return emotion
 
 
+class LivePiece(bytes):
+    """A piece of a live video's file, with what the service tells about it. The head of the file has the defaults.
+
+    Attributes:
+        lag_s: speech that the service had received and not rendered when it finished the fragment, seconds.
+        num_frames: length of the fragment, frames.
+        num_dropped_frames: how many of them show the picture before, because the call was late.
+        num_steps: denoising steps of the fragment.
+    """
+
+    lag_s: float = 0.0
+    num_frames: int = 0
+    num_dropped_frames: int = 0
+    num_steps: int = 0
+
+
 @dataclass(frozen=True)
 class LiveOrder:
     """A live video. `audio` yields 16-bit samples and changes of emotion, in order."""
@@ -150,7 +166,7 @@ class Transport(Protocol):
 
     def content(self, video_id: str) -> Iterator[bytes]: ...
 
-    def live(self, order: LiveOrder) -> Iterator[bytes]: ...
+    def live(self, order: LiveOrder) -> Iterator[LivePiece]: ...
 
     def cancel(self, video_id: str) -> Video: ...
 

@@ -177,6 +177,8 @@ def fragment(
     sequence: int,
     fps: int = FRAME_RATE_HZ,
     threads: int = 1,
+    num_frames: int | None = None,
+    picture_frames: int = 1,
 ) -> bytes:
     """Frames and the sound that belongs to them as `moof` and `mdat`: the same arguments give the same bytes.
 
@@ -188,14 +190,20 @@ def fragment(
         sequence: the fragment's number in the clip, from 0.
         fps: frames a second.
         threads: x264's. Another number gives other bytes, though as good ones.
+        num_frames: the fragment's length, frames; None is the number of `frames`.
+        picture_frames: for how many frames each of `frames` stays, the last one up to `num_frames`. It is the sample's
+            duration in the file, so dropped frames take no bytes and the time line stays true.
 
     Raises:
-        ValueError: frames of another kind, or none; a negative place.
+        ValueError: frames of another kind, or none; a negative place; frames that do not fill `num_frames`.
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or len(frames) == 0:
         raise ValueError(f"frames are {frames.dtype} {frames.shape}; a fragment takes uint8 [n, height, width, 3].")
     if start_frame < 0 or sequence < 0:
         raise ValueError(f"fragment {sequence} from frame {start_frame}: neither may be negative.")
+    num_frames = len(frames) if num_frames is None else num_frames
+    if picture_frames < 1 or len(frames) != -(-num_frames // picture_frames):
+        raise ValueError(f"{len(frames)} frames of {picture_frames} each do not make {num_frames}.")
     file = io.BytesIO()
     options = {
         # frag_discont: the time stamps are the places in the clip, although nothing came before. The muxer is neither
@@ -212,13 +220,17 @@ def fragment(
             sound, sound_packets = SpeechStream(container).track, _as_packets(audio)
         else:
             sound = container.add_stream_from_template(audio.stream)
-            sound_packets = audio.packets(*_sound_range(start_frame, len(frames), is_last, fps))
+            sound_packets = audio.packets(*_sound_range(start_frame, num_frames, is_last, fps))
         packets = [
-            packet for image, index in zip(frames, count(start_frame)) for packet in pictures.encode(image, index)
+            packet
+            for image, index in zip(frames, count(start_frame, picture_frames))
+            for packet in pictures.encode(image, index)
         ]
         packets += pictures.finish()
         for packet in packets:
-            packet.duration = 1  # the encoder leaves it open, and a fragment of one frame has no next one to tell it
+            # The encoder leaves it open, and the last frame of a fragment has no next one to tell it.
+            assert packet.pts is not None
+            packet.duration = min(picture_frames, start_frame + num_frames - packet.pts)
         for packet in sound_packets:
             assert packet.pts is not None
             packet.stream = sound

@@ -189,23 +189,35 @@ class LongVideoPlan:
     """The plan of a clip of `num_frames` in `num_steps` solver steps. Segments are planned on demand.
 
     The lengths of segments differ by at most one frame. Every frame of the clip is in the result of exactly one segment.
+
+    Args:
+        first_frames: length of the first segment, from a chunk to a longest segment; the others share the rest. None: all
+            segments are equally long.
     """
 
     config: LongVideoConfig
     num_frames: int
     num_steps: int
+    first_frames: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
             raise ValueError(f"num_frames is {self.num_frames}; a clip needs at least 1.")
         if self.num_steps < 1:
             raise ValueError(f"num_steps is {self.num_steps}; sampling needs at least 1.")
+        shortest, longest = self.config.chunk_frames, self.config.segment_frames
+        if self.first_frames is not None and not shortest <= self.first_frames <= longest:
+            raise ValueError(
+                f"first_frames is {self.first_frames}; keep it in {shortest}..{longest}, from a chunk to a segment."
+            )
 
     @property
     def num_segments(self) -> int:
         """Number of segments: the fewest that the longest segment allows."""
-        pinned = self.config.pinned_frames
-        return max(1, _ceil_div(self.num_frames - pinned, self.config.segment_frames - pinned))
+        new_frames = self.config.segment_frames - self.config.pinned_frames
+        if self.first_frames is not None:
+            return 1 + max(0, _ceil_div(self.num_frames - self.first_frames, new_frames))
+        return max(1, _ceil_div(self.num_frames - self.config.pinned_frames, new_frames))
 
     @property
     def num_calls(self) -> int:
@@ -263,8 +275,15 @@ class LongVideoPlan:
     def _span(self, index: int) -> tuple[range, range]:
         """Return a segment's frames, and those of them that are in the previous segment too."""
         pinned = self.config.pinned_frames
-        total = self.num_frames + (self.num_segments - 1) * pinned  # a pinned frame counts in both its segments
-        start, stop = (total * edge // self.num_segments - index * pinned for edge in (index, index + 1))
+        if self.first_frames is None:
+            origin, earlier = 0, 0
+        elif index == 0:
+            return range(min(self.first_frames, self.num_frames)), range(0)
+        else:
+            origin, earlier = self.first_frames - pinned, 1
+        number, place = self.num_segments - earlier, index - earlier
+        total = self.num_frames - origin + (number - 1) * pinned  # a pinned frame counts in both its segments
+        start, stop = (origin + total * edge // number - place * pinned for edge in (place, place + 1))
         return range(start, stop), range(start, start + (pinned if index else 0))
 
 

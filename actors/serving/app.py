@@ -55,7 +55,7 @@ STUCK_AFTER_S = 60.0
 # The shutdown timeout outlasts the longest call: decoding a segment, or a block of V-AID.
 _COMPUTING: dict[str, Any] = {"graceful_shutdown_timeout_s": 120.0, "health_check_timeout_s": 60.0}
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "gateway": {"max_ongoing_requests": 256, "graceful_shutdown_timeout_s": 30.0, "user_config": {}},
+    "gateway": {"graceful_shutdown_timeout_s": 30.0, "user_config": {}},
     "director": {"graceful_shutdown_timeout_s": 30.0, "user_config": {}},
     "VAID": {"max_ongoing_requests": 4, **_COMPUTING},
     "ETHD": {"max_ongoing_requests": 16, **_COMPUTING},
@@ -181,6 +181,7 @@ class GatewayReplica:
             math.ceil(live.clip_s * FRAME_RATE_HZ),
             segment_chunks=live.segment_chunks,
             look_ahead_frames=live.look_ahead_frames,
+            first_fragment_frames=live.first_fragment_frames,
         )
         service = self._service
         return LiveRenderer(stages, make_plan, service.prepare_portrait, service.model, _software(), live, self._meters)
@@ -191,7 +192,7 @@ class GatewayReplica:
 
     async def check_health(self) -> None:
         """Raise ServingError if the job store does not answer or a chore has ended."""
-        await asyncio.to_thread(self._jobs.counts)
+        await self._service.check_jobs()
         for chore in self._chores:
             if chore.done():
                 raise ServingError("gateway_chore_ended", f"{chore.get_coro()} has ended", "See the gateway's log.")
@@ -250,8 +251,12 @@ def build_with(config: ServingConfig, options: Mapping[str, Mapping[str, Any]]) 
     path, software = str(checkpoint.resolve()), _software()
     store, device, threads = config.artifacts_url, config.device, config.threads
 
+    # Serve queues what exceeds this, health checks too, so the gateway's own limits must refuse first.
+    computed = {"gateway": {"max_ongoing_requests": config.gateway.max_open}}
+
     def deployment(name: str, replica: type) -> Any:
-        return serve.deployment(replica, name=name).options(**{**DEFAULTS[name], **options.get(name, {})})
+        chosen = {**DEFAULTS[name], **computed.get(name, {}), **options.get(name, {})}
+        return serve.deployment(replica, name=name).options(**chosen)
 
     vaid = deployment("VAID", VAIDReplica).bind(path, store, device, threads)
     ethd = deployment("ETHD", ETHDReplica).bind(path, store, device, threads, config.chunks_at_once)

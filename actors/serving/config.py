@@ -77,7 +77,10 @@ class LiveSettings(_Config):
     Attributes:
         max_calls: concurrent live calls of each gateway; 0 disables live video.
         segment_chunks: ETHD's chunks in a segment, which is one fragment; fewer chunks give a lower latency.
-        look_ahead_frames: frames of speech after a segment that must have arrived; None: the receptive field of V-AID.
+        first_fragment_frames: length of the first fragment, from one chunk (12 frames for the starter) to a whole segment,
+            which None is; a shorter one comes sooner.
+        look_ahead_frames: frames of speech after a segment that must have arrived; None: the receptive field of V-AID (22
+            for the starter). With fewer, the lips know less of the sound that follows; 8 is a good compromise.
         segments_ahead: segments of a live call in progress at the same time.
         ethd_in_flight, decoder_in_flight: concurrent calls to the replicas, for each live call.
         chunks_per_call: adjacent chunks in one call to ETHD; it does not change the video.
@@ -85,10 +88,17 @@ class LiveSettings(_Config):
         buffer_s: seconds of audio that may wait to be rendered; beyond that, the client is slowed down.
         clip_s: seconds of audio in total.
         idle_s: seconds without a message from the client.
+        fewer_steps_lag_s: lag (speech that has arrived and is not rendered, seconds) from which segments take fewer
+            steps, down to `min_steps` at `drop_frames_lag_s`; None: half of the buffer.
+        drop_frames_lag_s: lag from which fragments have fewer pictures: every second frame, later every fourth; None: 0.7
+            of the buffer.
+        end_lag_s: lag at which the call ends with `live_too_slow`; None: 0.95 of the buffer.
+        min_steps: fewest steps of a segment.
     """
 
     max_calls: int = Field(default=2, ge=0)
     segment_chunks: int = Field(default=3, ge=2)
+    first_fragment_frames: int | None = Field(default=None, ge=1)
     look_ahead_frames: int | None = Field(default=None, ge=0)
     segments_ahead: int = Field(default=2, ge=1)
     ethd_in_flight: int = Field(default=4, ge=1)
@@ -98,6 +108,10 @@ class LiveSettings(_Config):
     buffer_s: float = Field(default=10.0, gt=0)
     clip_s: float = Field(default=300.0, gt=0)
     idle_s: float = Field(default=30.0, gt=0)
+    fewer_steps_lag_s: float | None = Field(default=None, gt=0)
+    drop_frames_lag_s: float | None = Field(default=None, gt=0)
+    end_lag_s: float | None = Field(default=None, gt=0)
+    min_steps: int = Field(default=1, ge=1)
 
 
 class ServingConfig(_Config):

@@ -20,6 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from emotivetalk.actors.serving.config import ServingConfig
+from emotivetalk.actors.serving.gateway.http.connections import proxy_environment
 from emotivetalk.actors.serving.liveness import ClusterWatch
 from emotivetalk.errors import EmotiveTalkError, InputError
 from emotivetalk.media.checkpoints import find_checkpoint
@@ -152,7 +153,12 @@ class Service:
         find_checkpoint(plan.config.checkpoint)  # fails before anything is started
         plan.config.data_folder.mkdir(parents=True, exist_ok=True)
         traces = {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
-        variables = {"OMP_NUM_THREADS": str(plan.config.threads), **traces, **self._runtime_env.get("env_vars", {})}
+        variables = {
+            "OMP_NUM_THREADS": str(plan.config.threads),
+            **proxy_environment(plan.config.gateway.header_timeout_s),
+            **traces,
+            **self._runtime_env.get("env_vars", {}),
+        }
         environment = {**self._runtime_env, "env_vars": variables}
         try:
             if self._address is not None:

@@ -379,18 +379,24 @@ class LiveStarted(_message.Message):
     def __init__(self, id: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., frame_rate_hz: _Optional[int] = ..., init: _Optional[bytes] = ..., max_buffer: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_clip: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_idle: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class LiveFragment(_message.Message):
-    __slots__ = ("index", "start_frame", "num_frames", "data", "is_last_part")
+    __slots__ = ("index", "start_frame", "num_frames", "data", "is_last_part", "lag", "num_dropped_frames", "num_steps")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     START_FRAME_FIELD_NUMBER: _ClassVar[int]
     NUM_FRAMES_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     IS_LAST_PART_FIELD_NUMBER: _ClassVar[int]
+    LAG_FIELD_NUMBER: _ClassVar[int]
+    NUM_DROPPED_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
     index: int
     start_frame: int
     num_frames: int
     data: bytes
     is_last_part: bool
-    def __init__(self, index: _Optional[int] = ..., start_frame: _Optional[int] = ..., num_frames: _Optional[int] = ..., data: _Optional[bytes] = ..., is_last_part: _Optional[bool] = ...) -> None: ...
+    lag: _duration_pb2.Duration
+    num_dropped_frames: int
+    num_steps: int
+    def __init__(self, index: _Optional[int] = ..., start_frame: _Optional[int] = ..., num_frames: _Optional[int] = ..., data: _Optional[bytes] = ..., is_last_part: _Optional[bool] = ..., lag: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., num_dropped_frames: _Optional[int] = ..., num_steps: _Optional[int] = ...) -> None: ...
 
 class LiveCompleted(_message.Message):
     __slots__ = ("num_frames", "duration")

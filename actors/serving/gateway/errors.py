@@ -72,8 +72,12 @@ ANSWERS = {
     "too_many_files": OVERLOADED,
     "rate_limited": OVERLOADED,
     "gateway_busy": OVERLOADED,
+    "address_busy": OVERLOADED,
+    "too_many_requests": OVERLOADED,
+    "too_many_streams": OVERLOADED,
     "live_full": OVERLOADED,
     "too_many_live_calls": OVERLOADED,
+    "live_too_slow": OVERLOADED,
     # Live calls
     "live_idle": Answer(408, "DEADLINE_EXCEEDED", retryable=True),
     "live_unavailable": Answer(501, "UNIMPLEMENTED"),

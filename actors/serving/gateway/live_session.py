@@ -75,12 +75,21 @@ class LiveStarted:
 
 @dataclass(frozen=True)
 class LiveFragment:
-    """The next `num_frames` frames and their sound (moof and mdat); `index` and `start_frame` count from 0."""
+    """The next `num_frames` frames and their sound (moof and mdat); `index` and `start_frame` count from 0.
+
+    Attributes:
+        lag_s: speech that had arrived and was not rendered when the fragment was finished, seconds.
+        num_dropped_frames: frames that show the picture before, because the call was late.
+        num_steps: denoising steps of the fragment.
+    """
 
     index: int
     start_frame: int
     num_frames: int
     data: bytes
+    lag_s: float = field(default=0.0, compare=False)  # measured, so equal fragments may differ in it
+    num_dropped_frames: int = 0
+    num_steps: int = 0
 
 
 class LiveSession(Protocol):
@@ -113,6 +122,9 @@ class LiveSession(Protocol):
 
     def fragments(self) -> AsyncIterator[LiveFragment]:
         """Yield the fragments in order, up to the last one after `finish`.
+
+        Raises:
+            OverloadError: code "live_too_slow": the rendering lags too far behind.
 
         At most `LiveLimits.buffer_s` of audio (rounded up to the next push) is pushed ahead of the frames yielded, so a
         fragment must come by then.

@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,10 +35,12 @@ from emotivetalk.actors.errors import (
     VideoNotReadyError,
 )
 from emotivetalk.actors.serving.batches.service import BatchService, stored_folder
+from emotivetalk.actors.serving.gateway.admission import Admission
 from emotivetalk.actors.serving.gateway.http.playlist import playlist_text
 from emotivetalk.actors.serving.gateway.live_session import LiveHeader
 from emotivetalk.actors.serving.gateway.rate_limit import TokenBucket
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
+from emotivetalk.actors.serving.gateway.watching import JobWatcher
 from emotivetalk.actors.serving.intake.preparation import Intake, PreparedPortraits, prepare_inputs, temporary_folder
 from emotivetalk.actors.serving.intake.storage import store_job, store_remix
 from emotivetalk.actors.serving.intake.submission import (
@@ -115,13 +117,19 @@ class VideoService:
         self._buckets: dict[str, TokenBucket] = {}
         self._preparing = asyncio.Semaphore(settings.max_preparing)
         self._num_waiting = 0
+        self.admission = Admission(settings)
         self._ready_until = 0.0
+        self._checking: asyncio.Task[None] | None = None
+        self._health = ThreadPoolExecutor(2, "gateway-health")  # health checks wait behind nothing else
         self._io = ThreadPoolExecutor(IO_THREADS, "gateway-io")
         self._preparers = ThreadPoolExecutor(settings.max_preparing, "gateway-prepare")
+        self._watcher = JobWatcher(jobs, settings.poll_s)
         self.batches = BatchService(jobs, artifacts, settings.batches, self._io)
 
     def close(self) -> None:
         """Finish the work of the threads and end them."""
+        self._watcher.close()
+        self._health.shutdown()
         self._io.shutdown()
         self._preparers.shutdown()
 
@@ -425,14 +433,11 @@ class VideoService:
     async def watch(self, caller: Caller, job_id: str) -> AsyncGenerator[Job, None]:
         """Yield the job now and whenever its status or its frames change, until it has ended."""
         last: tuple[JobStatus, int] | None = None
-        while True:
-            job = await self.get(caller, job_id)
-            if (job.status, job.frames_done) != last:
-                last = (job.status, job.frames_done)
-                yield job
-            if job.status.is_terminal:
-                return
-            await asyncio.sleep(self.settings.poll_s)
+        async with aclosing(self._watcher.states(checked_id(job_id), caller.name)) as states:
+            async for job in states:
+                if (job.status, job.frames_done) != last:
+                    last = (job.status, job.frames_done)
+                    yield job
 
     async def segments(self, caller: Caller, job_id: str, first: int = 0) -> AsyncGenerator[Segment, None]:
         """Yield segments from index `first` on as they are published, up to the last one of a completed video.
@@ -440,15 +445,12 @@ class VideoService:
         Raises:
             VideoFailedError, VideoCancelledError: no more segments will come.
         """
-        while True:
-            job = await self.get(caller, job_id)  # before its segments: those of a completed job are all published
-            for segment in await in_thread(self._io, self.jobs.segments, job.job_id, first):
-                first = segment.index + 1
-                yield segment
-            check_not_lost(job)
-            if job.status is JobStatus.COMPLETED:
-                return
-            await asyncio.sleep(self.settings.poll_s)
+        async with aclosing(self._watcher.published(checked_id(job_id), caller.name)) as states:
+            async for job, published in states:
+                while first < len(published):
+                    yield published[first]
+                    first += 1
+                check_not_lost(job)
 
     async def stream(self, caller: Caller, job_id: str, first_segment: int = 0) -> AsyncGenerator[bytes, None]:
         """Yield the video while it is being made: the initialisation segment, then each fragment from `first_segment` on.
@@ -472,13 +474,15 @@ class VideoService:
         Raises:
             VideoFailedError, VideoCancelledError: no segment will come.
         """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            job = await self.get(caller, job_id)
-            check_not_lost(job)
-            if job.next_segment > 0 or time.monotonic() > deadline:
-                return
-            await asyncio.sleep(self.settings.poll_s)
+        with suppress(TimeoutError):
+            async with (
+                asyncio.timeout(timeout_s),
+                aclosing(self._watcher.states(checked_id(job_id), caller.name)) as states,
+            ):
+                async for job in states:
+                    check_not_lost(job)
+                    if job.next_segment > 0:
+                        return
 
     async def content(self, caller: Caller, job_id: str) -> Content:
         """Locate the finished video.
@@ -540,11 +544,23 @@ class VideoService:
         return playlist_text(segments, job.status is JobStatus.COMPLETED, self.settings.hls_target_s)
 
     async def ready(self) -> None:
-        """Raise EmotiveTalkError unless both stores can be used. A success is remembered for two seconds."""
+        """Raise EmotiveTalkError unless both stores can be used. A success is remembered for two seconds.
+
+        Callers that come at the same time share one check.
+        """
         if time.monotonic() < self._ready_until:
             return
-        await in_thread(self._io, self.jobs.check)
-        await in_thread(self._io, self.artifacts.check)
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check_stores())
+        await asyncio.shield(self._checking)
+
+    async def check_jobs(self) -> None:
+        """Raise JobStoreError unless the job store answers."""
+        await in_thread(self._health, self.jobs.counts)
+
+    async def _check_stores(self) -> None:
+        await in_thread(self._health, self.jobs.check)
+        await in_thread(self._health, self.artifacts.check)
         self._ready_until = time.monotonic() + READY_S
 
     async def _read(self, path: str) -> bytes:

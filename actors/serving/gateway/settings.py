@@ -20,6 +20,7 @@ from emotivetalk.limits import Limits
 TOKENS_ENV = "EMOTIVETALK_TOKENS"
 WEBHOOK_SECRET_ENV = "EMOTIVETALK_WEBHOOK_SECRET"
 MIN_TOKEN_LENGTH = 16
+SPARE_EXCHANGES = 512  # for answers that need no place: refusals and health checks
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -40,6 +41,8 @@ class CallerLimits(_Settings):
     Attributes:
         max_upload_mb: size of one request, all files together, in millions of bytes.
         requests_per_minute: requests of any kind except those of a player (HLS); counted by each gateway.
+        max_requests: requests under way at the same time, uploads and downloads included; counted by each gateway.
+        max_streams: open streams: events, videos that are being made, live calls; counted by each gateway.
         max_concurrent_jobs: unfinished jobs at the same time.
         max_live_calls: live calls at the same time; counted by each gateway, whose `live.max_calls` all callers share.
         max_batches: unfinished batches at the same time. Their rows do not count as `max_concurrent_jobs`.
@@ -50,6 +53,8 @@ class CallerLimits(_Settings):
 
     max_upload_mb: Count = 200
     requests_per_minute: Count = 600
+    max_requests: Count = 64
+    max_streams: Count = 64
     max_concurrent_jobs: Count = 8
     max_live_calls: Count = 2
     max_batches: Count = 10
@@ -97,11 +102,17 @@ class GatewaySettings(_Settings):
             lines from the environment variable EMOTIVETALK_TOKENS.
         allow_anonymous: admit callers without a token, from this machine only.
         limits: limits of anonymous callers and of every token that is not in `limits_by_name`.
+        max_requests, max_streams: requests under way and open streams of all callers, in each gateway; more are refused.
+        max_requests_per_address, max_streams_per_address: likewise, from one address. Behind a proxy, all HTTP callers
+            share its address unless it sends X-Forwarded-For and FORWARDED_ALLOW_IPS names it; gRPC callers always do.
         max_queued: queued jobs of all callers; more are refused.
         max_preparing: processes of each gateway that check inputs at the same time.
         idempotency_s: time that an Idempotency-Key is remembered.
         upload_folder: folder for uploads while they are checked; None is the system's temporary folder.
+        header_timeout_s: limit on the time until a request's head has arrived, or the message of a gRPC call.
         upload_timeout_s: limit on the time from the first to the last byte of a request.
+        upload_grace_s: time that an upload may take at any speed.
+        min_upload_kb_s: after that, the average speed below which an upload is cut off, in thousands of bytes per second.
         prepare_timeout_s: limit on the time to check and normalise the inputs of one request.
         max_body_mb: size of a JSON body, or of all text fields of a form, which are held in memory.
         model_aliases: further names of the served model, such as those that a client's library sends by itself.
@@ -122,11 +133,18 @@ class GatewaySettings(_Settings):
     allow_anonymous: bool = False
     limits: CallerLimits = CallerLimits()
     limits_by_name: Mapping[str, CallerLimits] = {}
+    max_requests: Count = 512
+    max_streams: Count = 1024
+    max_requests_per_address: Count = 128
+    max_streams_per_address: Count = 256
     max_queued: Count = 1000
     max_preparing: Count = 2
     idempotency_s: Seconds = 86_400.0
     upload_folder: Path | None = None
+    header_timeout_s: Seconds = 20.0
     upload_timeout_s: Seconds = 600.0
+    upload_grace_s: Seconds = 20.0
+    min_upload_kb_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 4.0
     prepare_timeout_s: Seconds = 120.0
     max_body_mb: Count = 32
     model_aliases: tuple[str, ...] = ()
@@ -140,6 +158,11 @@ class GatewaySettings(_Settings):
     hls_target_s: Seconds = 20.0
     open_metrics: bool = False
     batches: BatchSettings = BatchSettings()
+
+    @property
+    def max_open(self) -> int:
+        """Number of exchanges that a gateway must be able to hold: all that it admits, and refusals and health checks."""
+        return self.max_requests + self.max_streams + SPARE_EXCHANGES
 
     def limits_of(self, name: str) -> CallerLimits:
         """Return the limits of the token with this name ("" for anonymous callers)."""

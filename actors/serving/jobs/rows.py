@@ -15,6 +15,8 @@ from emotivetalk.actors.serving.jobs.records import Claim, Job, JobError, JobSta
 from emotivetalk.actors.serving.jobs.tables import idempotency_keys, jobs, removals, segments
 from emotivetalk.errors import InputError
 
+STATE = (jobs.c.status, jobs.c.attempt, jobs.c.fence, jobs.c.next_segment, jobs.c.frames_done)
+"""The columns that change while a job is made."""
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # valid as a folder's name and as a key in every database
 REMOVAL_LEASE_S = 60.0
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -25,6 +27,11 @@ def job_of(row: Row[Any]) -> Job:
     columns = {field.name: getattr(row, field.name) for field in fields(Job) if field.name != "error"}
     error = None if row.error_code is None else JobError(row.error_code, row.error_message)
     return Job(**columns, error=error)
+
+
+def state_of(job: Job) -> tuple[Any, ...]:
+    """Return the values of the columns `STATE`."""
+    return tuple(getattr(job, column.name) for column in STATE)
 
 
 def find(connection: Connection, job_id: str, owner: str | None, *, lock: bool = False) -> Row[Any]:

@@ -11,7 +11,7 @@ other, which wastes work but publishes nothing twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 RETRY_AFTER_S = 10.0  # answer of a full queue: about the time of a short video
+JOBS_AT_ONCE = 500  # jobs that one query names
 EXPIRE_AT_ONCE = 500  # jobs per transaction, which bounds the wait of other transactions
 _DUE = jobs.c.created_at + jobs.c.num_frames * (OVERTAKE / FRAME_RATE_HZ)  # the second number of `Job.urgency`
 _UNFINISHED = (JobStatus.QUEUED, JobStatus.IN_PROGRESS)
@@ -177,6 +178,32 @@ class JobStore:
         """
         with self._database.read() as connection:
             return job_rows.job_of(job_rows.find(connection, job_id, owner))
+
+    def changes(self, known: Mapping[str, Job | None]) -> dict[str, Job | None]:
+        """Return those of the jobs whose state differs from the known one; None is a job that does not exist.
+
+        One look at a few columns of all of them; only rows that have changed are read as a whole.
+
+        Args:
+            known: jobs by id, as they were last read; None for one that was not read or did not exist.
+        """
+        found: dict[str, Job | None] = {}
+        all_ids = sorted(known)
+        with self._database.read() as connection:
+            for first in range(0, len(all_ids), JOBS_AT_ONCE):
+                ids = all_ids[first : first + JOBS_AT_ONCE]
+                query = sa.select(jobs.c.job_id, *job_rows.STATE).where(jobs.c.job_id.in_(ids))
+                states = {row.job_id: tuple(row)[1:] for row in connection.execute(query)}
+                found |= {job_id: None for job_id in ids if job_id not in states}
+                changed = [
+                    job_id
+                    for job_id, state in states.items()
+                    if (job := known[job_id]) is None or job_rows.state_of(job) != state
+                ]
+                if changed:
+                    rows = connection.execute(sa.select(jobs).where(jobs.c.job_id.in_(changed))).all()
+                    found |= {row.job_id: job_rows.job_of(row) for row in rows}
+        return found
 
     def segments(self, job_id: str, first: int = 0) -> _Segments:
         """Return the published segments from index `first` on, in order; none if the job does not exist."""

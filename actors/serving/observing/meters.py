@@ -16,6 +16,7 @@ from ray.serve import metrics as serve_metrics
 CALL_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 WAIT_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+LAG_S = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 15.0, 30.0)
 FACTORS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
@@ -69,6 +70,15 @@ class Meters:
         self.live_sessions = make.gauge("emotivetalk_live_sessions", "Live calls that are rendered")
         self.live_first_fragment = make.histogram(
             "emotivetalk_live_first_fragment_seconds", "From a live call's begin to its first fragment", (), WAIT_S
+        )
+        self.live_lag = make.histogram(
+            "emotivetalk_live_lag_seconds",
+            "Speech received and not rendered, at each fragment of live calls",
+            (),
+            LAG_S,
+        )
+        self.live_frames = make.counter(
+            "emotivetalk_live_frames", "Frames of live calls: full, with fewer steps, or dropped", ("kind",)
         )
         self.call_seconds = make.histogram(
             "emotivetalk_call_seconds", "Computing in one call of a stage", ("stage", "of"), CALL_S

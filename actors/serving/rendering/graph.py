@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from emotivetalk.models.long_video_plan import Call, CallId, Ease, Gather, LongVideoPlan, SegmentPlan
@@ -106,6 +106,7 @@ class RenderGraph:
 
     Args:
         plan: ETHD's plan.
+        num_steps_of: returns the number of steps of a segment when it is opened; None: all have the plan's.
         blocks: V-AID's plan. Its segments are the blocks.
         needs: maps the frames of an ETHD chunk to the V-AID frames that it reads.
         first: first segment to render. The end of the previous segment is stored.
@@ -121,8 +122,12 @@ class RenderGraph:
         first: int = 0,
         chunks_per_call: int = 1,
         segments_ahead: int = 3,
+        num_steps_of: Callable[[int], int] | None = None,
     ) -> None:
         self._plan, self._blocks, self._needs = plan, blocks, needs
+        self._num_steps_of = num_steps_of or (lambda segment: plan.num_steps)
+        self._last_step: dict[int, int] = {}  # of the open segments and the one before them
+        self._tails: dict[int, Gather] = {}  # likewise
         self._first, self._chunks_per_call, self._segments_ahead = first, chunks_per_call, segments_ahead
         self._states: dict[TaskId, _State] = {}
         self._ready: dict[Kind, list[TaskId]] = {"vaid": [], "ethd": [], "decoder": []}
@@ -161,17 +166,21 @@ class RenderGraph:
 
     def _open_segments(self) -> None:
         while self._next_segment < self._plan.num_segments and len(self._open) < self._segments_ahead:
-            segment = self._plan.segment(self._next_segment)
+            num_steps = self._num_steps_of(self._next_segment)
+            segment = replace(self._plan, num_steps=num_steps).segment(self._next_segment)
             self._open.add(segment.index)
+            self._last_step[segment.index], self._tails[segment.index] = num_steps - 1, segment.tail
             self._next_segment += 1
             self._ensure_blocks(segment)
-            for step in range(self._plan.num_steps):
+            for step in range(num_steps):
                 self._add_step(segment, step)
             self._add_decoder(segment)
             for group in self._last_groups(segment.index - 1):  # all its readers exist now
                 self._states[group].is_held = False
                 self._release(group)
             self._release_blocks_before(segment)
+            self._last_step.pop(segment.index - 1, None)
+            self._tails.pop(segment.index - 1, None)
 
     def _ensure_blocks(self, segment: SegmentPlan) -> None:
         """Add the blocks that the segment reads, and one more, so that V-AID works ahead."""
@@ -201,7 +210,7 @@ class RenderGraph:
             start = stop
 
     def _add_step(self, segment: SegmentPlan, step: int) -> None:
-        is_last_step = step == self._plan.num_steps - 1
+        is_last_step = step == self._last_step[segment.index]
         calls = segment.calls_of(step)
         for group, first in enumerate(range(0, len(calls), self._chunks_per_call)):
             chunks = calls[first : first + self._chunks_per_call]
@@ -240,7 +249,7 @@ class RenderGraph:
 
     def _previous_tail(self, segment: SegmentPlan) -> Gather | None:
         """Return the gather of the previous segment's end, if this graph renders it."""
-        return self._plan.segment(segment.index - 1).tail if segment.index > self._first else None
+        return self._tails[segment.index - 1] if segment.index > self._first else None
 
     def _groups_of(self, calls: frozenset[CallId]) -> tuple[TaskId, ...]:
         return tuple(
@@ -249,7 +258,7 @@ class RenderGraph:
 
     def _last_groups(self, segment: int) -> list[TaskId]:
         """The tasks of a segment's last step that are still in the graph."""
-        step = self._plan.num_steps - 1
+        step = self._last_step.get(segment)
         return [key for key in self._states if key.segment == segment and key.kind == "ethd" and key.step == step]
 
     def _add(self, task: Task, is_held: bool = False) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,6 +28,7 @@ from emotivetalk.actors.serving.gateway.live_session import (
 from emotivetalk.actors.serving.intake.submission import Caller, ServedModel
 from emotivetalk.actors.serving.observing import logs
 from emotivetalk.actors.serving.observing.meters import Meters
+from emotivetalk.actors.serving.rendering.live_lag import LagLimits, LagMeter
 from emotivetalk.actors.serving.rendering.live_plan import LivePlan
 from emotivetalk.actors.serving.rendering.live_rendering import LiveRendering
 from emotivetalk.actors.serving.rendering.live_speech import SpeechBuffer
@@ -54,9 +56,11 @@ class LiveRenderer:
     Args:
         software: name and version of this program, for the file's metadata.
         meters: where to count calls and stages; None counts nothing.
+        clock: returns seconds, for the lag.
 
     Raises:
-        InputError: the buffer is shorter than the speech that one segment needs, so no call could produce a frame.
+        InputError: the buffer is shorter than the speech that one segment needs, so no call could produce a frame; or the
+            limits on the lag are not in order.
     """
 
     def __init__(
@@ -68,18 +72,24 @@ class LiveRenderer:
         software: str,
         settings: LiveSettings,
         meters: Meters | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.meters = meters or Meters()
         self.replica_calls, self.make_plan, self.prepare_portrait = replica_calls, make_plan, prepare_portrait
         self.model, self.software, self.settings = model, software, settings
+        self.clock = clock
         self._calls_by_caller: Counter[str] = Counter()
-        needed_s = make_plan(None).num_speech_frames(0) / FRAME_RATE_HZ
+        plan = make_plan(None)
+        # The first segment may be shorter than the others.
+        num_frames = max(plan.num_speech_frames(0), plan.num_speech_frames(1) - plan.stop(0))
+        needed_s = num_frames / FRAME_RATE_HZ
         if settings.buffer_s < needed_s:
             raise InputError(
                 "live_buffer_short",
                 f"live.buffer_s is {settings.buffer_s:g}, but a segment needs {needed_s:g} s of speech",
                 "Raise it, or lower live.segment_chunks or live.look_ahead_frames.",
             )
+        self.lag_limits = LagLimits.of(settings, needed_s)
 
     def __call__(self) -> RenderedSession:
         return RenderedSession(self)
@@ -121,6 +131,7 @@ class RenderedSession:
         self._renderer = renderer
         self._live_id = f"live_{uuid.uuid4().hex}"
         self._speech = SpeechBuffer()
+        self._lag = LagMeter(renderer.clock)
         self._cues: list[LiveCue] = []
         self._outgoing: asyncio.Queue[LiveFragment | Exception | None] = asyncio.Queue()
         self._running: asyncio.Task[None] | None = None
@@ -146,12 +157,15 @@ class RenderedSession:
             renderer.replica_calls,
             renderer.settings,
             renderer.meters,
+            self._lag,
+            renderer.lag_limits,
         )
         self._running = asyncio.create_task(self._run(rendering))
         log.info("live call started", extra={"owner": caller.name})
         return LiveStarted(self._live_id, width, height, init)
 
     async def push_audio(self, samples: SpeechSamples) -> None:
+        self._lag.received(len(samples))
         self._speech.push(samples)
 
     async def change_emotion(self, emotion: LiveEmotion) -> None:

@@ -27,7 +27,7 @@ class LivePlan:
     """The plan of one live clip; see `live_plan`.
 
     Attributes:
-        video: ETHD's plan. All segments add `new_frames`; the first one has its `pinned_frames` in addition.
+        video: ETHD's plan. The first segment has `first_frames`; all others add `new_frames`.
         expression: V-AID's plan. Its segments are the blocks, one for each of ETHD's segments.
         lip_window: V-AID frames that ETHD reads for one of its frames.
         context: frames of speech on each side of a block that V-AID's networks read.
@@ -43,7 +43,14 @@ class LivePlan:
     @property
     def lead(self) -> int:
         """Number of V-AID frames before the clip."""
-        return self.expression.config.pinned_frames - self.video.config.pinned_frames - self.lip_window // 2
+        omitted = self.video.config.segment_frames - self.first_frames  # V-AID's first block is as long as the others
+        pinned = self.expression.config.pinned_frames - self.video.config.pinned_frames
+        return pinned - self.lip_window // 2 + omitted
+
+    @property
+    def first_frames(self) -> int:
+        """Number of frames of the first segment."""
+        return self.video.first_frames or self.video.config.segment_frames
 
     @property
     def new_frames(self) -> int:
@@ -57,7 +64,7 @@ class LivePlan:
 
     def stop(self, segment: int) -> int:
         """Return the first frame after the segment."""
-        return self.video.config.pinned_frames + (segment + 1) * self.new_frames
+        return self.first_frames + segment * self.new_frames
 
     def num_speech_frames(self, block: int) -> int:
         """Return the number of frames of speech that must have arrived before the block is generated."""
@@ -87,6 +94,7 @@ def live_plan(
     context: int,
     num_frames: int,
     look_ahead_frames: int | None = None,
+    first_frames: int | None = None,
 ) -> LivePlan:
     """Make the plan of clips of at most `num_frames`.
 
@@ -98,18 +106,20 @@ def live_plan(
         lip_window, context: see `LivePlan`.
         look_ahead_frames: frames of speech to wait for beyond a block; None waits for all that V-AID's networks read. With
             fewer, the lips know less of the sound that follows.
+        first_frames: length of the first segment; None is that of all others.
 
     Raises:
-        ValueError: the segments are too short.
+        ValueError: the segments are too short, or the first one is shorter than a chunk or longer than the others.
     """
     new_frames = video.segment_frames - video.pinned_frames
     pinned = max(video.pinned_frames + lip_window // 2, min(expression_chunk_frames // 4, new_frames // 2))
     expression = LongVideoConfig(new_frames + pinned, segment_chunks=1, pinned_frames=pinned, shift_stride=1)
+    first = first_frames or video.segment_frames
     # One segment more, since the last segment of a plan is not followed by a lip window.
-    num_segments = max(1, -(-(num_frames - video.pinned_frames) // new_frames)) + 1
+    num_segments = max(0, -(-(num_frames - first) // new_frames)) + 1
     return LivePlan(
-        LongVideoPlan(video, video.pinned_frames + num_segments * new_frames, num_steps),
-        LongVideoPlan(expression, pinned + num_segments * new_frames, expression_steps),
+        LongVideoPlan(video, first + num_segments * new_frames, num_steps, first_frames),
+        LongVideoPlan(expression, pinned + (1 + num_segments) * new_frames, expression_steps),
         lip_window,
         context,
         max(SOUND_FRAMES, context if look_ahead_frames is None else min(look_ahead_frames, context)),

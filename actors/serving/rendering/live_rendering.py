@@ -16,6 +16,7 @@ from emotivetalk.actors.serving.observing import tracing
 from emotivetalk.actors.serving.observing.meters import Meters
 from emotivetalk.actors.serving.rendering.graph import FinishTask, Kind, MotionTask, RenderGraph, RenderTask
 from emotivetalk.actors.serving.rendering.graph_runner import GraphRunner
+from emotivetalk.actors.serving.rendering.live_lag import LagLimits, LagMeter
 from emotivetalk.actors.serving.rendering.live_plan import LivePlan
 from emotivetalk.actors.serving.rendering.live_speech import SpeechBuffer
 from emotivetalk.actors.serving.rendering.replica_calls import LiveReplicaCalls
@@ -32,14 +33,17 @@ from emotivetalk.models.emotion import EmotionTrack
 from emotivetalk.request import SamplingSettings, VideoRequest
 from emotivetalk.timebase import FRAME_RATE_HZ, SAMPLES_PER_FRAME
 
+CHECK_S = 0.5
+"""Interval at which the lag is checked while no fragment is finished."""
 FADE_FRAMES = math.ceil(EmotionTrack.fade_s * FRAME_RATE_HZ)
 
 
 class LiveRendering:
     """The rendering of one live call; `VideoCalls` for its graph runner.
 
-    V-AID's blocks wait for their speech, and everything else follows from the blocks. The fragments depend on the speech
-    and on when the emotion changed, never on message boundaries or on the speed of rendering.
+    V-AID's blocks wait for their speech, and everything else follows from the blocks. The fragments of a call that keeps up
+    depend on the speech and on when the emotion changed, never on message boundaries or on the speed of rendering. A call
+    that falls behind takes fewer steps and drops frames (`live_lag.py`).
 
     Args:
         speech: grows while the call lasts. This class trims what is no longer needed.
@@ -57,6 +61,8 @@ class LiveRendering:
         replica_calls: LiveReplicaCalls,
         settings: LiveSettings,
         meters: Meters,
+        lag: LagMeter,
+        lag_limits: LagLimits,
     ) -> None:
         self._live_id, self._portrait, self._speech, self._cues = live_id, portrait, speech, cues
         self._plan, self._replica_calls, self._settings, self._meters = plan, replica_calls, settings, meters
@@ -64,24 +70,61 @@ class LiveRendering:
             num_samples=plan.video.num_frames * SAMPLES_PER_FRAME,
             **dict(SamplingSettings.of(header.settings)),
         )
+        self._lag, self._lag_limits = lag, lag_limits
+        self._num_steps: dict[int, int] = {}  # by segment
         self._audio = GrowingAudio()
         self._num_encoded_samples = 0
         self._sound: dict[int, SoundPackets] = {}  # by segment
         self._started_at = time.perf_counter()
 
     async def fragments(self) -> AsyncGenerator[LiveFragment, None]:
-        """Yield the fragments in order, as they are finished. Close the generator to cancel the calls in flight."""
+        """Yield the fragments in order, as they are finished. Close the generator to cancel the calls in flight.
+
+        Raises:
+            OverloadError: code "live_too_slow": the lag has reached its limit.
+        """
         settings = self._settings
         limits: dict[Kind, int] = {
             "vaid": 1,
             "ethd": settings.ethd_in_flight,
             "decoder": settings.decoder_in_flight,
         }
+        pending: asyncio.Future[FinishedLiveSegment | None] | None = None
         async with aclosing(GraphRunner(self._graph, self, limits).segments()) as segments:
-            async for segment in segments:
-                if segment.index == 0:
-                    self._meters.live_first_fragment.observe(time.perf_counter() - self._started_at)
-                yield LiveFragment(segment.index, segment.start_frame, segment.num_frames, segment.data)
+            try:
+                while True:
+                    pending = pending or asyncio.ensure_future(anext(segments, None))
+                    await asyncio.wait({pending}, timeout=CHECK_S)
+                    if pending.done():
+                        segment, pending = pending.result(), None
+                        if segment is None:
+                            return
+                        yield self._fragment(segment)
+                    self._lag_limits.check(self._lag.lag_s)
+            finally:
+                if pending is not None:
+                    pending.cancel()
+                    await asyncio.wait({pending})
+
+    def _fragment(self, segment: FinishedLiveSegment) -> LiveFragment:
+        if segment.index == 0:
+            self._meters.live_first_fragment.observe(time.perf_counter() - self._started_at)
+        lag_s, num_steps = self._lag.lag_s, self._num_steps.pop(segment.index)
+        self._meters.live_lag.observe(lag_s)
+        is_full = num_steps == self._plan.video.num_steps
+        num_shown = segment.num_frames - segment.num_dropped_frames
+        self._meters.live_frames.add(num_shown, "full" if is_full else "fewer_steps")
+        if segment.num_dropped_frames:  # Ray's counters refuse 0
+            self._meters.live_frames.add(segment.num_dropped_frames, "dropped")
+        return LiveFragment(
+            segment.index,
+            segment.start_frame,
+            segment.num_frames,
+            segment.data,
+            lag_s,
+            segment.num_dropped_frames,
+            num_steps,
+        )
 
     def _graph(self, first_segment: int) -> RenderGraph:
         return RenderGraph(
@@ -91,7 +134,13 @@ class LiveRendering:
             first_segment,
             self._settings.chunks_per_call,
             self._settings.segments_ahead,
+            self._choose_steps,
         )
+
+    def _choose_steps(self, segment: int) -> int:
+        num_steps = self._lag_limits.num_steps(self._lag.lag_s, self._plan.video.num_steps)
+        self._num_steps[segment] = num_steps
+        return num_steps
 
     # ----------------------------------------------------------------------------------------------------- VideoCalls
 
@@ -130,9 +179,12 @@ class LiveRendering:
         return result.reference
 
     async def render(self, task: RenderTask, arguments: Sequence[Any]) -> Any:
+        num_steps, request = self._num_steps[task.id.segment], self._request
+        if num_steps != self._plan.video.num_steps:
+            request = request.model_copy(update={"num_steps": num_steps})
         call = RenderCall(
             self._live_id,
-            self._request,
+            request,
             self._plan.video.num_frames,
             task.num_blocks,
             task.calls,
@@ -159,9 +211,11 @@ class LiveRendering:
             num_frames=stop - frames.start,
             sound=self._sound.pop(index),
             is_last=index + 1 == self.num_segments,
+            picture_frames=self._lag_limits.picture_frames(self._lag.lag_s),
             trace=tracing.traceparent(),
         )
         segment = await self._replica_calls.finish_live(call, arguments)
+        self._lag.rendered(segment.num_frames)
         for stage, seconds in segment.timings.items():
             self._meters.call_seconds.observe(seconds, stage, "live")
         return segment

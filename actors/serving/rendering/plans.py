@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from emotivetalk.actors.serving.rendering.live_plan import LivePlan, live_plan
+from emotivetalk.errors import InputError
 from emotivetalk.models import encoders
 from emotivetalk.models.latent_sampler import widened
 from emotivetalk.models.long_video_plan import LongVideoConfig, LongVideoPlan
@@ -53,10 +54,23 @@ class CheckpointPlans:
         *,
         segment_chunks: int = 3,
         look_ahead_frames: int | None = None,
+        first_fragment_frames: int | None = None,
     ) -> LivePlan:
-        """Return the plan of a live clip of at most `num_frames`, in segments of `segment_chunks` chunks."""
+        """Return the plan of a live clip of at most `num_frames`, in segments of `segment_chunks` chunks.
+
+        Raises:
+            InputError: the first fragment is shorter than a chunk or longer than a segment.
+        """
+        video = replace(self._video, segment_chunks=segment_chunks)
+        if not video.chunk_frames <= (first_fragment_frames or video.segment_frames) <= video.segment_frames:
+            raise InputError(
+                "live_fragment_invalid",
+                f"live.first_fragment_frames is {first_fragment_frames}; with this checkpoint and live.segment_chunks "
+                f"of {segment_chunks}, the range is {video.chunk_frames} to {video.segment_frames}",
+                "Choose one in the range.",
+            )
         return live_plan(
-            replace(self._video, segment_chunks=segment_chunks),
+            video,
             num_steps or self._num_steps,
             self._expression_chunk_frames,
             self._expression_steps,
@@ -64,4 +78,5 @@ class CheckpointPlans:
             self._context,
             num_frames,
             look_ahead_frames,
+            first_fragment_frames,
         )

@@ -97,12 +97,21 @@ class DecoderWorker:
             tail = None if call.tail is None else blend(call.tail, results)
             latents = finish(call.result, call.ease, results, tail)
             features = self._portrait_features(call.live_id, call.portrait)
-            frames = self._decode(latents[: call.num_frames], features)
+            frames = self._decode(latents[: call.num_frames : call.picture_frames], features)
         decoded, first = time.perf_counter(), call.result.frames.start
         with tracing.span("mux"):
-            data = fragment(frames, first, call.sound, is_last=call.is_last, sequence=call.index)
+            data = fragment(
+                frames,
+                first,
+                call.sound,
+                is_last=call.is_last,
+                sequence=call.index,
+                num_frames=call.num_frames,
+                picture_frames=call.picture_frames,
+            )
         timings = {"decode": decoded - start, "mux": time.perf_counter() - decoded}
-        return FinishedLiveSegment(call.index, first, len(frames), data, timings)
+        num_dropped = call.num_frames - len(frames)
+        return FinishedLiveSegment(call.index, first, call.num_frames, num_dropped, data, timings)
 
     def assemble(self, job_id: str, fragments: Sequence[str]) -> str:
         """Join the initialisation segment and the fragments to one file in the artifact store; return its path."""

@@ -135,7 +135,8 @@ class LiveFinishCall:
 
     Attributes:
         result, ease, tail: as in `FinishCall`.
-        num_frames: number of leading frames of `result` to encode; the others lie after the end of the speech.
+        num_frames: number of leading frames of `result` in the fragment; the others lie after the end of the speech.
+        picture_frames: for how many frames each picture stays; the frames between are dropped. 1 drops none.
         is_last: the segment ends the clip.
     """
 
@@ -148,6 +149,7 @@ class LiveFinishCall:
     num_frames: int
     sound: SoundPackets
     is_last: bool
+    picture_frames: int = 1
     trace: str | None = None
 
 
@@ -206,11 +208,14 @@ class FinishedLiveSegment:
     """A live call's fragment. The answer carries its bytes: they go to the client at once and are stored nowhere.
 
     Attributes:
+        num_frames: length, frames.
+        num_dropped_frames: how many of them show the picture before.
         timings: seconds by stage.
     """
 
     index: int
     start_frame: int
     num_frames: int
+    num_dropped_frames: int
     data: bytes
     timings: dict[str, float]

@@ -15,6 +15,7 @@ from emotivetalk.actors.errors import FencedError
 from emotivetalk.actors.serving.batches.runner import BatchRunner
 from emotivetalk.actors.serving.gateway.http.app import http_app
 from emotivetalk.actors.serving.gateway.http.batches import HttpFront
+from emotivetalk.actors.serving.gateway.http.connections import timed_protocol
 from emotivetalk.actors.serving.gateway.service import Intake, ServedModel, VideoService
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
 from emotivetalk.actors.serving.intake.decoding import Prepared
@@ -136,7 +137,9 @@ class Server:
         settings = settings.model_copy(update={"upload_folder": folder / "uploads"})
         jobs = JobStore(f"sqlite:///{folder}/jobs.db")
         service = VideoService(jobs, ArtifactStore(f"{folder}/artifacts"), settings, MODEL, tools)
-        config = uvicorn.Config(http_app(lambda: service, settings), port=0, log_level="error", lifespan="off")
+        protocol = timed_protocol(settings.header_timeout_s)
+        app = http_app(lambda: service, settings)
+        config = uvicorn.Config(app, port=0, log_level="error", lifespan="off", http=protocol)
         self._server = uvicorn.Server(config)
         self._runner = BatchRunner(service, HttpFront(MODEL.name), "test")
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)

@@ -11,6 +11,7 @@ from emotivetalk.actors.serving.gateway.live_session import LiveEmotion, LiveFra
 from emotivetalk.actors.serving.gateway.service import Caller
 
 SAMPLES_PER_FRAGMENT = 16_000
+LAG_S = 1.25  # of the first fragment; a second more with each
 
 
 @dataclass
@@ -65,7 +66,7 @@ class FakeSession:
             )
             num_frames = -(-len(samples) // 640)
             data = samples.astype("<f4").tobytes() + bytes(70_000)
-            yield LiveFragment(index, start, num_frames, data)
+            yield LiveFragment(index, start, num_frames, data, LAG_S + index, num_dropped_frames=index, num_steps=3)
             index, start = index + 1, start + num_frames
 
     async def close(self) -> None:

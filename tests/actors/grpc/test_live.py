@@ -1,6 +1,7 @@
 """GenerateLive: order, limits, backpressure, and that nothing goes on after the call."""
 
 import queue
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from emotivetalk.wire import videos_pb2 as pb
 from emotivetalk.wire import videos_pb2_grpc as pb_grpc
 from tests.actors.grpc.calls import PORTRAIT, Failure, bearer
 from tests.actors.grpc.conftest import ALICE, LIVE, Serving, running
+from tests.actors.grpc.live_sessions import LAG_S
 
 AS_ALICE = {"metadata": bearer(ALICE), "timeout": 15.0}
 END = pb.GenerateLiveRequest(end_of_audio=pb.EndOfAudio())
@@ -297,6 +299,37 @@ def test_the_client_gives_fragments_while_it_speaks(serving: Serving, picture: P
         stopped.close()  # pyright: ignore[reportAttributeAccessIssue]
         assert closes(serving)
         spoken.put(None)
+
+
+def test_the_client_tells_how_late_the_service_is(serving: Serving, picture: Path) -> None:
+    with Client(serving.address, ALICE, protocol="grpc") as client:
+        init, *fragments = list(client.live(picture, [bytes(80_000)]))
+    assert (init.lag_s, init.num_frames) == (0.0, 0)
+    told = [(one.lag_s, one.num_frames, one.num_dropped_frames, one.num_steps) for one in fragments]
+    assert told == [(LAG_S, 25, 0, 3), (LAG_S + 1, 25, 1, 3), (LAG_S + 2, 13, 2, 3)]
+
+
+def test_a_client_that_is_held_back_cannot_run_ahead(serving: Serving, picture: Path) -> None:
+    num_pieces = 0
+    ending = threading.Event()
+
+    def speak() -> Iterator[bytes]:
+        nonlocal num_pieces
+        while not ending.is_set():
+            num_pieces += 1
+            yield bytes(6400)  # 0.2 s
+
+    with Client(serving.address, ALICE, protocol="grpc") as client:
+        given = client.live(picture, speak(), seed=2)  # nothing is rendered
+        next(given)
+        before = -1
+        while num_pieces != before:
+            before = num_pieces
+            time.sleep(0.5)
+        assert LIVE.buffer_s <= 0.2 * num_pieces < LIVE.buffer_s + 6  # and not minutes ahead
+        ending.set()
+        given.close()  # pyright: ignore[reportAttributeAccessIssue]
+    assert closes(serving)
 
 
 def test_the_client_says_what_went_wrong(serving: Serving, picture: Path) -> None:

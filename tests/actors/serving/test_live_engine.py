@@ -25,6 +25,7 @@ from emotivetalk.actors.serving.observing.meters import InRegistry, Meters
 from emotivetalk.actors.serving.rendering.live_engine import LiveRenderer, RenderedSession
 from emotivetalk.actors.serving.rendering.live_plan import LivePlan, live_plan
 from emotivetalk.actors.serving.rendering.live_speech import SpeechBuffer
+from emotivetalk.actors.serving.rendering.plans import CheckpointPlans
 from emotivetalk.actors.serving.rendering.replica_calls import CallResult, LostResultError
 from emotivetalk.actors.serving.replicas.decoder import DecoderWorker
 from emotivetalk.actors.serving.replicas.ethd_worker import ETHDWorker
@@ -38,6 +39,7 @@ from emotivetalk.actors.serving.replicas.messages import (
 )
 from emotivetalk.actors.serving.replicas.vaid import VAIDWorker, to_block
 from emotivetalk.errors import InputError
+from emotivetalk.media.checkpoints import find_checkpoint
 from emotivetalk.media.fragments import ClipAudio, encode_audio, fragment
 from emotivetalk.models.emotion import EmotionMapping
 from emotivetalk.models.frame_decoder import FrameDecoder
@@ -454,21 +456,24 @@ def test_trimmed_speech_can_still_be_read_from_the_trim_point() -> None:
     assert len(speech.read(1000, 2000)) == 0
 
 
+@pytest.mark.parametrize("first_frames", [None, "chunk", "more"])
 @pytest.mark.parametrize(
     ("chunk", "pinned", "segment_chunks", "expression"), [(12, 4, 3, 64), (8, 2, 3, 16), (25, 5, 2, 64)]
 )
 def test_the_plan_of_a_segment_does_not_depend_on_the_length_of_the_call(
-    chunk: int, pinned: int, segment_chunks: int, expression: int
+    chunk: int, pinned: int, segment_chunks: int, expression: int, first_frames: str | None
 ) -> None:
     from emotivetalk.models.long_video_plan import LongVideoConfig
 
     video = LongVideoConfig(chunk, segment_chunks, pinned, "shift", 5)
-    plans = [live_plan(video, 3, expression, 16, 5, CONTEXT, num_frames) for num_frames in (30, 7500)]
+    first = {None: None, "chunk": chunk, "more": chunk + 3}[first_frames]
+    plans = [live_plan(video, 3, expression, 16, 5, CONTEXT, num_frames, None, first) for num_frames in (30, 7500)]
     for index in range(plans[0].video.num_segments - 1):
         assert plans[0].video.segment(index) == plans[1].video.segment(index)
         assert plans[0].expression.segment(index) == plans[1].expression.segment(index)
     plan = plans[1]
-    assert plan.lead >= 0
+    assert plan.lead >= 0 and plan.stop(0) == (first or chunk * segment_chunks)
+    assert plan.stop(1) - plan.stop(0) == chunk * segment_chunks - pinned
     for index in (0, 1, 50):
         segment, block = plan.video.segment(index), plan.expression.segment(index)
         assert segment.result.frames.stop == plan.stop(index)
@@ -479,3 +484,35 @@ def test_the_plan_of_a_segment_does_not_depend_on_the_length_of_the_call(
         assert Fraction(plan.num_speech_frames(index) - plan.stop(index)) == 2 + CONTEXT
     assert (plan.num_segments(0), plan.num_segments(1)) == (0, 1)
     assert plan.stop(plan.video.num_segments - 1) == plan.video.num_frames > 7500
+
+
+def test_a_short_first_fragment_comes_sooner_and_the_clip_has_every_frame(
+    live: LiveSetup, whole: tuple[CallOutput, LocalReplicaCalls]
+) -> None:
+    chunk = live.pipeline.long_video.chunk_frames
+    plan = live_plan(live.pipeline.long_video, 2, 32, 4, 5, CONTEXT, 250, None, chunk)
+    assert plan.num_speech_frames(0) == chunk + 2 + CONTEXT
+    renderer, calls = live.renderer()
+    renderer.make_plan = lambda num_steps: plan
+    output = run_call(renderer, send_speech(live.speech, (1600,)))
+    assert [(one.start_frame, one.num_frames) for one in output.fragments] == [
+        (start, min(stop, 48) - start)
+        for start, stop in [(0, chunk), *((at, at + plan.new_frames) for at in range(chunk, 48, plan.new_frames))]
+    ]
+    pictures, sound = decode(output.file)
+    assert len(pictures) == 48 and 0 <= len(sound) - 3 * len(live.speech) < 1024
+    # V-AID hears the same speech at the same places, so the lips are those of the usual plan.
+    heard = range(CONTEXT, 48 - CONTEXT)
+    lips = [join([to_block(block) for block in made.blocks], heard).lip for made in (calls, whole[1])]
+    torch.testing.assert_close(*lips)
+
+
+def test_the_starters_first_fragment_has_12_to_36_frames() -> None:
+    plans = CheckpointPlans(find_checkpoint(None))
+    usual, short = plans.live(7500), plans.live(7500, look_ahead_frames=8, first_fragment_frames=12)
+    assert (usual.stop(0), usual.num_speech_frames(0)) == (36, 60)
+    assert (short.stop(0), short.stop(1), short.num_speech_frames(0)) == (12, 44, 22)
+    for wrong in (11, 37):
+        with pytest.raises(InputError) as raised:
+            plans.live(7500, first_fragment_frames=wrong)
+        assert raised.value.code == "live_fragment_invalid" and "12 to 36" in str(raised.value)

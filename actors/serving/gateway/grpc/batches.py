@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -16,10 +15,9 @@ from emotivetalk.actors.serving.gateway.grpc.guard import CALLER
 from emotivetalk.actors.serving.gateway.grpc.messages import invalid, set_time
 from emotivetalk.actors.serving.gateway.grpc.uploads import IncomingFile, check_chunk, check_size
 from emotivetalk.actors.serving.gateway.service import VideoService
+from emotivetalk.actors.serving.gateway.upload_clock import upload_clock
 from emotivetalk.actors.serving.intake.submission import Caller, Upload
 from emotivetalk.actors.serving.jobs.batch_records import Batch, BatchStatus, StoredFile
-from emotivetalk.errors import InputError
-from emotivetalk.limits import say_duration
 from emotivetalk.wire import batches_pb2 as pb
 from emotivetalk.wire import batches_pb2_grpc as pb_grpc
 
@@ -52,29 +50,24 @@ class BatchServicer(pb_grpc.BatchServiceServicer):
         self, requests: AsyncIterator[pb.UploadFileRequest], context: grpc.aio.ServicerContext
     ) -> pb.UploadFileResponse:
         caller = self._admitted()
-        timeout_s = self._service.settings.upload_timeout_s
         async with self._service.upload_folder() as folder:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    first = await anext(requests, None)
-                    if first is None or first.WhichOneof("part") != "header":
-                        raise invalid("header", "is missing; it has to be the first message")
-                    purpose = _UPLOADED.get(first.header.purpose)
-                    if purpose is None:
-                        raise invalid("header.purpose", "is neither FILE_PURPOSE_BATCH nor FILE_PURPOSE_USER_DATA")
-                    incoming = IncomingFile(first.header.name or "file", folder / "file", None)
-                    await incoming.flush()
-                    async for message in requests:
-                        if message.WhichOneof("part") != "data":
-                            raise invalid("data", "is missing; after the header there are bytes only")
-                        check_chunk(message.data, "data")
-                        await incoming.add(message.data)
-                        check_size(incoming.num_bytes, caller.limits.max_upload_bytes)
-                    await incoming.flush()
-            except TimeoutError as error:
-                raise InputError(
-                    "upload_timeout", f"the upload took longer than {say_duration(timeout_s)}", "Send it again."
-                ) from error
+            async with upload_clock(self._service.settings) as clock:
+                first = await anext(requests, None)
+                if first is None or first.WhichOneof("part") != "header":
+                    raise invalid("header", "is missing; it has to be the first message")
+                purpose = _UPLOADED.get(first.header.purpose)
+                if purpose is None:
+                    raise invalid("header.purpose", "is neither FILE_PURPOSE_BATCH nor FILE_PURPOSE_USER_DATA")
+                incoming = IncomingFile(first.header.name or "file", folder / "file", None)
+                await incoming.flush()
+                async for message in requests:
+                    if message.WhichOneof("part") != "data":
+                        raise invalid("data", "is missing; after the header there are bytes only")
+                    check_chunk(message.data, "data")
+                    clock.received(len(message.data))
+                    await incoming.add(message.data)
+                    check_size(incoming.num_bytes, caller.limits.max_upload_bytes)
+                await incoming.flush()
             file = await self._batches.create_file(caller, Upload(incoming.name, incoming.path), purpose)
         return pb.UploadFileResponse(file=file_message(file))
 

@@ -5,13 +5,15 @@ A call ends with a status that its client can act on, never with UNKNOWN and the
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import ipaddress
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
@@ -45,6 +47,15 @@ class _Malformed:
     """Placeholder of a message that could not be parsed; an exception in the parser would end as UNKNOWN."""
 
 
+@dataclass(frozen=True)
+class _Method:
+    """A method: full name, whether it needs no token, and whether it sends a stream of responses."""
+
+    name: str
+    is_open: bool
+    is_stream: bool
+
+
 class Guard(grpc.aio.ServerInterceptor):
     """Authenticates callers, and translates the errors of the servicers.
 
@@ -67,44 +78,78 @@ class Guard(grpc.aio.ServerInterceptor):
         if handler is None:
             return handler  # answered with UNIMPLEMENTED
         method = str(handler_call_details.method).strip("/")
-        is_open = f"/{method}".startswith(self._open)
+        call = _Method(method, is_open=f"/{method}".startswith(self._open), is_stream=bool(handler.response_streaming))
         inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        checked = _checked_stream if handler.request_streaming else _checked
 
-        async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
-            async with self._answering(context, method, is_open):
-                return await inner(checked(request), context)
+        async def request_of(messages: AsyncIterator[Any]) -> Any:
+            if handler.request_streaming:
+                return _checked_stream(messages)
+            return await self._only_message(messages)
 
-        async def answers(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        async def answer(messages: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> Any:
+            async with self._answering(context, call):
+                return await inner(await request_of(messages), context)
+
+        async def answers(messages: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
             async with (
-                self._answering(context, method, is_open),
-                aclosing(inner(checked(request), context)) as responses,
+                self._answering(context, call),
+                aclosing(inner(await request_of(messages), context)) as responses,
             ):
                 async for response in responses:
                     yield response
 
-        make: Any = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[bool(handler.request_streaming), bool(handler.response_streaming)]
+        # Every method reads a stream of messages, which is the same on the wire. A handler of a single message would be
+        # called when the message has come, so a client that never sends it could keep calls open without a token.
+        make: Any = grpc.stream_unary_rpc_method_handler
+        if handler.response_streaming:
+            make = grpc.stream_stream_rpc_method_handler
         return make(
             answers if inspect.isasyncgenfunction(inner) else answer,
             request_deserializer=_safe(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
+    async def _only_message(self, messages: AsyncIterator[Any]) -> Any:
+        """Return the message of a method that takes one.
+
+        Raises:
+            InputError: it is missing, malformed or late.
+        """
+        timeout_s = self._service.settings.header_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                return _checked(await anext(messages, _Malformed()))
+        except TimeoutError as error:
+            raise InputError(
+                "upload_timeout", f"the request did not arrive within {timeout_s:g} s", "Send it again."
+            ) from error
+
+    @contextmanager
+    def _entering(self, context: grpc.aio.ServicerContext, call: _Method) -> Iterator[None]:
+        """Authenticate the caller and count the call. Health checks and reflection need no token; single ones are free."""
+        if call.is_open and not call.is_stream:
+            yield
+            return
+        address = peer_address(context.peer())
+        with self._service.admission.enter(address) as open_request:
+            if not call.is_open:
+                caller = self._service.authenticate(bearer_token(context), address)
+                CALLER.set(caller)
+                open_request.identify(caller)
+            if call.is_stream:
+                open_request.become_stream()
+            yield
+
     @asynccontextmanager
-    async def _answering(self, context: grpc.aio.ServicerContext, method: str, is_open: bool) -> AsyncIterator[None]:
+    async def _answering(self, context: grpc.aio.ServicerContext, call: _Method) -> AsyncIterator[None]:
+        method, is_open = call.name, call.is_open
         start, name = time.perf_counter(), method.rpartition("/")[2]
         ended = grpc.StatusCode.CANCELLED  # unless the call ends otherwise
         try:
             with self._span(context, method, is_open) as span:
                 try:
-                    if not is_open:
-                        CALLER.set(self._service.authenticate(bearer_token(context), peer_address(context.peer())))
-                    yield
+                    with self._entering(context, call):
+                        yield
                     ended = grpc.StatusCode.OK
                     return
                 except (grpc.aio.AbortError, grpc.aio.InternalError):  # ended already; the client disconnected

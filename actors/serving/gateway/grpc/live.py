@@ -130,6 +130,9 @@ def _parts(fragment: LiveFragment) -> list[pb.LiveFragment]:
             num_frames=fragment.num_frames,
             data=fragment.data[start : start + PART_BYTES],
             is_last_part=start == starts[-1],
+            lag=duration_message(fragment.lag_s),
+            num_dropped_frames=fragment.num_dropped_frames,
+            num_steps=fragment.num_steps,
         )
         for start in starts
     ]

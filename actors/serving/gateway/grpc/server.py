@@ -29,10 +29,10 @@ from emotivetalk.actors.serving.gateway.grpc.messages import read_order, read_st
 from emotivetalk.actors.serving.gateway.grpc.uploads import receive_files, receive_header
 from emotivetalk.actors.serving.gateway.live_session import LiveEngine, LiveLimits
 from emotivetalk.actors.serving.gateway.service import VideoService
+from emotivetalk.actors.serving.gateway.upload_clock import upload_clock
 from emotivetalk.actors.serving.jobs.store import Job
 from emotivetalk.actors.serving.observing.meters import Meters
 from emotivetalk.errors import EmotiveTalkError, InputError
-from emotivetalk.limits import say_duration
 from emotivetalk.wire import batches_pb2, batches_pb2_grpc
 from emotivetalk.wire import videos_pb2 as pb
 from emotivetalk.wire import videos_pb2_grpc as pb_grpc
@@ -44,7 +44,6 @@ SERVICE_NAMES = tuple(
 )
 PART_BYTES = 1 << 16
 MAX_MESSAGE_BYTES = 9_000_000  # a live header with its portrait is the largest
-MAX_CALLS = 1_000  # concurrent calls; more get RESOURCE_EXHAUSTED
 HEALTH_PERIOD_S = 5.0
 
 _OPTIONS: list[tuple[str, int]] = [
@@ -53,6 +52,9 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", 16_384),
     ("grpc.max_concurrent_streams", 256),  # per connection
+    # The window of a call stays at 64 KiB, two seconds of live speech. gRPC would widen it to megabytes for a fast client,
+    # which would then be minutes ahead before it is held back.
+    ("grpc.http2.bdp_probe", 0),
     # The calls of a client that vanished end within a minute and a half.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -94,25 +96,17 @@ class VideoServicer(pb_grpc.VideoServiceServicer):
     ) -> pb.CreateVideoResponse:
         caller = CALLER.get()
         self._service.admit(caller)
-        timeout_s = self._service.settings.upload_timeout_s
-        upload = asyncio.timeout(timeout_s)
-        try:
-            async with upload:
-                header = await receive_header(requests)
-                if not header.idempotency_key:  # with a key it may be an existing video, which needs no capacity
-                    await self._service.check_capacity(caller)
-                async with self._service.upload_folder() as folder:
-                    submission = await receive_files(header, requests, folder, caller.limits.max_upload_bytes)
-                    upload.reschedule(None)  # the upload is over; checking the inputs has its own limit
-                    job, is_new = await self._service.create(
-                        caller, submission, idempotency_key=header.idempotency_key or None
-                    )
-        except TimeoutError as error:
-            if not upload.expired():
-                raise
-            raise InputError(
-                "upload_timeout", f"the upload took longer than {say_duration(timeout_s)}", "Send it again."
-            ) from error
+        async with upload_clock(self._service.settings) as clock:
+            header = await receive_header(requests)
+            if not header.idempotency_key:  # with a key it may be an existing video, which needs no capacity
+                await self._service.check_capacity(caller)
+            async with self._service.upload_folder() as folder:
+                max_bytes = caller.limits.max_upload_bytes
+                submission = await receive_files(header, requests, folder, max_bytes, clock.received)
+                clock.stop()  # checking the inputs has its own limit
+                job, is_new = await self._service.create(
+                    caller, submission, idempotency_key=header.idempotency_key or None
+                )
         return pb.CreateVideoResponse(video=self._message(job), created=is_new)
 
     async def GetVideo(self, request: pb.GetVideoRequest, context: grpc.aio.ServicerContext) -> pb.GetVideoResponse:
@@ -265,7 +259,7 @@ async def start_grpc_server(
     server = grpc.aio.server(
         interceptors=[Guard(service, open_services, meters or Meters())],
         options=_OPTIONS,
-        maximum_concurrent_rpcs=MAX_CALLS,
+        maximum_concurrent_rpcs=service.settings.max_open,
     )
     pb_grpc.add_VideoServiceServicer_to_server(VideoServicer(service, live, live_limits or LiveLimits()), server)
     batches_pb2_grpc.add_BatchServiceServicer_to_server(BatchServicer(service), server)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,13 +62,18 @@ async def receive_header(requests: AsyncIterator[pb.CreateVideoRequest]) -> pb.C
 
 
 async def receive_files(
-    header: pb.CreateVideoHeader, requests: AsyncIterator[pb.CreateVideoRequest], folder: Path, max_bytes: int
+    header: pb.CreateVideoHeader,
+    requests: AsyncIterator[pb.CreateVideoRequest],
+    folder: Path,
+    max_bytes: int,
+    received: Callable[[int], None] = lambda num_bytes: None,
 ) -> Submission:
     """Read the rest of the call: chunks until the client closes its side.
 
     Args:
         folder: folder for the files.
         max_bytes: limit on all files together.
+        received: called with the number of bytes of each chunk.
 
     Raises:
         InvalidRequestError: a message is out of order, or a field is invalid.
@@ -107,12 +112,15 @@ async def receive_files(
         settings=settings,
         webhook_url=header.webhook_url or None,
     )
-    await _receive_chunks(requests, files, max_bytes)
+    await _receive_chunks(requests, files, max_bytes, received)
     return submission
 
 
 async def _receive_chunks(
-    requests: AsyncIterator[pb.CreateVideoRequest], files: dict[int, IncomingFile], max_bytes: int
+    requests: AsyncIterator[pb.CreateVideoRequest],
+    files: dict[int, IncomingFile],
+    max_bytes: int,
+    received: Callable[[int], None],
 ) -> None:
     total = 0
     async for message in requests:
@@ -122,6 +130,7 @@ async def _receive_chunks(
         incoming = files.get(chunk.role)
         if incoming is None:
             raise invalid("chunk.role", f"{_role_name(chunk.role)} was not announced as an upload by the header")
+        received(len(chunk.data))
         check_chunk(chunk.data, "chunk.data")
         total += len(chunk.data)
         check_size(total, max_bytes)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from emotivetalk.actors.serving.gateway.admission import OpenRequest
 from emotivetalk.actors.serving.gateway.service import Caller, VideoService
 from emotivetalk.errors import EmotiveTalkError
 
@@ -23,16 +25,27 @@ def the_service(request: Request) -> VideoService:
 ServiceDependency = Annotated[VideoService, Depends(the_service)]
 
 
+async def entered(request: Request, service: ServiceDependency) -> AsyncIterator[OpenRequest]:
+    """Count the request for its address until the response is sent."""
+    with service.admission.enter(_address(request)) as open_request:
+        yield open_request
+
+
+EnteredRequest = Annotated[OpenRequest, Depends(entered)]
+
+
 async def authenticated(
     request: Request,
     service: ServiceDependency,
+    open_request: EnteredRequest,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Caller:
-    """Return the caller."""
+    """Return the caller, and count the request among those that the caller has open."""
     token = None if credentials is None else credentials.credentials
-    caller = service.authenticate(token, request.client.host if request.client else None)
+    caller = service.authenticate(token, _address(request))
     if caller.name == "":
         _check_origin(request)
+    open_request.identify(caller)
     return caller
 
 
@@ -42,6 +55,17 @@ async def admitted(service: ServiceDependency, caller: Annotated[Caller, Depends
     return caller
 
 
+async def streaming(open_request: EnteredRequest, caller: Annotated[Caller, Depends(admitted)]) -> Caller:
+    """Return the caller, and count the request as a stream."""
+    open_request.become_stream()
+    return caller
+
+
+def _address(request: Request) -> str | None:
+    return request.client.host if request.client else None
+
+
+StreamingCaller = Annotated[Caller, Depends(streaming)]
 KnownCaller = Annotated[Caller, Depends(authenticated)]
 CountedCaller = Annotated[Caller, Depends(admitted)]
 

@@ -21,7 +21,13 @@ from starlette.requests import ClientDisconnect
 from emotivetalk.actors.errors import OverloadError
 from emotivetalk.actors.serving.gateway.errors import answer_to, error_type, public_error, retry_after_s
 from emotivetalk.actors.serving.gateway.http import openapi
-from emotivetalk.actors.serving.gateway.http.access import CountedCaller, KnownCaller, ServiceDependency, authenticated
+from emotivetalk.actors.serving.gateway.http.access import (
+    CountedCaller,
+    KnownCaller,
+    ServiceDependency,
+    StreamingCaller,
+    authenticated,
+)
 from emotivetalk.actors.serving.gateway.http.batches import batches, files
 from emotivetalk.actors.serving.gateway.http.compatibility import compatibility
 from emotivetalk.actors.serving.gateway.http.edge import Edge
@@ -217,7 +223,7 @@ videos.add_api_route(
 )
 async def watch_video(
     service: ServiceDependency,
-    caller: CountedCaller,
+    caller: StreamingCaller,
     video_id: JobId,
     last_event_id: Annotated[
         str | None, Header(description="Id of the last event that a reconnecting client received.")
@@ -237,7 +243,7 @@ async def watch_video(
     response_class=StreamingResponse,
     responses={200: {"description": "Fragmented MP4.", "content": {"video/mp4": {}}}} | openapi.errors(404, 409),
 )
-async def stream_video(service: ServiceDependency, caller: CountedCaller, video_id: JobId) -> Response:
+async def stream_video(service: ServiceDependency, caller: StreamingCaller, video_id: JobId) -> Response:
     """Stream a video while it is being made, as fragmented MP4, which is also the finished file.
 
     The stream waits for frames that are not rendered yet. If the video fails, the response is cut off.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -19,6 +18,7 @@ from starlette.requests import Request
 
 from emotivetalk.actors.serving.gateway.http.schemas import CreateVideo, MediaReference
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
+from emotivetalk.actors.serving.gateway.upload_clock import UploadClock, upload_clock
 from emotivetalk.actors.serving.intake.submission import Caller, FileReference, Source, Submission, Upload
 from emotivetalk.actors.serving.threads import in_thread
 from emotivetalk.errors import InputError, InvalidRequestError
@@ -83,19 +83,12 @@ async def read_body(
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
-    try:
-        async with asyncio.timeout(settings.upload_timeout_s):
-            if kind == b"multipart/form-data":
-                form = FormReader(options.get(b"boundary", b""), folder, settings.max_body_mb * 1_000_000, names)
-                return await _read_form(request, form, max_bytes)
-            if kind == b"application/json":
-                return await _read_json(request, max_bytes), {}
-    except TimeoutError as error:
-        raise InputError(
-            "upload_timeout",
-            f"the request did not arrive within {settings.upload_timeout_s:g} s",
-            "Send smaller files, or use a faster connection.",
-        ) from error
+    async with upload_clock(settings) as clock:
+        if kind == b"multipart/form-data":
+            form = FormReader(options.get(b"boundary", b""), folder, settings.max_body_mb * 1_000_000, names)
+            return await _read_form(request, clock, form, max_bytes)
+        if kind == b"application/json":
+            return await _read_json(request, clock, max_bytes), {}
     raise InputError(
         "body_unsupported",
         f"the content type is {kind.decode('latin-1')[:100]!r}",
@@ -115,12 +108,26 @@ def parsed(model: type[ModelT], fields: dict[str, Any]) -> ModelT:
         raise invalid_request(error) from error
 
 
-async def _read_json(request: Request, max_bytes: int) -> dict[str, Any]:
-    data = bytearray()
+async def _chunks(request: Request, clock: UploadClock, max_bytes: int) -> AsyncIterator[bytes]:
+    """Yield the body as it arrives.
+
+    Raises:
+        InputError: it has more than `max_bytes`, or is too slow.
+    """
+    num_bytes = 0
     async for chunk in request.stream():
-        data += chunk
-        if len(data) > max_bytes:
+        clock.received(len(chunk))
+        num_bytes += len(chunk)
+        if num_bytes > max_bytes:
             raise _too_large(max_bytes)
+        if chunk:
+            yield chunk
+
+
+async def _read_json(request: Request, clock: UploadClock, max_bytes: int) -> dict[str, Any]:
+    data = bytearray()
+    async for chunk in _chunks(request, clock, max_bytes):
+        data += chunk
     try:
         fields = await in_thread(None, json.loads, bytes(data))
     except (ValueError, RecursionError) as error:  # includes UnicodeDecodeError
@@ -130,15 +137,12 @@ async def _read_json(request: Request, max_bytes: int) -> dict[str, Any]:
     return fields
 
 
-async def _read_form(request: Request, form: FormReader, max_bytes: int) -> tuple[dict[str, Any], dict[str, Upload]]:
-    num_bytes = 0
+async def _read_form(
+    request: Request, clock: UploadClock, form: FormReader, max_bytes: int
+) -> tuple[dict[str, Any], dict[str, Upload]]:
     try:
-        async for chunk in request.stream():
-            num_bytes += len(chunk)
-            if num_bytes > max_bytes:
-                raise _too_large(max_bytes)
-            if chunk:
-                await in_thread(None, form.feed, chunk)
+        async for chunk in _chunks(request, clock, max_bytes):
+            await in_thread(None, form.feed, chunk)
         return form.finish()
     except FormParserError as error:
         raise InputError(
