@@ -34,6 +34,7 @@ from emotivetalk.actors.serving.jobs.records import (
 )
 from emotivetalk.actors.serving.jobs.tables import JobDatabase, idempotency_keys, jobs, removals, segments, store
 from emotivetalk.errors import InputError
+from emotivetalk.timebase import FRAME_RATE_HZ
 
 __all__ = [
     "Claim",
@@ -195,6 +196,13 @@ class JobStore:
         with self._database.read() as connection:
             found = {row.status: row.num_jobs for row in connection.execute(query)}
         return {status: found.get(status, 0) for status in JobStatus}
+
+    def waiting_seconds(self) -> float:
+        """Sum the video that unfinished jobs have not published, in seconds."""
+        num_frames = sa.func.coalesce(sa.func.sum(jobs.c.num_frames - jobs.c.frames_done), 0)
+        with self._database.read() as connection:
+            total = connection.execute(sa.select(num_frames).where(jobs.c.status.in_(_UNFINISHED))).scalar_one()
+        return float(total) / FRAME_RATE_HZ
 
     def cancel(self, job_id: str, owner: str | None = None) -> Job:
         """Cancel a job, which voids its worker's claim. A job that has ended does not change.

@@ -99,6 +99,11 @@ class RenderCall:
     portrait: LivePortrait | None = None
     trace: str | None = None
 
+    @property
+    def is_live(self) -> bool:
+        """True for a live call's chunks."""
+        return self.portrait is not None
+
 
 @dataclass(frozen=True)
 class FinishCall:
