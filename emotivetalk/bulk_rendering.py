@@ -29,9 +29,10 @@ _STATUS_EVERY_S = 10.0
 
 @dataclass(frozen=True)
 class EmbeddedService:
-    """The service of `serve_configs/local.yaml` for one command: on loopback, a free port, and with its data in the output folder.
+    """A service for one command: on loopback, a free port, and with its data in the output folder.
 
     Attributes:
+        config: YAML of Ray Serve's schema. Its job store and artifact store, if named, are used. None is `serve_configs/local.yaml`.
         output: output folder of the run.
         checkpoint: checkpoint folder; None is the starter.
         address: address of a running Ray cluster; None starts one on this machine.
@@ -42,6 +43,21 @@ class EmbeddedService:
     checkpoint: Path | None
     address: str | None
     rows_at_once: int
+    config: Path | None = None
+
+    def find_checkpoint(self) -> Path:
+        """Return the folder of the checkpoint that renders: the command's, the configuration's, or the starter's.
+
+        Raises:
+            InputError: there is none.
+        """
+        from emotivetalk.media.checkpoints import find_checkpoint
+
+        if self.checkpoint is None and self.config is not None:
+            from emotivetalk.actors.serving.launch import read_plan
+
+            return find_checkpoint(read_plan(self.config).config.checkpoint)
+        return find_checkpoint(self.checkpoint)
 
     @contextmanager
     def running(self) -> Iterator[str]:
@@ -52,20 +68,23 @@ class EmbeddedService:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        plan = read_plan(CONFIGS / "local.yaml")
+        plan = read_plan(self.config or CONFIGS / "local.yaml")
         limits = CallerLimits(
             requests_per_minute=1_000_000, max_concurrent_jobs=self.rows_at_once, max_upload_mb=10_000
         )
         config = plan.config.model_copy(
             update={
                 "data": (self.output / PRIVATE_FOLDER / "service").resolve(),
-                "checkpoint": self.checkpoint,
+                "checkpoint": self.find_checkpoint(),
                 "grpc": plan.config.grpc.model_copy(update={"port": None}),
-                "gateway": plan.config.gateway.model_copy(update={"limits": limits}),
+                "gateway": plan.config.gateway.model_copy(
+                    update={"limits": limits, "tokens_file": None, "allow_anonymous": True}
+                ),
             }
         )
         say("starting: Ray, gateway, director, V-AID, ETHD, decoder", err=True)
-        with Service(dataclasses.replace(plan, host="127.0.0.1", port=port, config=config), self.address):
+        plan = dataclasses.replace(plan.with_config(config), host="127.0.0.1", port=port)
+        with Service(plan, self.address):
             yield f"http://127.0.0.1:{port}"
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from ray.serve._private.common import DeploymentID
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from emotivetalk.actors.serving.autoscaling import LIVE_CALLS, WaitingVideoPolicy, replicas_for
+from emotivetalk.actors.serving.config import WaitingVideoSettings
 from emotivetalk.actors.serving.jobs.store import JobStore
 from emotivetalk.actors.serving.launch import CONFIGS, read_plan
 from emotivetalk.errors import InputError
@@ -39,6 +40,7 @@ def replicas(waiting_s: float, live_calls: float, bounds: tuple[int, int], per_r
     )
 
 
+@settings(deadline=None)
 @given(seconds, seconds, st.floats(0, 1e4), BOUNDS, st.floats(0.1, 1e4))
 def test_more_waiting_video_never_means_fewer_replicas(one, other, live_calls, bounds, per_replica_s):
     less, more = sorted((one, other))
@@ -46,11 +48,13 @@ def test_more_waiting_video_never_means_fewer_replicas(one, other, live_calls, b
     assert bounds[0] <= few <= many <= bounds[1]
 
 
+@settings(deadline=None)
 @given(BOUNDS)
 def test_nothing_waits_at_the_minimum(bounds):
     assert replicas(0, 0, bounds) == bounds[0]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 100), st.floats(0.1, 1e4))
 def test_each_replica_has_at_most_its_share(num_replicas, per_replica_s):
     assert replicas(num_replicas * per_replica_s, 0, (0, 200), per_replica_s) in (num_replicas, num_replicas + 1)
@@ -192,3 +196,13 @@ def test_wrong_settings_are_refused_before_anything_starts(change, message, tmp_
         read_plan(path)
     with pytest.raises(ValidationError):
         WaitingVideoPolicy(lambda: math.nan, unknown=1)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cluster"])
+def test_the_policy_follows_the_service_to_another_job_store(name: str, tmp_path: Path):
+    """`emotivetalk render --config` moves the data into its output folder."""
+    plan = read_plan(CONFIGS / f"{name}.yaml")
+    moved = plan.with_config(plan.config.model_copy(update={"data": tmp_path, "jobs": None}))
+    kwargs = moved.options["ETHD"]["autoscaling_config"]["policy"]["policy_kwargs"]
+    assert WaitingVideoSettings(**kwargs).jobs_url == moved.config.jobs_url
+    assert moved.options["decoder"] == plan.options["decoder"]
