@@ -7,7 +7,9 @@ from emotivetalk.errors import EmotiveTalkError, InputError, JobNotFoundError, O
 __all__ = [
     "ArtifactNotFoundError",
     "ArtifactStoreError",
+    "BatchNotFoundError",
     "FencedError",
+    "FileNotFoundInStoreError",
     "IdempotencyConflictError",
     "JobNotFoundError",
     "JobStateError",
@@ -16,6 +18,7 @@ __all__ = [
     "QueueFullError",
     "RateLimitedError",
     "ServingError",
+    "TooManyBatchesError",
     "TooManyJobsError",
     "UnauthorizedError",
     "VideoCancelledError",
@@ -78,6 +81,17 @@ class TooManyJobsError(OverloadError):
         )
 
 
+class TooManyBatchesError(OverloadError):
+    """The caller has as many unfinished batches as it may."""
+
+    def __init__(self, max_per_owner: int) -> None:
+        super().__init__(
+            "too_many_batches",
+            f"you have {max_per_owner} unfinished batches, which is the limit limits.max_batches",
+            60.0,
+        )
+
+
 class RateLimitedError(OverloadError):
     """The caller exceeds its request rate."""
 
@@ -87,6 +101,28 @@ class RateLimitedError(OverloadError):
             f"more than {requests_per_minute} requests in a minute, which is the limit limits.requests_per_minute",
             retry_after_s,
         )
+
+
+class FileNotFoundInStoreError(ServingError, InputError):
+    """The uploaded file does not exist or belongs to another caller; the two are not told apart."""
+
+    def __init__(self, file_id: str) -> None:
+        name = file_id if len(file_id) <= 64 and file_id.isprintable() else "with this id"
+        super().__init__(
+            "file_not_found", f"there is no file {name}", "Check the id; files are removed when they expire."
+        )
+        self.file_id = file_id
+
+
+class BatchNotFoundError(ServingError, InputError):
+    """The batch does not exist or belongs to another caller; the two are not told apart."""
+
+    def __init__(self, batch_id: str) -> None:
+        name = batch_id if len(batch_id) <= 64 and batch_id.isprintable() else "with this id"
+        super().__init__(
+            "batch_not_found", f"there is no batch {name}", "Check the id; ended batches are removed later."
+        )
+        self.batch_id = batch_id
 
 
 class UnauthorizedError(ServingError, InputError):

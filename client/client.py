@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
+from emotivetalk.client.batches import Batches
 from emotivetalk.client.videos import (
     EmotionChange,
     LiveOrder,
@@ -18,6 +19,7 @@ from emotivetalk.client.videos import (
     Transport,
     Video,
     VideoPage,
+    is_file_id,
     unreachable,
 )
 from emotivetalk.errors import EmotiveTalkError
@@ -71,6 +73,9 @@ class Client:
         token: bearer token; None reads the environment variable EMOTIVETALK_TOKEN.
         timeout_s: limit on the answer to one call; uploads and streams have longer ones.
         certificates: PEM file of the authorities to trust; None trusts the system's.
+
+    Attributes:
+        batches: files and batches; see `Batches`.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class Client:
             from emotivetalk.client.over_grpc import GrpcTransport as Chosen
         self._transport: Transport = Chosen(address, token, timeout_s, certificates)
         self._address = address
+        self.batches = Batches(self._transport.batches)
 
     def __enter__(self) -> Client:
         return self
@@ -121,7 +127,8 @@ class Client:
         emotion argument may be given; without one the portrait keeps its own expression.
 
         Args:
-            portrait: a picture of a face: a file, or a URL that the service fetches.
+            portrait: a picture of a face: a file, a URL that the service fetches, or the id of a file that it stores
+                (`client.batches.upload`).
             audio: the speech, likewise.
             webhook_url: receives a POST when the video has ended.
             idempotency_key: the same key and request give the same video for a day. Without one, the client makes a
@@ -350,12 +357,12 @@ def _repeated(call: Callable[[], Result]) -> Result:
 
 
 def _source(file: File, kind: str) -> Source:
-    """Return a URL, or a path that was checked.
+    """Return a URL, the id of a stored file, or a path that was checked.
 
     Raises:
         InputError: the file cannot be read.
     """
-    if isinstance(file, str) and file.lower().startswith(("http://", "https://")):
+    if isinstance(file, str) and (file.lower().startswith(("http://", "https://")) or is_file_id(file)):
         return file
     path = Path(file)
     limits = Limits()

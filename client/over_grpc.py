@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from emotivetalk.client.batches_over_grpc import GrpcBatches
 from emotivetalk.client.videos import (
     CHUNK_BYTES,
     UPLOAD_TIMEOUT_S,
@@ -22,6 +23,7 @@ from emotivetalk.client.videos import (
     Video,
     VideoError,
     VideoPage,
+    is_file_id,
     service_error,
     timed_out,
     unreachable,
@@ -75,7 +77,7 @@ class GrpcTransport:
     def create(self, order: Order) -> Video:
         broken: list[OSError] = []
         messages = _messages(order, _header(order), broken)
-        with self._translating_errors():
+        with self.translating_errors():
             try:
                 response = self._stub.CreateVideo(messages, metadata=self._metadata, timeout=UPLOAD_TIMEOUT_S)
             except grpc.RpcError:
@@ -85,7 +87,7 @@ class GrpcTransport:
         return _video(response.video)
 
     def get(self, video_id: str) -> Video:
-        return _video(self._call(self._stub.GetVideo, pb.GetVideoRequest(id=video_id)).video)
+        return _video(self.call(self._stub.GetVideo, pb.GetVideoRequest(id=video_id)).video)
 
     def list(self, limit: int, after: str | None, order: str, status: str | None) -> VideoPage:
         request = pb.ListVideosRequest(
@@ -94,15 +96,15 @@ class GrpcTransport:
             order=_ORDERS[order],
             status=pb.VIDEO_STATUS_UNSPECIFIED if status is None else _NUMBERS[status],  # pyright: ignore[reportArgumentType]
         )
-        page = self._call(self._stub.ListVideos, request)
+        page = self.call(self._stub.ListVideos, request)
         return VideoPage(tuple(map(_video, page.videos)), page.has_more)
 
     def watch(self, video_id: str) -> Iterator[Video]:
-        for message in self._read(self._stub.WatchVideo, pb.WatchVideoRequest(id=video_id)):
+        for message in self.read(self._stub.WatchVideo, pb.WatchVideoRequest(id=video_id)):
             yield _video(message.video)
 
     def stream(self, video_id: str) -> Iterator[bytes]:
-        for message in self._read(self._stub.StreamVideo, pb.StreamVideoRequest(id=video_id)):
+        for message in self.read(self._stub.StreamVideo, pb.StreamVideoRequest(id=video_id)):
             yield message.data
 
     def content(self, video_id: str) -> Iterator[bytes]:
@@ -116,7 +118,7 @@ class GrpcTransport:
         messages = _live_messages(order, _live_header(order), broken)
         parts: list[bytes] = []
         try:
-            for message in self._read(self._stub.GenerateLive, messages):
+            for message in self.read(self._stub.GenerateLive, messages):
                 if message.WhichOneof("part") == "started":
                     yield message.started.init
                 if message.WhichOneof("part") == "fragment":
@@ -130,28 +132,33 @@ class GrpcTransport:
             raise
 
     def cancel(self, video_id: str) -> Video:
-        return _video(self._call(self._stub.CancelVideo, pb.CancelVideoRequest(id=video_id)).video)
+        return _video(self.call(self._stub.CancelVideo, pb.CancelVideoRequest(id=video_id)).video)
 
     def delete(self, video_id: str) -> None:
-        self._call(self._stub.DeleteVideo, pb.DeleteVideoRequest(id=video_id))
+        self.call(self._stub.DeleteVideo, pb.DeleteVideoRequest(id=video_id))
+
+    @property
+    def batches(self) -> GrpcBatches:
+        return GrpcBatches(self.call, self.read, self._channel)
 
     def close(self) -> None:
         self._channel.close()
 
-    def _call(self, method: Any, request: Any) -> Any:
-        with self._translating_errors():
-            return method(request, metadata=self._metadata, timeout=self._timeout_s)
+    def call(self, method: Any, request: Any, timeout_s: float | None = None) -> Any:
+        """Return the answer to a call, or raise the service's error."""
+        with self.translating_errors():
+            return method(request, metadata=self._metadata, timeout=timeout_s or self._timeout_s)
 
-    def _read(self, method: Any, request: Any) -> Iterator[Any]:
+    def read(self, method: Any, request: Any) -> Iterator[Any]:
         call = method(request, metadata=self._metadata)
         try:
-            with self._translating_errors():
+            with self.translating_errors():
                 yield from call
         finally:
             call.cancel()  # tells the service when the reader stops early
 
     @contextmanager
-    def _translating_errors(self) -> Iterator[None]:
+    def translating_errors(self) -> Iterator[None]:
         try:
             yield
         except grpc.RpcError as error:
@@ -258,7 +265,7 @@ def _live_messages(
 
 def _source(source: Source) -> pb.FileSource:
     if isinstance(source, str):
-        return pb.FileSource(url=source)
+        return pb.FileSource(file_id=source) if is_file_id(source) else pb.FileSource(url=source)
     return pb.FileSource(upload=pb.FileUpload(name=source.name, num_bytes=source.stat().st_size))
 
 
@@ -312,6 +319,7 @@ def _video(found: pb.Video) -> Video:
         frames_done=found.frames_done,
         seed=found.seed,
         error=VideoError(found.error.code, found.error.message) if found.HasField("error") else None,
+        device_s=found.device_time.ToMicroseconds() / 1e6 if found.HasField("device_time") else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The client's HTTP side: `/v1/videos`."""
+"""The client's HTTP side: `/v1/videos`, `/v1/files` and `/v1/batches`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from emotivetalk.client.batches_over_http import HttpBatches
 from emotivetalk.client.videos import (
     CHUNK_BYTES,
     UPLOAD_TIMEOUT_S,
@@ -19,6 +20,8 @@ from emotivetalk.client.videos import (
     Video,
     VideoError,
     VideoPage,
+    checked_id,
+    is_file_id,
     service_error,
     timed_out,
     unreachable,
@@ -57,12 +60,16 @@ class HttpTransport:
             for name, source in sources.items():
                 if isinstance(source, Path):
                     files.append((name, (source.name, stack.enter_context(source.open("rb")))))
+                elif is_file_id(source):
+                    fields[f"{name}[file_id]"] = source
                 else:
                     fields[name] = source
-            # Without files, the portrait's URL goes as a part, so that httpx sends a form in any case.
-            files = files or [("portrait", (None, fields.pop("portrait")))]
+            # Without files, a field goes as a part, so that httpx sends a form in any case.
+            if not files:
+                name, value = fields.popitem()
+                files = [(name, (None, value))]
             return _video(
-                self._json(
+                self.call(
                     "POST",
                     VIDEOS,
                     data=fields,
@@ -73,15 +80,15 @@ class HttpTransport:
             )
 
     def get(self, video_id: str) -> Video:
-        return _video(self._json("GET", f"{VIDEOS}/{_checked_id(video_id)}"))
+        return _video(self.call("GET", f"{VIDEOS}/{checked_id(video_id)}"))
 
     def list(self, limit: int, after: str | None, order: str, status: str | None) -> VideoPage:
         given = {"limit": limit, "after": after, "order": order, "status": status}
-        page = self._json("GET", VIDEOS, params={name: value for name, value in given.items() if value is not None})
+        page = self.call("GET", VIDEOS, params={name: value for name, value in given.items() if value is not None})
         return VideoPage(tuple(map(_video, page["data"])), page["has_more"])
 
     def watch(self, video_id: str) -> Iterator[Video]:
-        with self._reading(f"{VIDEOS}/{_checked_id(video_id)}/events", None) as response:
+        with self.reading(f"{VIDEOS}/{checked_id(video_id)}/events", None) as response:
             event = ""
             for line in response.iter_lines():
                 name, _, value = line.partition(": ")
@@ -94,17 +101,17 @@ class HttpTransport:
 
     def stream(self, video_id: str) -> Iterator[bytes]:
         try:
-            with self._reading(f"{VIDEOS}/{_checked_id(video_id)}/stream", None) as response:
+            with self.reading(f"{VIDEOS}/{checked_id(video_id)}/stream", None) as response:
                 yield from response.iter_bytes(CHUNK_BYTES)
         except EmotiveTalkError as error:
             if error.code == "service_unreachable":
                 # The stream of a failed video breaks off; the finished file's address gives the reason.
-                with self._reading(f"{VIDEOS}/{_checked_id(video_id)}/content", self._timeout_s):
+                with self.reading(f"{VIDEOS}/{checked_id(video_id)}/content", self._timeout_s):
                     raise error
             raise
 
     def content(self, video_id: str) -> Iterator[bytes]:
-        with self._reading(f"{VIDEOS}/{_checked_id(video_id)}/content", self._timeout_s) as response:
+        with self.reading(f"{VIDEOS}/{checked_id(video_id)}/content", self._timeout_s) as response:
             yield from response.iter_bytes(CHUNK_BYTES)
 
     def live(self, order: LiveOrder) -> Iterator[bytes]:
@@ -115,22 +122,27 @@ class HttpTransport:
         )
 
     def cancel(self, video_id: str) -> Video:
-        return _video(self._json("POST", f"{VIDEOS}/{_checked_id(video_id)}/cancel"))
+        return _video(self.call("POST", f"{VIDEOS}/{checked_id(video_id)}/cancel"))
 
     def delete(self, video_id: str) -> None:
-        self._json("DELETE", f"{VIDEOS}/{_checked_id(video_id)}")
+        self.call("DELETE", f"{VIDEOS}/{checked_id(video_id)}")
+
+    @property
+    def batches(self) -> HttpBatches:
+        return HttpBatches(self.call, self.reading)
 
     def close(self) -> None:
         self._client.close()
 
-    def _json(self, method: str, path: str, **options: Any) -> Any:
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """Return the JSON of an answer, or raise the service's error."""
         with self._translating_errors():
             response = self._client.request(method, path, **options)
             _check(response)
             return response.json()
 
     @contextmanager
-    def _reading(self, path: str, timeout_s: float | None) -> Iterator[httpx.Response]:
+    def reading(self, path: str, timeout_s: float | None) -> Iterator[httpx.Response]:
         """Read an answer as it arrives.
 
         Args:
@@ -180,14 +192,8 @@ def _video(found: dict[str, Any]) -> Video:
         width=width,
         height=height,
         error=None if error is None else VideoError(error["code"], error["message"]),
+        device_s=found["device_seconds"],
     )
-
-
-def _checked_id(video_id: str) -> str:
-    """Return the id; raise JobNotFoundError if it would change the URL's path."""
-    if not video_id.isascii() or not video_id.replace("_", "").isalnum():
-        raise JobNotFoundError(video_id)
-    return video_id
 
 
 def _trusting(certificates: Path) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from emotivetalk.errors import EmotiveTalkError, InputError, OverloadError
+from emotivetalk.client.batches import BatchTransport
+from emotivetalk.errors import EmotiveTalkError, InputError, JobNotFoundError, OverloadError
 from emotivetalk.request import Emotion, LabelEmotion, TextEmotion, VideoSettings, choose_emotion
 from emotivetalk.timebase import FRAME_RATE_HZ
 
@@ -15,7 +17,13 @@ UPLOAD_TIMEOUT_S = 900.0  # the service checks the inputs before it answers
 CHUNK_BYTES = 1 << 16
 FINAL = ("completed", "failed", "cancelled")
 
-Source: TypeAlias = Path | str  # a string is a URL that the service fetches
+Source: TypeAlias = Path | str  # a string is a URL that the service fetches, or the id of a file that it stores
+_FILE_ID = re.compile(r"file-[0-9a-f]{32}")
+
+
+def is_file_id(source: str) -> bool:
+    """Return True for the id of a file that the service stores."""
+    return _FILE_ID.fullmatch(source) is not None
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,7 @@ class Video:
         num_frames: length of the whole video at 25 frames a second.
         frames_done: frames that can be streamed already.
         error: None unless the video failed.
+        device_s: seconds that networks and decoder computed; None unless the video is finished.
     """
 
     id: str
@@ -56,6 +65,7 @@ class Video:
     frames_done: int
     seed: int
     error: VideoError | None = None
+    device_s: float | None = None
 
     @property
     def duration_s(self) -> float:
@@ -125,6 +135,9 @@ class LiveOrder:
 class Transport(Protocol):
     """The operations of a protocol. All raise EmotiveTalkError, with the service's code if it answered with one."""
 
+    @property
+    def batches(self) -> BatchTransport: ...
+
     def create(self, order: Order) -> Video: ...
 
     def get(self, video_id: str) -> Video: ...
@@ -144,6 +157,13 @@ class Transport(Protocol):
     def delete(self, video_id: str) -> None: ...
 
     def close(self) -> None: ...
+
+
+def checked_id(video_id: str) -> str:
+    """Return the id; raise JobNotFoundError if it would change the URL's path."""
+    if not video_id.isascii() or not video_id.replace("_", "").replace("-", "").isalnum():
+        raise JobNotFoundError(video_id)
+    return video_id
 
 
 def service_error(

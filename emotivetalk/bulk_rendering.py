@@ -1,103 +1,28 @@
-"""`emotivetalk render` without its options: the service that it starts, its progress and its summary."""
+"""`emotivetalk render` without its options: its progress and its summary."""
 
 from __future__ import annotations
 
-import dataclasses
 import signal
-import socket
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
-from emotivetalk.client.bulk.outputs import PRIVATE_FOLDER, OutputFolder, RowResult
+from emotivetalk.client.bulk.outputs import OutputFolder
 from emotivetalk.client.bulk.report import write_report
 from emotivetalk.client.bulk.rows import RowRules
-from emotivetalk.client.bulk.runner import BulkRenderer, RunSettings, Summary, planned_rows
+from emotivetalk.client.bulk.runner import BulkRenderer, RunSettings, Summary
 from emotivetalk.client.client import Client
+from emotivetalk.embedded_service import EmbeddedService
+from emotivetalk.errors import EmotiveTalkError
 from emotivetalk.output import say
 
 INTERRUPTED = 130
 _STATUS_EVERY_S = 10.0
-
-
-@dataclass(frozen=True)
-class EmbeddedService:
-    """A service for one command: on loopback, a free port, and with its data in the output folder.
-
-    Attributes:
-        config: YAML of Ray Serve's schema. Its job store and artifact store, if named, are used. None is `serve_configs/local.yaml`.
-        output: output folder of the run.
-        checkpoint: checkpoint folder; None is the starter.
-        address: address of a running Ray cluster; None starts one on this machine.
-        rows_at_once: jobs that the service admits at the same time.
-    """
-
-    output: Path
-    checkpoint: Path | None
-    address: str | None
-    rows_at_once: int
-    config: Path | None = None
-
-    def find_checkpoint(self) -> Path:
-        """Return the folder of the checkpoint that renders: the command's, the configuration's, or the starter's.
-
-        Raises:
-            InputError: there is none.
-        """
-        from emotivetalk.media.checkpoints import find_checkpoint
-
-        if self.checkpoint is None and self.config is not None:
-            from emotivetalk.actors.serving.launch import read_plan
-
-            return find_checkpoint(read_plan(self.config).config.checkpoint)
-        return find_checkpoint(self.checkpoint)
-
-    @contextmanager
-    def running(self) -> Iterator[str]:
-        """Start the service and yield its URL."""
-        from emotivetalk.actors.serving.gateway.settings import CallerLimits
-        from emotivetalk.actors.serving.launch import CONFIGS, Service, read_plan
-
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        plan = read_plan(self.config or CONFIGS / "local.yaml")
-        limits = CallerLimits(
-            requests_per_minute=1_000_000, max_concurrent_jobs=self.rows_at_once, max_upload_mb=10_000
-        )
-        config = plan.config.model_copy(
-            update={
-                "data": (self.output / PRIVATE_FOLDER / "service").resolve(),
-                "checkpoint": self.find_checkpoint(),
-                "grpc": plan.config.grpc.model_copy(update={"port": None}),
-                "gateway": plan.config.gateway.model_copy(
-                    update={"limits": limits, "tokens_file": None, "allow_anonymous": True}
-                ),
-            }
-        )
-        say("starting: Ray, gateway, director, V-AID, ETHD, decoder", err=True)
-        plan = dataclasses.replace(plan.with_config(config), host="127.0.0.1", port=port)
-        with Service(plan, self.address):
-            yield f"http://127.0.0.1:{port}"
-
-
-def check_rows(manifest: str, rules: RowRules) -> int:
-    """Check every row of a manifest, report the failures, and return the command's exit status."""
-    num_rows = num_failed = 0
-    for row in planned_rows(manifest, rules):
-        num_rows += 1
-        if isinstance(row, RowResult):
-            num_failed += 1
-            say(f"row {row.row}: {row.error_code}: {row.error_message}")
-    say(f"{num_rows - num_failed} of {num_rows} rows are valid; faces and speech are looked for when they are rendered")
-    return 1 if num_failed else 0
 
 
 def render_rows(
@@ -108,12 +33,22 @@ def render_rows(
     Args:
         service: URL of a running service, or the one to start.
     """
-    outputs = OutputFolder(output)
-    started: AbstractContextManager[str] = nullcontext(service) if isinstance(service, str) else service.running()
-    with started as url, Client(url) as client, _Display() as display:
+    outputs, lost = OutputFolder(output), list[EmotiveTalkError]()
+    display = _Display()
+
+    def give_up(error: EmotiveTalkError) -> None:
+        lost.append(error)
+        display.stop_run()
+
+    started: AbstractContextManager[str] = (
+        nullcontext(service) if isinstance(service, str) else service.running(give_up)
+    )
+    with started as url, Client(url) as client, display:
         renderer = BulkRenderer(client, outputs, settings, display.show)
         display.attach(renderer)
         summary = renderer.run(manifest, rules)
+    if lost:
+        raise lost[0]
     write_report(output / "results.jsonl", output / "report.html", f"Videos of {Path(manifest).name}")
     _summarize(summary, display.elapsed_s)
     say(f"results: {output / 'results.jsonl'}; report: {output / 'report.html'}")
@@ -161,6 +96,11 @@ class _Display:
             self._last = time.monotonic()
             say(self._line(), err=True)
 
+    def stop_run(self) -> None:
+        """Stop the run that is shown."""
+        if self._renderer is not None:
+            self._renderer.stop()
+
     def _line(self) -> str:
         if self._renderer is None:
             return ""
@@ -173,8 +113,7 @@ class _Display:
         return line if summary.last_error is None else f"{line}; last error: {summary.last_error}"
 
     def _stop(self, number: int, frame: object) -> None:
-        if self._renderer is not None:
-            self._renderer.stop()
+        self.stop_run()
         signal.signal(number, self._before[signal.Signals(number)])  # a second one ends the command at once
         say("stopping: press Ctrl-C again to end at once", err=True)
 
@@ -182,7 +121,8 @@ class _Display:
 def _summarize(summary: Summary, elapsed_s: float) -> None:
     say(
         f"{summary.completed} done, {summary.skipped} skipped, {summary.failed} failed; {summary.video_s:.1f} s of video in "
-        f"{elapsed_s:.1f} s ({summary.video_s / max(elapsed_s, 1e-3):.2f} seconds per second)"
+        f"{elapsed_s:.1f} s ({summary.video_s / max(elapsed_s, 1e-3):.2f} seconds per second"
+        + (f", {summary.video_s / summary.device_s:.2f} per second of computation)" if summary.device_s else ")")
     )
     if len(summary.latencies_s) > 1:
         cuts = statistics.quantiles(summary.latencies_s, n=20, method="inclusive")

@@ -24,9 +24,11 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from emotivetalk.actors.errors import ServingError
+from emotivetalk.actors.serving.batches.runner import BatchRunner
 from emotivetalk.actors.serving.config import ServingConfig
 from emotivetalk.actors.serving.gateway.grpc.server import GrpcServer, TlsFiles, start_grpc_server
 from emotivetalk.actors.serving.gateway.http.app import http_app
+from emotivetalk.actors.serving.gateway.http.batches import HttpFront
 from emotivetalk.actors.serving.gateway.live_session import LiveLimits
 from emotivetalk.actors.serving.gateway.service import ServedModel, VideoService
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
@@ -149,7 +151,8 @@ class GatewayReplica:
         if self._chores:
             return
         config = self._config
-        self._chores = [asyncio.create_task(self._sweep()), asyncio.create_task(self._report_gauges())]
+        batches = BatchRunner(self._service, HttpFront(self._service.model.name), worker_name())
+        self._chores = [asyncio.create_task(chore) for chore in (self._sweep(), self._report_gauges(), batches.run())]
         if config.gateway.secret() is not None:  # without a secret, requests with webhooks are refused
             sender = WebhookSender(self._jobs, config.gateway, self._service.model.name)
             self._chores.append(asyncio.create_task(sender.run()))

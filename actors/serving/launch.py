@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import difflib
 import ipaddress
 import logging
@@ -47,20 +46,6 @@ class LaunchPlan:
     config: ServingConfig
     options: Mapping[str, Mapping[str, Any]]
     logging_config: Mapping[str, Any] | None = None
-
-    def with_config(self, config: ServingConfig) -> LaunchPlan:
-        """Return the plan with other arguments. Autoscaling policies follow them to another job store."""
-        options = {name: _reading_from(config.jobs_url, given) for name, given in self.options.items()}
-        return dataclasses.replace(self, config=config, options=options)
-
-
-def _reading_from(jobs_url: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    scaling = options.get("autoscaling_config") or {}
-    policy = scaling.get("policy") or {}
-    if policy.get("policy_function") != WAITING_VIDEO_POLICY:
-        return options
-    kwargs = {**(policy.get("policy_kwargs") or {}), "jobs": jobs_url}
-    return {**options, "autoscaling_config": {**scaling, "policy": {**policy, "policy_kwargs": kwargs}}}
 
 
 def read_plan(path: Path) -> LaunchPlan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from emotivetalk.errors import InputError
+from emotivetalk.request.batch_line import parse_batch_line
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 _REMEDY = "docs/bulk.md describes the format."
@@ -71,19 +71,9 @@ def _read_jsonl(location: str) -> Iterator[ManifestRow]:
 
 def _json_row(number: int, line: str) -> ManifestRow:
     try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return _broken(number, "row_not_json", f"it is not JSON ({error})")
-    if not isinstance(values, dict):
-        return _broken(number, "row_not_json", "it is JSON, but not an object")
-    if "body" in values:
-        unknown = sorted(set(values) - {"custom_id", "method", "url", "body"})
-        called = (values.get("method", "POST"), values.get("url", "/v1/videos"))
-        if unknown or called != ("POST", "/v1/videos") or not isinstance(values["body"], dict):
-            return _broken(number, "row_not_video", "it is not a batch line that creates a video with POST /v1/videos")
-        identity = {"custom_id": values["custom_id"]} if "custom_id" in values else {}
-        values = {**values["body"], **identity}
-    return ManifestRow(number, {name: value for name, value in values.items() if value not in (None, "")})
+        return ManifestRow(number, parse_batch_line(line))
+    except InputError as error:
+        return ManifestRow(number, None, error)
 
 
 def _read_csv(location: str) -> Iterator[ManifestRow]:
@@ -108,7 +98,8 @@ def _read_csv(location: str) -> Iterator[ManifestRow]:
             if not fields:
                 continue
             if len(fields) != len(header):
-                yield _broken(reader.line_num, "row_fields", f"it has {len(fields)} fields, the header {len(header)}")
+                message = f"it has {len(fields)} fields, the header {len(header)}"
+                yield ManifestRow(reader.line_num, None, InputError("row_fields", message, _REMEDY))
             else:
                 values = {name: value for name, value in zip(header, fields, strict=True) if value != ""}
                 yield ManifestRow(reader.line_num, values)
@@ -165,10 +156,6 @@ def _opened(location: str) -> Iterator[IO[bytes]]:
         ) from error
     except (IsADirectoryError, PermissionError, ValueError) as error:
         raise InputError("manifest_unreadable", f"{location} cannot be read: {error}", "Check it.") from error
-
-
-def _broken(number: int, code: str, message: str) -> ManifestRow:
-    return ManifestRow(number, None, InputError(code, message, _REMEDY))
 
 
 def _unusable(location: str, message: str) -> InputError:

@@ -38,6 +38,7 @@ class RowResult:
         attempts: number of times that the row was sent to the service, over all runs.
         video_s: length of the video, seconds.
         elapsed_s: time from sending the row to its end, seconds.
+        device_s: seconds that networks and decoder computed.
     """
 
     row: int
@@ -50,6 +51,7 @@ class RowResult:
     attempts: int = 0
     video_s: float | None = None
     elapsed_s: float | None = None
+    device_s: float | None = None
 
 
 class OutputFolder:
@@ -180,6 +182,7 @@ def _write_parquet(source: Path, target: Path) -> None:
             ("attempts", pa.int32()),
             ("video_s", pa.float64()),
             ("elapsed_s", pa.float64()),
+            ("device_s", pa.float64()),
         ]
     )
     with atomic_write(target) as temporary, pq.ParquetWriter(temporary, schema) as writer, source.open() as lines:

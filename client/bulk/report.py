@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emotivetalk.files import atomic_write, writing
 
-_COLUMNS = ("row", "id", "status", "video_s", "elapsed_s", "attempts", "error_code", "error_message")
+_COLUMNS = ("row", "id", "status", "video_s", "elapsed_s", "device_s", "attempts", "error_code", "error_message")
 _ROWS_PER_PAGE = 100
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

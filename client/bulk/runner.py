@@ -31,12 +31,13 @@ class StoppedError(Exception):
 
 @dataclass
 class Summary:
-    """Counts of the rows that have ended, and the seconds of video that were made."""
+    """Counts of the rows that have ended, the seconds of video that were made, and the seconds of computation for them."""
 
     completed: int = 0
     skipped: int = 0
     failed: int = 0
     video_s: float = 0.0
+    device_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
     failures: dict[str, int] = field(default_factory=dict)
     last_error: str | None = None
@@ -50,6 +51,7 @@ class Summary:
         setattr(self, result.status, getattr(self, result.status) + 1)
         if result.status == "completed":
             self.video_s += result.video_s or 0.0
+            self.device_s += result.device_s or 0.0
             self.latencies_s.append(result.elapsed_s or 0.0)
         if result.status == "failed" and result.error_code is not None:
             self.failures[result.error_code] = self.failures.get(result.error_code, 0) + 1
@@ -64,11 +66,13 @@ class RunSettings:
         rows_at_once: rows that are with the service at the same time.
         retry_failed: try rows again that failed in an earlier run.
         keep_on_service: leave finished videos on the service.
+        patience_s: time without an answer of the service after which the run ends.
     """
 
     rows_at_once: int = 8
     retry_failed: bool = False
     keep_on_service: bool = True
+    patience_s: float = PATIENCE_S
 
 
 class BulkRenderer:
@@ -174,6 +178,7 @@ class BulkRenderer:
                 attempts=attempts,
                 video_s=video.duration_s,
                 elapsed_s=round(time.monotonic() - start, 3),
+                device_s=video.device_s,
             )
             ended = self._outputs.complete(row, result, lambda path: self._download(video, path))
         except OutputError:
@@ -212,7 +217,7 @@ class BulkRenderer:
         self._repeated(lambda: self._client.download(video.id, path))
 
     def _repeated(self, call: Callable[[], ResultT]) -> ResultT:
-        """Call until the service has room and answers; give up after a minute without an answer."""
+        """Call until the service has room and answers; give up after `patience_s` without an answer."""
         last_answer = time.monotonic()
         while True:
             try:
@@ -220,7 +225,7 @@ class BulkRenderer:
             except OverloadError as error:
                 last_answer, pause_s = time.monotonic(), error.retry_after_s or 1.0
             except EmotiveTalkError as error:
-                if error.code not in _TRANSIENT or time.monotonic() - last_answer > PATIENCE_S:
+                if error.code not in _TRANSIENT or time.monotonic() - last_answer > self._settings.patience_s:
                     raise
                 pause_s = 1.0
             if self._stop.wait(pause_s):

@@ -8,6 +8,8 @@ import typer
 from emotivetalk.options import EMOTION_OPTIONS, SETTINGS_OPTIONS
 from emotivetalk.request import VideoSettings, show_parameters
 
+EMBEDDED_PATIENCE_S = 400.0
+
 
 @show_parameters([*EMOTION_OPTIONS, *SETTINGS_OPTIONS])
 def render(
@@ -43,20 +45,28 @@ def render(
       emotivetalk render videos.csv -o out --emotion happy
       emotivetalk render videos.jsonl -o out --service http://127.0.0.1:8000
     """
+    import dataclasses
+
     from emotivetalk import bulk_rendering
     from emotivetalk.client.bulk.manifest import folder_of
+    from emotivetalk.client.bulk.outputs import PRIVATE_FOLDER
     from emotivetalk.client.bulk.rows import RowRules
     from emotivetalk.client.bulk.runner import RunSettings
+    from emotivetalk.embedded_service import EmbeddedService
     from emotivetalk.media.checkpoints import checkpoint_id
 
     defaults = {name: value for name, value in arguments.items() if not _is_default(name, value)}
-    embedded = bulk_rendering.EmbeddedService(output, checkpoint, address, rows_at_once, config)
-    model = "" if service else checkpoint_id(embedded.find_checkpoint())
+    embedded = EmbeddedService(output / PRIVATE_FOLDER, checkpoint, address, rows_at_once, config)
+    model = "" if service else checkpoint_id(embedded.checkpoint_folder())
     rules = RowRules(folder_of(manifest), root, defaults, model)
     if dry_run:
-        status = bulk_rendering.check_rows(manifest, rules)
+        from emotivetalk.bulk_check import check_rows
+
+        status = check_rows(manifest, rules, checkpoint, service or address)
     else:
         settings = RunSettings(rows_at_once, retry_failed, keep_on_service=service is not None)
+        if service is None:  # it may have to start again, which takes longer than an answer
+            settings = dataclasses.replace(settings, patience_s=EMBEDDED_PATIENCE_S)
         status = bulk_rendering.render_rows(manifest, rules, output, settings, service or embedded)
     raise typer.Exit(status)
 

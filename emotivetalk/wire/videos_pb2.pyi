@@ -47,7 +47,7 @@ FILE_ROLE_AUDIO: FileRole
 FILE_ROLE_EMOTION: FileRole
 
 class Video(_message.Message):
-    __slots__ = ("id", "status", "progress", "model", "created_at", "started_at", "completed_at", "expires_at", "duration", "width", "height", "num_frames", "frames_done", "error", "seed")
+    __slots__ = ("id", "status", "progress", "model", "created_at", "started_at", "completed_at", "expires_at", "duration", "width", "height", "num_frames", "frames_done", "error", "seed", "device_time")
     ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,7 @@ class Video(_message.Message):
     FRAMES_DONE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_TIME_FIELD_NUMBER: _ClassVar[int]
     id: str
     status: VideoStatus
     progress: int
@@ -78,7 +79,8 @@ class Video(_message.Message):
     frames_done: int
     error: VideoError
     seed: int
-    def __init__(self, id: _Optional[str] = ..., status: _Optional[_Union[VideoStatus, str]] = ..., progress: _Optional[int] = ..., model: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_frames: _Optional[int] = ..., frames_done: _Optional[int] = ..., error: _Optional[_Union[VideoError, _Mapping]] = ..., seed: _Optional[int] = ...) -> None: ...
+    device_time: _duration_pb2.Duration
+    def __init__(self, id: _Optional[str] = ..., status: _Optional[_Union[VideoStatus, str]] = ..., progress: _Optional[int] = ..., model: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., completed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., num_frames: _Optional[int] = ..., frames_done: _Optional[int] = ..., error: _Optional[_Union[VideoError, _Mapping]] = ..., seed: _Optional[int] = ..., device_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class VideoError(_message.Message):
     __slots__ = ("code", "message")
@@ -89,12 +91,14 @@ class VideoError(_message.Message):
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class FileSource(_message.Message):
-    __slots__ = ("url", "upload")
+    __slots__ = ("url", "upload", "file_id")
     URL_FIELD_NUMBER: _ClassVar[int]
     UPLOAD_FIELD_NUMBER: _ClassVar[int]
+    FILE_ID_FIELD_NUMBER: _ClassVar[int]
     url: str
     upload: FileUpload
-    def __init__(self, url: _Optional[str] = ..., upload: _Optional[_Union[FileUpload, _Mapping]] = ...) -> None: ...
+    file_id: str
+    def __init__(self, url: _Optional[str] = ..., upload: _Optional[_Union[FileUpload, _Mapping]] = ..., file_id: _Optional[str] = ...) -> None: ...
 
 class FileUpload(_message.Message):
     __slots__ = ("name", "num_bytes")

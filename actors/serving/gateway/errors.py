@@ -45,6 +45,8 @@ ANSWERS = {
     "method_not_allowed": Answer(405, "UNIMPLEMENTED"),
     "job_not_found": MISSING,
     "segment_not_found": MISSING,
+    "file_not_found": MISSING,
+    "batch_not_found": MISSING,
     "artifact_not_found": MISSING,  # removed between the look-up and the read
     "model_not_found": MISSING,
     # The job's status
@@ -66,6 +68,8 @@ ANSWERS = {
     # Load
     "queue_full": OVERLOADED,
     "too_many_jobs": OVERLOADED,
+    "too_many_batches": OVERLOADED,
+    "too_many_files": OVERLOADED,
     "rate_limited": OVERLOADED,
     "gateway_busy": OVERLOADED,
     "live_full": OVERLOADED,

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -33,11 +34,12 @@ from emotivetalk.actors.errors import (
     VideoFailedError,
     VideoNotReadyError,
 )
+from emotivetalk.actors.serving.batches.service import BatchService, stored_folder
 from emotivetalk.actors.serving.gateway.http.playlist import playlist_text
 from emotivetalk.actors.serving.gateway.live_session import LiveHeader
 from emotivetalk.actors.serving.gateway.rate_limit import TokenBucket
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
-from emotivetalk.actors.serving.intake.preparation import Intake, prepare_inputs, temporary_folder
+from emotivetalk.actors.serving.intake.preparation import Intake, PreparedPortraits, prepare_inputs, temporary_folder
 from emotivetalk.actors.serving.intake.storage import store_job
 from emotivetalk.actors.serving.intake.submission import (
     Caller,
@@ -106,12 +108,14 @@ class VideoService:
         _ = settings.tokens  # read now, so that a deployment with invalid tokens fails at its start
         self.model = model
         self._tools, self._on_change = tools or Intake(), on_change
+        self._portraits = PreparedPortraits()
         self._buckets: dict[str, TokenBucket] = {}
         self._preparing = asyncio.Semaphore(settings.max_preparing)
         self._num_waiting = 0
         self._ready_until = 0.0
         self._io = ThreadPoolExecutor(IO_THREADS, "gateway-io")
         self._preparers = ThreadPoolExecutor(settings.max_preparing, "gateway-prepare")
+        self.batches = BatchService(jobs, artifacts, settings.batches, self._io)
 
     def close(self) -> None:
         """Finish the work of the threads and end them."""
@@ -156,13 +160,13 @@ class VideoService:
         Raises:
             QueueFullError, TooManyJobsError: with `retry_after_s`.
         """
-        of_caller = await in_thread(self._io, self.jobs.counts, caller.name)
+        of_caller = await in_thread(self._io, partial(self.jobs.counts, caller.name, single=True))
         if (
             sum(count for status, count in of_caller.items() if not status.is_terminal)
             >= caller.limits.max_concurrent_jobs
         ):
             raise TooManyJobsError(caller.limits.max_concurrent_jobs, RETRY_AFTER_S)
-        of_all = await in_thread(self._io, self.jobs.counts)
+        of_all = await in_thread(self._io, partial(self.jobs.counts, single=True))
         if of_all.get(JobStatus.QUEUED, 0) >= self.settings.max_queued:
             raise QueueFullError(self.settings.max_queued, RETRY_AFTER_S)
 
@@ -173,11 +177,19 @@ class VideoService:
     # --------------------------------------------------------------------------------------------------------- jobs
 
     async def create(
-        self, caller: Caller, submission: Submission, *, idempotency_key: str | None = None
+        self,
+        caller: Caller,
+        submission: Submission,
+        *,
+        idempotency_key: str | None = None,
+        batch_id: str | None = None,
     ) -> tuple[Job, bool]:
         """Check and store the inputs, then write one job. A failure leaves nothing behind.
 
         A task that is cancelled before the job is written leaves nothing either; afterwards the job stays.
+
+        Args:
+            batch_id: the batch that the video is a row of.
 
         Returns:
             The job, and True if it is new (False: the same request came before under this key).
@@ -191,7 +203,15 @@ class VideoService:
         async with self.upload_folder() as folder:
             async with self._place_to_prepare():
                 prepared = await prepare_inputs(
-                    submission, caller, folder, self.settings, self.model, self._preparers, self._tools
+                    submission,
+                    caller,
+                    folder,
+                    self.settings,
+                    self.model,
+                    self._preparers,
+                    self._tools,
+                    self.batches.fetch_file,
+                    self._portraits,
                 )
             job, is_new = await in_thread(
                 self._io,
@@ -204,6 +224,7 @@ class VideoService:
                 self.model,
                 self.jobs,
                 self.artifacts,
+                batch_id,
             )
         self._on_change(job.job_id)
         logs.about(job.job_id)
@@ -308,12 +329,13 @@ class VideoService:
 
     def _sweep(self) -> int:
         self.jobs.expire()
+        self.batches.expire()
         return sum(self._remove_files(job_id) for job_id in self.jobs.pending_removals())
 
     def _remove_files(self, job_id: str) -> bool:
         """Return True on success; otherwise the job store keeps the job's id for the next sweep."""
         try:
-            self.artifacts.remove(JobFiles(self.artifacts, job_id).folder)
+            self.artifacts.remove(stored_folder(self.artifacts, job_id))
         except ArtifactStoreError as error:
             log.warning("files not removed: %s", error, extra={"video_id": job_id})
             return False

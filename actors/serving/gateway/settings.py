@@ -42,6 +42,8 @@ class CallerLimits(_Settings):
         requests_per_minute: requests of any kind except those of a player (HLS); counted by each gateway.
         max_concurrent_jobs: unfinished jobs at the same time.
         max_live_calls: live calls at the same time; counted by each gateway, whose `live.max_calls` all callers share.
+        max_batches: unfinished batches at the same time. Their rows do not count as `max_concurrent_jobs`.
+        max_stored_mb: size of all files uploaded to `/v1/files`, in millions of bytes.
         max_audio_s: length of the speech, seconds.
         priority: jobs of higher priority are claimed first.
     """
@@ -50,12 +52,33 @@ class CallerLimits(_Settings):
     requests_per_minute: Count = 600
     max_concurrent_jobs: Count = 8
     max_live_calls: Count = 2
+    max_batches: Count = 10
+    max_stored_mb: Count = 5000
     max_audio_s: Seconds = 7200.0
     priority: int = 0
 
     @property
     def max_upload_bytes(self) -> int:
         return self.max_upload_mb * 1_000_000
+
+
+class BatchSettings(_Settings):
+    """Settings of `/v1/files` and `/v1/batches`.
+
+    Attributes:
+        max_rows: rows of a manifest.
+        rows_ahead: videos of a batch that are queued or in progress at the same time.
+        rows_preparing: rows of a batch whose inputs a gateway checks at the same time. Keep it below `max_preparing`, so
+            that single videos find a process free.
+        poll_s: interval at which running batches are looked at.
+        file_retention_s: time that an uploaded file is kept if the upload does not say.
+    """
+
+    max_rows: Count = 50_000
+    rows_ahead: Count = 16
+    rows_preparing: Count = 1
+    poll_s: Seconds = 1.0
+    file_retention_s: Seconds = 30 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +114,7 @@ class GatewaySettings(_Settings):
         playlist_wait_s: time that a playlist waits for the first segment; it is then sent without segments.
         hls_target_s: upper bound on a segment's length, which HLS players need before the first segment.
         open_metrics: serve `/metrics` without a token.
+        batches: files and batches.
     """
 
     tokens_file: Path | None = None
@@ -113,6 +137,7 @@ class GatewaySettings(_Settings):
     playlist_wait_s: Seconds = 5.0
     hls_target_s: Seconds = 20.0
     open_metrics: bool = False
+    batches: BatchSettings = BatchSettings()
 
     def limits_of(self, name: str) -> CallerLimits:
         """Return the limits of the token with this name ("" for anonymous callers)."""

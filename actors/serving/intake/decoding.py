@@ -87,6 +87,7 @@ def prepare(
     timeout_s: float = 120.0,
     names: Mapping[str, str] | None = None,
     resources: Resources | None = None,
+    prepared_portrait: Path | None = None,
 ) -> Prepared:
     """Check and normalise a request's files exactly as `emotivetalk generate` does.
 
@@ -98,6 +99,7 @@ def prepare(
         timeout_s: time until the process is killed; `resources` bounds its CPU time.
         names: names of the files in messages, by argument: {"portrait": "me.png"}. The default is the file name.
         resources: limits of the process.
+        prepared_portrait: the result of an earlier preparation of the same portrait; `portrait` is then not read.
 
     Raises:
         InputError: as `emotivetalk generate`, and media_unreadable (the decoder crashed), media_timeout, media_too_large
@@ -109,8 +111,12 @@ def prepare(
     if emotion_image is not None and emotion_video is not None:
         raise ValueError("an emotion comes from an image or a video, not from both.")
     given = {"portrait": portrait, "audio": audio, "emotion_image": emotion_image, "emotion_video": emotion_video}
+    if prepared_portrait is not None:
+        del given["portrait"]
     files = {kind: path.absolute() for kind, path in given.items() if path is not None}
     found = _decode(files, folder, image_size, input_settings, limits, timeout_s, names, resources)
+    if prepared_portrait is not None:
+        found["portrait.png"] = prepared_portrait
     num_samples = found["speech.f32"].stat().st_size // 4
     return Prepared(num_samples, count_frames(num_samples), image_size, found)
 
@@ -221,7 +227,7 @@ def _describe(task: PreparationTask, kind: str) -> str:
 
 
 def _collect(results: Path, files: Mapping[str, Path]) -> dict[str, Path]:
-    names = ["portrait.png"]
+    names = ["portrait.png"] if "portrait" in files else []
     names += ["speech.f32", "speech.m4a"] if "audio" in files else []
     names += ["emotion.png"] if "emotion_image" in files else []
     names += ["emotion.npy"] if "emotion_video" in files else []

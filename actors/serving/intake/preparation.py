@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
+import threading
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
@@ -12,12 +15,15 @@ from pathlib import Path
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
 from emotivetalk.actors.serving.intake.decoding import Prepared, prepare, prepare_portrait
 from emotivetalk.actors.serving.intake.fetch import fetch, say_url
-from emotivetalk.actors.serving.intake.submission import Caller, ServedModel, Source, Submission, Upload
+from emotivetalk.actors.serving.intake.submission import Caller, FileReference, ServedModel, Source, Submission, Upload
 from emotivetalk.actors.serving.threads import in_thread
 from emotivetalk.errors import InputError
-from emotivetalk.limits import say_duration
+from emotivetalk.limits import Limits, say_duration
 from emotivetalk.request import InputSettings, VideoEmotion
 from emotivetalk.timebase import SAMPLE_RATE_HZ
+
+FetchFile = Callable[[str, str, Path], Awaitable[Upload]]
+"""(file's id, owner, folder) -> the stored file, copied into the folder. Raises FileNotFoundInStoreError."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,48 @@ class Intake:
     prepare: Callable[..., Prepared] = prepare
     prepare_portrait: Callable[..., Path] = prepare_portrait
     fetch: Callable[..., Awaitable[Path]] = fetch
+
+
+class PreparedPortraits:
+    """The portraits that were prepared last, by content, so that a face that occurs again is found and framed once.
+
+    Safe for any number of threads.
+
+    Args:
+        max_bytes: size of all kept portraits together; the least recently used ones go first.
+    """
+
+    def __init__(self, max_bytes: int = 64 << 20) -> None:
+        self._max_bytes, self._num_bytes = max_bytes, 0
+        self._pictures: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def key(self, portrait: Path, image_size: int, settings: InputSettings, limits: Limits) -> str:
+        """Return a hash of everything that the prepared portrait depends on."""
+        with portrait.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+        digest.update(repr((image_size, settings.face, limits)).encode())
+        return digest.hexdigest()
+
+    def get(self, key: str, folder: Path) -> Path | None:
+        """Write the portrait into a folder; None if it is not kept."""
+        with self._lock:
+            picture = self._pictures.get(key)
+            if picture is None:
+                return None
+            self._pictures.move_to_end(key)
+        path = folder / "kept-portrait.png"
+        path.write_bytes(picture)
+        return path
+
+    def keep(self, key: str, portrait: Path) -> None:
+        """Keep a prepared portrait."""
+        picture = portrait.read_bytes()
+        with self._lock:
+            self._num_bytes += len(picture) - len(self._pictures.pop(key, b""))
+            self._pictures[key] = picture
+            while self._num_bytes > self._max_bytes:
+                self._num_bytes -= len(self._pictures.popitem(last=False)[1])
 
 
 @asynccontextmanager
@@ -47,8 +95,10 @@ async def prepare_inputs(
     model: ServedModel,
     executor: Executor,
     tools: Intake,
+    fetch_file: FetchFile,
+    portraits: PreparedPortraits,
 ) -> Prepared:
-    """Fetch the inputs that are given by URL, then check and normalise all of them.
+    """Fetch the inputs that are given by URL or as a stored file, then check and normalise all of them.
 
     Raises:
         InputError: an input is invalid, in the words of `emotivetalk generate`.
@@ -61,9 +111,13 @@ async def prepare_inputs(
         if isinstance(source, Upload):
             names[kind] = source.name
             return source.path
-        names[kind] = say_url(source)
-        inside = folder / f"url-{kind}"
+        inside = folder / f"fetched-{kind}"
         inside.mkdir()
+        if isinstance(source, FileReference):
+            upload = await fetch_file(source.file_id, caller.name, inside)
+            names[kind] = upload.name
+            return upload.path
+        names[kind] = say_url(source)
         return await tools.fetch(
             source, inside, caller.limits.max_upload_bytes, allow_private=settings.allow_private_urls
         )
@@ -72,20 +126,29 @@ async def prepare_inputs(
     assert portrait is not None and audio is not None
     by_video = isinstance(submission.emotion, VideoEmotion)
     emotion = await local(submission.emotion_source, "emotion_video" if by_video else "emotion_image")
-    prepared = await in_thread(
-        executor,
-        tools.prepare,
-        portrait,
-        audio,
-        None if by_video else emotion,
-        emotion if by_video else None,
-        folder,
-        image_size=model.image_size,
-        input_settings=InputSettings.of(submission.settings),
-        limits=settings.media_limits(caller.name),
-        timeout_s=settings.prepare_timeout_s,
-        names=names,
-    )
+    input_settings, limits = InputSettings.of(submission.settings), settings.media_limits(caller.name)
+
+    def prepare_all() -> Prepared:
+        key = portraits.key(portrait, model.image_size, input_settings, limits)
+        kept = portraits.get(key, folder)
+        result = tools.prepare(
+            portrait,
+            audio,
+            None if by_video else emotion,
+            emotion if by_video else None,
+            folder,
+            image_size=model.image_size,
+            input_settings=input_settings,
+            limits=limits,
+            timeout_s=settings.prepare_timeout_s,
+            names=names,
+            prepared_portrait=kept,
+        )
+        if kept is None:
+            portraits.keep(key, result.files["portrait.png"])
+        return result
+
+    prepared = await in_thread(executor, prepare_all)
     duration_s = prepared.num_samples / SAMPLE_RATE_HZ
     if submission.seconds is not None and abs(submission.seconds - duration_s) > 1:
         raise InputError(

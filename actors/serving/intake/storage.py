@@ -28,8 +28,12 @@ def store_job(
     model: ServedModel,
     jobs: JobStore,
     artifacts: ArtifactStore,
+    batch_id: str | None = None,
 ) -> tuple[Job, bool]:
     """Store the files, then write the one row that makes them a job. Without the row, the files are removed again.
+
+    Args:
+        batch_id: the batch that the video is a row of, which exempts it from the limits of single videos.
 
     Returns:
         The job, and True if it is new (False: the same request came before under this Idempotency-Key).
@@ -51,6 +55,7 @@ def store_job(
         webhook_url=submission.webhook_url,
         model=model.name,
         traceparent=tracing.traceparent(),
+        batch_id=batch_id,
     )
     jobs.reserve(job.job_id)  # if this process dies from here on, a sweep removes the files
     try:

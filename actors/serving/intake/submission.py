@@ -31,7 +31,14 @@ class Upload:
     path: Path
 
 
-Source = Upload | str  # a string is an http(s) URL
+@dataclass(frozen=True)
+class FileReference:
+    """A file that the caller uploaded before, by its id."""
+
+    file_id: str
+
+
+Source = Upload | FileReference | str  # a string is an http(s) URL
 
 
 @dataclass(frozen=True)

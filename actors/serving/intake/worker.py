@@ -117,10 +117,11 @@ def prepare_files(task: PreparationTask, report: Report) -> None:
             frames = read_expression_video(path, task.motion_size, duration_s, limits)
             with atomic_write(folder / "emotion.npy") as temporary, writing(temporary), temporary.open("wb") as file:
                 np.save(file, frames, allow_pickle=False)
-    with report.reading("portrait") as path:
-        picture = load_image(path, limits)
-        face = choose_face(picture, input_settings.face, str(path), limits)
-        save_image(folder / "portrait.png", crop_portrait(picture, face, task.image_size).image)
+    if "portrait" in task.files:
+        with report.reading("portrait") as path:
+            picture = load_image(path, limits)
+            face = choose_face(picture, input_settings.face, str(path), limits)
+            save_image(folder / "portrait.png", crop_portrait(picture, face, task.image_size).image)
 
 
 def main() -> None:

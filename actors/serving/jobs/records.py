@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from emotivetalk.timebase import FRAME_RATE_HZ
+
+OVERTAKE = 3.0
+"""Seconds that a job lets younger ones pass for each second by which its video is longer."""
+
 
 class JobStatus(StrEnum):
     """queued -> in_progress -> completed | failed | cancelled; `retry` returns the last two to queued."""
@@ -45,6 +50,7 @@ class JobSpec:
         width, height: pixels.
         model: public name of the checkpoint; None in rows of older programs.
         traceparent: trace of the request that created the job (W3C Trace Context), which rendering continues.
+        batch_id: batch that the job is a row of; None for a single video.
     """
 
     job_id: str
@@ -56,6 +62,7 @@ class JobSpec:
     height: int
     model: str | None = None
     traceparent: str | None = None
+    batch_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +90,7 @@ class Job(JobSpec):
         num_segments: None until the job is planned.
         frames_done: frames in published segments.
         result: artifact path of the finished video.
+        device_s: seconds that networks and decoder computed for a finished video.
         error: reason of a failure.
         expires_at: time at which a finished job is removed with its files.
     """
@@ -95,6 +103,7 @@ class Job(JobSpec):
     num_segments: int | None = None
     frames_done: int = 0
     result: str | None = None
+    device_s: float | None = None
     error: JobError | None = None
     created_at: float
     started_at: float | None = None
@@ -107,6 +116,15 @@ class Job(JobSpec):
         if self.status is JobStatus.COMPLETED:
             return 100
         return min(99, 100 * self.frames_done // self.num_frames)
+
+    @property
+    def urgency(self) -> tuple[int, float]:
+        """Order among the jobs that want a replica: smaller first. Rows of batches come after all single videos.
+
+        The second number is a due time: that of creation, and `OVERTAKE` seconds for each second of video. A short video
+        overtakes a long one that is not much older, and a long one is overtaken for a limited time only.
+        """
+        return int(self.batch_id is not None), self.created_at + OVERTAKE * self.num_frames / FRAME_RATE_HZ
 
 
 @dataclass(frozen=True)
@@ -172,6 +190,11 @@ class Delivery:
 
 
 def new_job_id(now: float | None = None) -> str:
+    """Return a fresh id of a job; see `new_id`."""
+    return new_id("video_", now)
+
+
+def new_id(prefix: str, now: float | None = None) -> str:
     """Return a fresh id in the layout of UUID version 7: milliseconds, then random bits, so that ids sort by time.
 
     Args:
@@ -180,4 +203,4 @@ def new_job_id(now: float | None = None) -> str:
     milliseconds = int((time.time() if now is None else now) * 1000)
     version_and_random = 0x7000 | secrets.randbits(12)
     variant_and_random = (0b10 << 62) | secrets.randbits(62)
-    return f"video_{milliseconds:012x}{version_and_random:04x}{variant_and_random:016x}"
+    return f"{prefix}{milliseconds:012x}{version_and_random:04x}{variant_and_random:016x}"

@@ -100,8 +100,13 @@ def remove(connection: Connection, job_id: str, files_due_at: float) -> None:
 
 def leave_files(connection: Connection, job_id: str, due_at: float) -> None:
     """Schedule the removal of a job's files, unless the job gets a row before `due_at`."""
-    connection.execute(sa.delete(removals).where(removals.c.job_id == job_id))
+    keep_files(connection, job_id)
     connection.execute(sa.insert(removals).values(job_id=job_id, due_at=due_at))
+
+
+def keep_files(connection: Connection, job_id: str) -> None:
+    """Withdraw the removal of a job's files, because its row is written."""
+    connection.execute(sa.delete(removals).where(removals.c.job_id == job_id))
 
 
 def lease_removals(connection: Connection, limit: int, now: float) -> list[str]:

@@ -21,7 +21,9 @@ from sqlalchemy.exc import IntegrityError
 from emotivetalk.actors.errors import JobStateError, QueueFullError, TooManyJobsError
 from emotivetalk.actors.serving.jobs import deliveries
 from emotivetalk.actors.serving.jobs import rows as job_rows
+from emotivetalk.actors.serving.jobs.database import JobDatabase
 from emotivetalk.actors.serving.jobs.records import (
+    OVERTAKE,
     Claim,
     Delivery,
     Job,
@@ -32,7 +34,7 @@ from emotivetalk.actors.serving.jobs.records import (
     Segment,
     new_job_id,
 )
-from emotivetalk.actors.serving.jobs.tables import JobDatabase, idempotency_keys, jobs, removals, segments, store
+from emotivetalk.actors.serving.jobs.tables import idempotency_keys, jobs, removals, segments, store
 from emotivetalk.errors import InputError
 from emotivetalk.timebase import FRAME_RATE_HZ
 
@@ -92,8 +94,8 @@ class JobStore:
         self.lease_s = lease_s
         self.max_attempts = max_attempts
         self.retention_s = retention_s
-        self._clock = clock
-        self._database = JobDatabase(url, create=create)
+        self.clock = self._clock = clock
+        self.database = self._database = JobDatabase(url, create=create)
 
     def check(self) -> None:
         """Raise JobStoreError unless the database answers and accepts writes."""
@@ -129,8 +131,9 @@ class JobStore:
         Args:
             idempotency_key: 1 to 255 printable characters. For `idempotency_s` the same key of the same owner gives the
                 first job, unless it was deleted, whatever the limits are. The job's fingerprint is what it stands for.
-            max_queued: limit on the queued jobs of all owners together.
-            max_per_owner: limit on the unfinished jobs of the owner.
+            max_queued: limit on the queued jobs of all owners together. Rows of batches do not count; they have limits of
+                their own, so that a batch cannot close the door to single videos.
+            max_per_owner: limit on the unfinished jobs of the owner, likewise.
 
         Returns:
             The job, and True if it was created now (False: it is the first one of this key).
@@ -150,12 +153,8 @@ class JobStore:
                 first = job_rows.first_of_key(connection, job.owner, idempotency_key, job.fingerprint, now)
                 if first is not None:
                     return first, False
-            if max_queued is not None and job_rows.count(connection, jobs.c.status == JobStatus.QUEUED) >= max_queued:
-                raise QueueFullError(max_queued, RETRY_AFTER_S)
-            if max_per_owner is not None:
-                unfinished = job_rows.count(connection, jobs.c.owner == job.owner, jobs.c.status.in_(_UNFINISHED))
-                if unfinished >= max_per_owner:
-                    raise TooManyJobsError(max_per_owner, RETRY_AFTER_S)
+            if job.batch_id is None:
+                _check_limits(connection, job.owner, max_queued, max_per_owner)
             insertion = sa.insert(jobs).values(
                 **vars(job), status=JobStatus.QUEUED, max_attempts=self.max_attempts, created_at=now
             )
@@ -166,7 +165,7 @@ class JobStore:
             if idempotency_key is not None:
                 expires_at = now + idempotency_s
                 job_rows.keep_key(connection, row, idempotency_key, expires_at)
-            connection.execute(sa.delete(removals).where(removals.c.job_id == job.job_id))
+            job_rows.keep_files(connection, job.job_id)
         return job_rows.job_of(row), True
 
     def get(self, job_id: str, owner: str | None = None) -> Job:
@@ -188,11 +187,13 @@ class JobStore:
         with self._database.read() as connection:
             return [Segment(**row) for row in connection.execute(query).mappings()]
 
-    def counts(self, owner: str | None = None) -> dict[JobStatus, int]:
-        """Count the jobs of each status, zeros included."""
+    def counts(self, owner: str | None = None, *, single: bool = False) -> dict[JobStatus, int]:
+        """Count the jobs of each status, zeros included. With `single`, rows of batches are left out."""
         query = sa.select(jobs.c.status, sa.func.count().label("num_jobs")).group_by(jobs.c.status)
         if owner is not None:
             query = query.where(jobs.c.owner == owner)
+        if single:
+            query = query.where(jobs.c.batch_id.is_(None))
         with self._database.read() as connection:
             found = {row.status: row.num_jobs for row in connection.execute(query)}
         return {status: found.get(status, 0) for status in JobStatus}
@@ -256,24 +257,46 @@ class JobStore:
 
     # --------------------------------------------------------------------------------------------------------- workers
 
-    def claim(self, worker: str) -> Claim | None:
-        """Claim the next job, by priority, then age: a queued one, or one whose worker's lease ended.
+    def claim(self, worker: str, *, batches: bool = True, not_of: str | None = None) -> Claim | None:
+        """Claim the next job: a queued one, or one whose worker's lease ended.
 
-        A job whose last `max_attempts` attempts published nothing fails with the code "attempts_exhausted" instead.
+        Single videos come before rows of batches, then higher priorities before lower ones, then jobs of the caller with
+        fewer jobs in progress, then the smaller `Job.urgency`. A job whose last `max_attempts` attempts published nothing
+        fails with the code "attempts_exhausted" instead.
 
         Args:
             worker: name of the worker, for people.
+            batches: claim rows of batches too.
+            not_of: an owner whose single videos are not claimed.
 
         Returns:
             The claim; None if there is nothing to do.
         """
+        is_row = jobs.c.batch_id.is_not(None)
+        busy = (
+            sa.select(jobs.c.owner, sa.func.count().label("num_jobs"))
+            .where(jobs.c.status == JobStatus.IN_PROGRESS, jobs.c.batch_id.is_(None))
+            .group_by(jobs.c.owner)
+            .subquery()
+        )
         query = (
             sa.select(jobs)
+            .select_from(jobs.outerjoin(busy, busy.c.owner == jobs.c.owner))
             .where(jobs.c.status.in_(_UNFINISHED), jobs.c.lease_until <= self._clock())
-            .order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.job_id)
+            .order_by(
+                is_row,
+                jobs.c.priority.desc(),
+                sa.func.coalesce(busy.c.num_jobs, 0),
+                jobs.c.created_at + jobs.c.num_frames * (OVERTAKE / FRAME_RATE_HZ),
+                jobs.c.job_id,
+            )
             .limit(1)
-            .with_for_update(skip_locked=True)
+            .with_for_update(skip_locked=True, of=jobs)
         )
+        if not batches:
+            query = query.where(~is_row)
+        if not_of is not None:
+            query = query.where(is_row | (jobs.c.owner != not_of))
         with self._database.write() as connection:
             while True:
                 row = connection.execute(query).one_or_none()
@@ -355,6 +378,9 @@ class JobStore:
             row = job_rows.held(connection, claim)
             if row.num_segments != row.next_segment or row.frames_done != row.num_frames:
                 raise ValueError(f"{row.job_id} has {row.frames_done} of {row.num_frames} frames")
+            timings = connection.execute(sa.select(segments.c.timings).where(segments.c.job_id == row.job_id)).scalars()
+            device_s = sum(sum(seconds.values()) for seconds in timings)
+            job_rows.change(connection, row.job_id, device_s=device_s)
             return self._end(connection, row, JobStatus.COMPLETED, result=result)
 
     def fail(self, claim: Claim, error: JobError) -> Job:
@@ -486,3 +512,16 @@ class JobStore:
             job = self._end(connection, row, JobStatus.CANCELLED)
         job_rows.remove(connection, row.job_id, files_due_at)
         return job
+
+
+def _check_limits(connection: Connection, owner: str, max_queued: int | None, max_per_owner: int | None) -> None:
+    """Raise QueueFullError or TooManyJobsError if one more single video would exceed a limit."""
+    single = jobs.c.batch_id.is_(None)
+    if max_queued is not None:
+        num_queued = job_rows.count(connection, jobs.c.status == JobStatus.QUEUED, single)
+        if num_queued >= max_queued:
+            raise QueueFullError(max_queued, RETRY_AFTER_S)
+    if max_per_owner is not None:
+        num_unfinished = job_rows.count(connection, jobs.c.owner == owner, jobs.c.status.in_(_UNFINISHED), single)
+        if num_unfinished >= max_per_owner:
+            raise TooManyJobsError(max_per_owner, RETRY_AFTER_S)

@@ -51,7 +51,7 @@ class Director:
         self._settings, self._worker = settings, worker
         self._meters = meters or Meters()
         self._slots, self._call_size = CallSlots(settings.calls_in_flight), CallSize(settings)
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Job] = {}
         self._stopping = asyncio.Event()
         self._woken = asyncio.Event()
         self._changed: dict[str, asyncio.Event] = {}  # by job, of the jobs in progress here
@@ -63,11 +63,11 @@ class Director:
             while not self._stopping.is_set():
                 self._polled_at = time.monotonic()
                 while len(self._running) < self._settings.slots and not self._stopping.is_set():
-                    claim = await asyncio.to_thread(self._jobs.claim, self._worker)
+                    claim = await asyncio.to_thread(self._claim_next)
                     if claim is None:
                         break
                     task = asyncio.create_task(self._process(claim))
-                    self._running.add(task)
+                    self._running[task] = claim.job
                     task.add_done_callback(self._on_done)
                 await self._sleep()
         finally:
@@ -96,8 +96,19 @@ class Director:
         """Seconds since the director last polled for jobs. A value of several polls means that it is stuck."""
         return time.monotonic() - self._polled_at
 
+    def _claim_next(self) -> Claim | None:
+        """Claim the job for a free slot.
+
+        The last slot is kept: from rows of batches for single videos and, if there are four slots or more, from a caller
+        who has all others for other callers. A job that is short or of another caller therefore never waits for a long one.
+        """
+        singles = [job.owner for job in self._running.values() if job.batch_id is None]
+        num_rows, num_kept = len(self._running) - len(singles), self._settings.slots - 1
+        alone = singles[0] if len(singles) == num_kept >= 3 and len(set(singles)) == 1 else None
+        return self._jobs.claim(self._worker, batches=num_rows < max(1, num_kept), not_of=alone)
+
     def _on_done(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        self._running.pop(task, None)
         self._woken.set()
 
     async def _sleep(self) -> None:

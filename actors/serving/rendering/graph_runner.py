@@ -44,22 +44,22 @@ class VideoCalls(Protocol[SegmentT_co]):
 class CallSlots:
     """Slots for concurrent calls, shared by the runners of several videos.
 
-    A free slot goes to the waiting call with the lowest `priority` number, then to the one that waits longest.
+    A free slot goes to the waiting call with the smallest urgency, then to the one that waits longest.
     """
 
     def __init__(self, num_slots: int) -> None:
         self._num_free = num_slots
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[tuple[int, float], int, asyncio.Future[None]]] = []
         self._arrivals = itertools.count()
 
     @asynccontextmanager
-    async def hold(self, priority: int = 0) -> AsyncIterator[None]:
+    async def hold(self, urgency: tuple[int, float]) -> AsyncIterator[None]:
         """Wait for a slot and occupy it. A call that is cancelled while it waits leaves the queue."""
         if self._num_free:
             self._num_free -= 1
         else:
             granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            heapq.heappush(self._waiting, (priority, next(self._arrivals), granted))
+            heapq.heappush(self._waiting, (urgency, next(self._arrivals), granted))
             try:
                 await granted
             except asyncio.CancelledError:
@@ -89,7 +89,7 @@ class GraphRunner(Generic[SegmentT]):
         limits: maximum number of concurrent calls of each kind, for this video.
         first_segment: first segment to render.
         slots: slots that this video shares with others, for some kinds.
-        priority: of this video's calls where they share slots; lower numbers go first.
+        urgency: of this video's calls where they share slots; smaller ones go first (`Job.urgency`).
         attempts: how often to run the graph when results are lost. Each run begins with the first segment that was not
             given yet.
     """
@@ -102,11 +102,11 @@ class GraphRunner(Generic[SegmentT]):
         *,
         first_segment: int = 0,
         slots: Mapping[Kind, CallSlots] | None = None,
-        priority: int = 0,
+        urgency: tuple[int, float] = (0, 0.0),
         attempts: int = 1,
     ) -> None:
         self._make_graph, self._calls, self._limits = make_graph, calls, limits
-        self._slots, self._priority, self._attempts = slots or {}, priority, attempts
+        self._slots, self._urgency, self._attempts = slots or {}, urgency, attempts
         self._next_segment = first_segment
 
     async def segments(self) -> AsyncGenerator[SegmentT, None]:
@@ -167,7 +167,7 @@ class GraphRunner(Generic[SegmentT]):
 
     async def _call(self, task: Task, arguments: Sequence[Any]) -> Any:
         slots = self._slots.get(task.id.kind)
-        async with nullcontext() if slots is None else slots.hold(self._priority):
+        async with nullcontext() if slots is None else slots.hold(self._urgency):
             match task:
                 case MotionTask():
                     return await self._calls.generate_motion(task, arguments)

@@ -81,6 +81,7 @@ class JobRendering:
             },
             first_segment=self._next_segment,
             slots={"ethd": self._slots},
+            urgency=job.urgency,
             attempts=settings.attempts,
         )
         try:
@@ -149,6 +150,7 @@ class JobRendering:
                 task.calls,
                 task.tail,
                 self._tail_path if task.reads_stored_tail else None,
+                urgency=self._job.urgency,
                 trace=trace,
             )
             result = await self._replica_calls.render(call, arguments)

@@ -1,4 +1,4 @@
-"""The queue of calls in front of ETHD: live calls first, batched, without cancelled ones."""
+"""The queue of calls in front of ETHD, by urgency: live calls, single videos, rows of batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _QueuedCall:
 
 
 class CallQueue:
-    """Queues calls while others compute. Live calls have priority, since a viewer waits for them.
+    """Queues calls while others compute. Live calls have priority, since a viewer waits for them; rows of batches come last.
 
     Queued calls run together as far as the worker's `chunks_at_once` allows. A call that is cancelled while queued is
     skipped, so a cancelled video frees the replica after the step that it is in.
@@ -70,9 +70,9 @@ class CallQueue:
                 item.answer.set_result((chunks, Receipt(worker_name(), share_s, num_chunks)))
 
     def _next_batch(self) -> list[_QueuedCall]:
-        """Take the next calls from the queue: live calls first, then the oldest, up to `chunks_at_once` chunks."""
+        """Take the next calls, up to `chunks_at_once` chunks: live ones, then by the urgency of their jobs."""
         pending = [item for item in self._queued if not item.answer.done()]
-        self._queued = sorted(pending, key=lambda item: not item.call.is_live)
+        self._queued = sorted(pending, key=lambda item: (not item.call.is_live, item.call.urgency))
         batch: list[_QueuedCall] = []
         num_chunks = 0
         while self._queued:

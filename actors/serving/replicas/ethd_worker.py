@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from hashlib import sha256
 
 import torch
 from torch import Tensor
@@ -31,6 +32,19 @@ class _Chunk:
     conditions: Conditions
 
 
+class _Portrait:
+    """A picture that is compared by content, so that videos of one portrait share its latent."""
+
+    def __init__(self, picture: Tensor) -> None:
+        self.picture, self._digest = picture, sha256(picture.numpy().tobytes()).digest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Portrait) and self._digest == other._digest
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+
 class ETHDWorker:
     """Executes ETHD calls. A call is a pure function of its arguments.
 
@@ -47,6 +61,7 @@ class ETHDWorker:
     ) -> None:
         self._latent_sampler, self._frame_decoder, self._artifacts = latent_sampler, frame_decoder, artifacts
         self.chunks_at_once = chunks_at_once
+        self._portrait = lru_cache(maxsize=MAX_CACHED_LATENTS)(self._read_portrait)
         self._latent = lru_cache(maxsize=MAX_CACHED_LATENTS)(self._encode_portrait)
 
     @torch.no_grad()
@@ -107,11 +122,12 @@ class ETHDWorker:
         return None
 
     def _portrait_conditions(self, call: RenderCall, blocks: Sequence[BlockData]) -> PortraitConditions:
-        latent = self._latent(call.job_id, call.portrait)
+        latent = self._latent(self._portrait(call.job_id, call.portrait))
         reference = torch.from_numpy(blocks[0].expression_reference.copy())
         return PortraitConditions(latent, reference, FaceRegion().mask(*latent.shape[-2:]))
 
-    def _encode_portrait(self, job_id: str, portrait: LivePortrait | None) -> Tensor:
-        if portrait is not None:
-            return self._frame_decoder.reference_latent(live_portrait(portrait))
-        return self._frame_decoder.reference_latent(JobFiles(self._artifacts, job_id).portrait())
+    def _read_portrait(self, job_id: str, portrait: LivePortrait | None) -> _Portrait:
+        return _Portrait(JobFiles(self._artifacts, job_id).portrait() if portrait is None else live_portrait(portrait))
+
+    def _encode_portrait(self, portrait: _Portrait) -> Tensor:
+        return self._frame_decoder.reference_latent(portrait.picture)

@@ -87,6 +87,7 @@ class RenderCall:
         tail: how to gather the end of the previous segment from the arguments, if they hold it.
         tail_path: artifact with the end of the previous segment, if an earlier run stored it.
         portrait: of a live call; None reads it from the job's folder.
+        urgency: of the job; calls with smaller ones are computed first.
     """
 
     job_id: str
@@ -97,6 +98,7 @@ class RenderCall:
     tail: Gather | None = None
     tail_path: str | None = None
     portrait: LivePortrait | None = None
+    urgency: tuple[int, float] = (0, 0.0)
     trace: str | None = None
 
     @property

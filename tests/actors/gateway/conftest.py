@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from emotivetalk.actors.serving.gateway.service import Intake
-from emotivetalk.actors.serving.gateway.settings import CallerLimits, GatewaySettings
+from emotivetalk.actors.serving.gateway.settings import BatchSettings, CallerLimits, GatewaySettings
 from tests.actors.gateway.serving import FACE, OTHER_TOKEN, SPEECH, TOKEN, Director, Server, Serving, pretend_to_prepare
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -20,6 +20,7 @@ SETTINGS = GatewaySettings(
     webhook_secret=SECRET,  # type: ignore[arg-type]
     webhook_timeout_s=2.0,
     allow_private_urls=True,
+    batches=BatchSettings(poll_s=0.02, rows_ahead=4),
 )
 
 Serve = Callable[..., Serving]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from pathlib import Path
 import uvicorn
 
 from emotivetalk.actors.errors import FencedError
+from emotivetalk.actors.serving.batches.runner import BatchRunner
 from emotivetalk.actors.serving.gateway.http.app import http_app
+from emotivetalk.actors.serving.gateway.http.batches import HttpFront
 from emotivetalk.actors.serving.gateway.service import Intake, ServedModel, VideoService
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
 from emotivetalk.actors.serving.intake.decoding import Prepared
@@ -135,12 +138,19 @@ class Server:
         service = VideoService(jobs, ArtifactStore(f"{folder}/artifacts"), settings, MODEL, tools)
         config = uvicorn.Config(http_app(lambda: service, settings), port=0, log_level="error", lifespan="off")
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._runner = BatchRunner(service, HttpFront(MODEL.name), "test")
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
         while not self._server.started:
             time.sleep(0.005)
         port = self._server.servers[0].sockets[0].getsockname()[1]
         self.serving = Serving(f"http://127.0.0.1:{port}", service, folder)
+
+    async def _run(self) -> None:
+        batches = asyncio.create_task(self._runner.run())
+        await self._server.serve()
+        batches.cancel()
+        await asyncio.gather(batches, return_exceptions=True)
 
     def stop(self) -> None:
         self._server.should_exit = self._server.force_exit = True

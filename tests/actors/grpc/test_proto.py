@@ -1,4 +1,4 @@
-"""The .proto file keeps buf's STANDARD rules and is commented throughout; the generated code is what it generates."""
+"""The .proto files keep buf's STANDARD rules and are commented throughout; the generated code is what they generate."""
 
 import re
 import subprocess
@@ -11,21 +11,21 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto,
 from grpc_tools import protoc
 
 ROOT = Path(__file__).parents[3]
-PROTO = "emotivetalk/v1/videos.proto"
+PROTOS = ("emotivetalk/v1/videos.proto", "emotivetalk/v1/batches.proto")
 PASCAL = re.compile(r"(?:[A-Z][a-z0-9]*)+")
 SNAKE = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 UPPER_SNAKE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*")
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> FileDescriptorProto:
+@pytest.fixture(scope="module", params=PROTOS)
+def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FileDescriptorProto:
     """The descriptor with its comments, compiled as buf would: the root is proto/."""
     out = tmp_path_factory.mktemp("descriptor") / "set.binpb"
     includes = Path(protoc.__file__).parent / "_proto"
     arguments = ["", f"-I{ROOT / 'proto'}", f"-I{includes}", "--include_source_info", f"--descriptor_set_out={out}"]
-    assert protoc.main([*arguments, PROTO]) == 0
+    assert protoc.main([*arguments, request.param]) == 0
     files = descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file
-    assert [file.name for file in files] == [PROTO]
+    assert [file.name for file in files] == [request.param]
     return files[0]
 
 
@@ -46,7 +46,7 @@ def enums(file: FileDescriptorProto) -> Iterator[EnumDescriptorProto]:
 def test_package_is_versioned_and_matches_the_folder(file: FileDescriptorProto) -> None:
     assert file.syntax == "proto3"
     assert re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*\.v[1-9][0-9]*", file.package)
-    folder, name = PROTO.rsplit("/", 1)
+    folder, name = file.name.rsplit("/", 1)
     assert file.package == folder.replace("/", ".")
     assert SNAKE.fullmatch(name.removesuffix(".proto"))
     assert {path.suffix for path in (ROOT / "proto").rglob("*") if path.is_file()} == {".proto"}
@@ -137,7 +137,10 @@ def test_generated_code_is_up_to_date(tmp_path: Path) -> None:
     script = ROOT / "scripts" / "generate_proto.sh"
     subprocess.run([script, tmp_path], check=True, capture_output=True, timeout=60)
     generated = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
-    assert [path.name for path in generated] == ["videos_pb2.py", "videos_pb2.pyi", "videos_pb2_grpc.py"]
+    names = {Path(proto).stem for proto in PROTOS}
+    assert {path.name for path in generated} == {
+        f"{n}{end}" for n in names for end in ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py")
+    }
     for path in generated:
         assert (ROOT / path).read_text() == (tmp_path / path).read_text(), f"{path}: run scripts/generate_proto.sh"
 

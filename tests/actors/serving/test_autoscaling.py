@@ -18,7 +18,6 @@ from ray.serve._private.common import DeploymentID
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from emotivetalk.actors.serving.autoscaling import LIVE_CALLS, WaitingVideoPolicy, replicas_for
-from emotivetalk.actors.serving.config import WaitingVideoSettings
 from emotivetalk.actors.serving.jobs.store import JobStore
 from emotivetalk.actors.serving.launch import CONFIGS, read_plan
 from emotivetalk.errors import InputError
@@ -196,13 +195,3 @@ def test_wrong_settings_are_refused_before_anything_starts(change, message, tmp_
         read_plan(path)
     with pytest.raises(ValidationError):
         WaitingVideoPolicy(lambda: math.nan, unknown=1)
-
-
-@pytest.mark.parametrize("name", ["gpu", "cluster"])
-def test_the_policy_follows_the_service_to_another_job_store(name: str, tmp_path: Path):
-    """`emotivetalk render --config` moves the data into its output folder."""
-    plan = read_plan(CONFIGS / f"{name}.yaml")
-    moved = plan.with_config(plan.config.model_copy(update={"data": tmp_path, "jobs": None}))
-    kwargs = moved.options["ETHD"]["autoscaling_config"]["policy"]["policy_kwargs"]
-    assert WaitingVideoSettings(**kwargs).jobs_url == moved.config.jobs_url
-    assert moved.options["decoder"] == plan.options["decoder"]

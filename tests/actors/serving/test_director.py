@@ -67,9 +67,9 @@ def jobs(tmp_path: Path) -> JobStore:
     return JobStore(f"sqlite:///{tmp_path / 'jobs.db'}", lease_s=SETTINGS.lease_s)
 
 
-def add(jobs: JobStore) -> str:
+def add(jobs: JobStore, **fields: Any) -> str:
     request = VideoRequest(num_samples=NUM_FRAMES * 640).model_dump(mode="json")
-    return jobs.create(new_job(request=request, num_frames=NUM_FRAMES))[0].job_id
+    return jobs.create(new_job(request=request, num_frames=NUM_FRAMES, **fields))[0].job_id
 
 
 def test_a_notified_director_starts_and_cancels_jobs_at_once(jobs: JobStore):
@@ -108,6 +108,42 @@ def test_a_notification_without_a_change_does_not_interrupt_the_job(jobs: JobSto
             director.look(job_id)
             await asyncio.sleep(0.02)
         assert calls.num_cancelled == 0 and director.num_running == 1
+        director.stop()
+        await working
+
+    asyncio.run(run())
+
+
+def test_rows_of_a_batch_leave_a_slot_to_single_videos(jobs: JobStore):
+    async def run() -> None:
+        calls = EndlessCalls()
+        rows = [add(jobs, batch_id="batch_1") for _ in range(5)]
+        director = Director(jobs, calls, plans, SETTINGS.model_copy(update={"slots": 3}), "test")
+        working = asyncio.create_task(director.run())
+        await wait_until(lambda: set(calls.started_jobs) == set(rows[:2]))
+        single = add(jobs)
+        director.look(single)
+        await wait_until(lambda: single in calls.started_jobs)
+        assert director.num_running == 3
+        director.stop()
+        await working
+
+    asyncio.run(run())
+
+
+def test_the_last_slot_is_kept_for_another_caller(jobs: JobStore):
+    async def run() -> None:
+        calls = EndlessCalls()
+        for _ in range(5):
+            add(jobs, owner="ada")
+        settings = SETTINGS.model_copy(update={"slots": 4, "calls_in_flight": 2})
+        director = Director(jobs, calls, plans, settings, "test")
+        working = asyncio.create_task(director.run())
+        await wait_until(lambda: len(calls.started_jobs) == 2 and director.num_running == 3)
+        bob = add(jobs, owner="bob")
+        director.look(bob)
+        await wait_until(lambda: director.num_running == 4)
+        assert jobs.get(bob).status is JobStatus.IN_PROGRESS
         director.stop()
         await working
 

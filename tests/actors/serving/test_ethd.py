@@ -100,10 +100,11 @@ async def wait_until_started(worker: BlockingWorker) -> None:
     assert await asyncio.to_thread(worker.started.acquire, True, 20)
 
 
-def render_call(job_id: str, is_live: bool = False) -> RenderCall:
+def render_call(job_id: str, is_live: bool = False, urgency: tuple[int, float] = (0, 0.0)) -> RenderCall:
     one = LongVideoPlan(LongVideoConfig(8, 3, 2), NUM_FRAMES, 1).segment(0).calls[0]
     request = VideoRequest(num_samples=NUM_FRAMES * 640)
-    return RenderCall(job_id, request, NUM_FRAMES, 1, (one,), portrait=portrait(0) if is_live else None)
+    face = portrait(0) if is_live else None
+    return RenderCall(job_id, request, NUM_FRAMES, 1, (one,), portrait=face, urgency=urgency)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -125,20 +126,25 @@ def test_a_cancelled_call_is_skipped_unless_it_has_started(threads: int):
     assert worker.computed == ["cancelled"] * threads + ["wanted"]
 
 
-def test_live_calls_are_computed_before_those_of_jobs():
+def test_calls_are_computed_by_urgency_live_ones_first():
     queue, worker = blocking_queue(1)
 
     async def run() -> None:
         tasks = [asyncio.create_task(render(queue, render_call("first")))]
         await wait_until_started(worker)
-        for name, is_live in (("stored", False), ("live", True)):
-            tasks.append(asyncio.create_task(render(queue, render_call(name, is_live))))
+        for call in (
+            render_call("row", urgency=(1, 0.0)),
+            render_call("long", urgency=(0, 9.0)),
+            render_call("short", urgency=(0, 5.0)),
+            render_call("live", is_live=True),
+        ):
+            tasks.append(asyncio.create_task(render(queue, call)))
             await asyncio.sleep(0)
-        worker.may_end.release(3)
+        worker.may_end.release(5)
         await asyncio.gather(*tasks)
 
     asyncio.run(run())
-    assert worker.computed == ["first", "live", "stored"]
+    assert worker.computed == ["first", "live", "short", "long", "row"]
 
 
 def test_an_error_fails_only_the_call_that_caused_it():

@@ -153,22 +153,22 @@ def test_videos_together_keep_to_shared_slots() -> None:
     assert asyncio.run(run()) == 2
 
 
-def test_slots_go_by_priority_then_age_and_are_not_lost_by_cancellation() -> None:
+def test_slots_go_by_urgency_then_age_and_are_not_lost_by_cancellation() -> None:
     async def run() -> list[str]:
         slots, order = CallSlots(1), []
 
-        async def call(name: str, priority: int) -> None:
-            async with slots.hold(priority):
+        async def call(name: str, due: float) -> None:
+            async with slots.hold((0, due)):
                 order.append(name)
 
-        async with slots.hold():
-            queue = [("low", 5), ("cancelled", 0), ("cancelled late", 0), ("high", 1), ("high too", 1)]
-            calls = [asyncio.create_task(call(name, priority)) for name, priority in queue]
+        async with slots.hold((0, 0.0)):
+            queue = [("late", 5), ("cancelled", 0), ("cancelled late", 0), ("early", 1), ("early too", 1)]
+            calls = [asyncio.create_task(call(name, due)) for name, due in queue]
             await asyncio.sleep(0)
             calls[1].cancel()
         calls[2].cancel()  # it has just been given the slot
         await asyncio.gather(*calls, return_exceptions=True)
-        async with asyncio.timeout(5), slots.hold():
+        async with asyncio.timeout(5), slots.hold((0, 0.0)):
             return order
 
-    assert asyncio.run(run()) == ["high", "high too", "low"]
+    assert asyncio.run(run()) == ["early", "early too", "late"]

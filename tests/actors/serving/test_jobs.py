@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from emotivetalk.actors.errors import FencedError, JobNotFoundError, JobStateError, JobStoreError
+from emotivetalk.actors.serving.jobs.batch_store import BatchStore
 from emotivetalk.actors.serving.jobs.store import Claim, JobError, JobStatus, JobStore, Segment, new_job_id
 from emotivetalk.errors import InputError
 from tests.actors.serving.jobs_for_tests import NUM_SEGMENTS, Clock, add, claimed, finish, segment
@@ -313,26 +314,72 @@ def test_ids_sort_by_time() -> None:
 def test_a_store_of_another_version_is_refused(store: JobStore, url: str) -> None:
     from emotivetalk.actors.serving.jobs import tables as job_tables
 
-    with store._database.write() as connection:
+    with store.database.write() as connection:
         connection.execute(job_tables.store.update().values(schema_version=99))
     with pytest.raises(JobStoreError, match="version 99") as caught:
         JobStore(url)
     assert caught.value.code == "job_store_version"
 
 
-def test_a_store_of_the_previous_version_is_migrated(store: JobStore, url: str) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_store_of_an_older_version_is_migrated(store: JobStore, url: str, version: int) -> None:
     from emotivetalk.actors.serving.jobs import tables as job_tables
 
     old = add(store)
-    with store._database.write() as connection:
-        for column in ("model", "traceparent"):
+    removed = ("model", "traceparent", "batch_id") if version == 1 else ("batch_id",)
+    with store.database.write() as connection:
+        for table in ("batch_rows", "batches", "files"):
+            connection.exec_driver_sql(f"DROP TABLE {table}")
+        connection.exec_driver_sql("DROP INDEX jobs_by_batch")
+        for column in removed:
             connection.exec_driver_sql(f"ALTER TABLE jobs DROP COLUMN {column}")
-        connection.execute(job_tables.store.update().values(schema_version=1))
+        connection.execute(job_tables.store.update().values(schema_version=version))
     migrated = JobStore(url, create=False)
-    assert migrated.get(old.job_id) == old and old.model is None
-    new = add(migrated, model="starter", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-    assert JobStore(url).get(new.job_id) == new and new.model == "starter"
+    assert migrated.get(old.job_id) == old and old.model is None and old.batch_id is None
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    new = add(migrated, model="starter", traceparent=trace, batch_id="batch_1")
+    assert JobStore(url).get(new.job_id) == new and new.batch_id == "batch_1"
+    assert BatchStore(migrated).list("ada").items == []
     migrated.close()
+
+
+def test_short_videos_overtake_and_long_ones_never_starve(store: JobStore, clock: Clock) -> None:
+    long = add(store, num_frames=1500)  # a minute
+    served = []
+    for _ in range(60):  # every five seconds a short video arrives and one video can start
+        clock.now += 5
+        short = add(store, num_frames=50)
+        claim = claimed(store)
+        served.append(claim.job.job_id)
+        store.release(claim)
+        store.cancel(claim.job.job_id)
+        if claim.job.job_id == long.job_id:
+            break
+        assert claim.job.job_id == short.job_id
+    # It is passed for three seconds a second of video, which are three minutes less the six seconds of a short one.
+    assert served[-1] == long.job_id and len(served) == 35
+
+
+def test_callers_share_the_slots(store: JobStore) -> None:
+    for _ in range(3):
+        add(store, owner="ada")
+    bob = add(store, owner="bob", num_frames=9000)
+    assert claimed(store).job.owner == "ada"
+    assert claimed(store).job.job_id == bob.job_id  # although it is younger and long
+    assert store.claim("worker", not_of="ada") is None
+    row = add(store, owner="ada", batch_id="batch_1")
+    assert store.claim("worker", not_of="ada").job.job_id == row.job_id  # type: ignore[union-attr]
+    assert claimed(store).job.owner == "ada"
+
+
+def test_rows_of_batches_are_claimed_after_all_single_videos(store: JobStore) -> None:
+    row, single = add(store, batch_id="batch_1", priority=9), add(store)
+    urgent = add(store, priority=1)
+    assert store.claim("worker", batches=False).job.job_id == urgent.job_id  # type: ignore[union-attr]
+    assert claimed(store).job.job_id == single.job_id
+    assert store.claim("worker", batches=False) is None
+    assert claimed(store).job.job_id == row.job_id
+    assert store.counts(single=True)[JobStatus.IN_PROGRESS] == 2 and store.counts()[JobStatus.IN_PROGRESS] == 3
 
 
 def test_a_missing_store_is_created_only_if_allowed(url: str) -> None:

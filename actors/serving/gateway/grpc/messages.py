@@ -60,13 +60,18 @@ def video_message(job: Job, model: str) -> pb.Video:
         seed=job.request["seed"],
     )
     for name in ("created_at", "started_at", "completed_at", "expires_at"):
-        seconds = getattr(job, name)
-        if seconds is not None:
-            timestamp: Timestamp = getattr(video, name)
-            timestamp.FromMicroseconds(round(seconds * 1e6))
+        set_time(getattr(video, name), getattr(job, name))
+    if job.device_s is not None:
+        video.device_time.FromMilliseconds(round(job.device_s * 1e3))
     if job.error is not None:
         video.error.CopyFrom(pb.VideoError(code=job.error.code, message=job.error.message))
     return video
+
+
+def set_time(timestamp: Timestamp, seconds: float | None) -> None:
+    """Set a message's time, to the microsecond; None leaves it unset."""
+    if seconds is not None:
+        timestamp.FromMicroseconds(round(seconds * 1e6))
 
 
 def duration_message(seconds: float) -> Duration:

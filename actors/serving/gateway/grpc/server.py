@@ -23,6 +23,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from emotivetalk.actors.serving.gateway.grpc import live as grpc_live
+from emotivetalk.actors.serving.gateway.grpc.batches import BatchServicer
 from emotivetalk.actors.serving.gateway.grpc.guard import CALLER, Guard
 from emotivetalk.actors.serving.gateway.grpc.messages import read_order, read_status, video_message
 from emotivetalk.actors.serving.gateway.grpc.uploads import receive_files, receive_header
@@ -32,10 +33,15 @@ from emotivetalk.actors.serving.jobs.store import Job
 from emotivetalk.actors.serving.observing.meters import Meters
 from emotivetalk.errors import EmotiveTalkError, InputError
 from emotivetalk.limits import say_duration
+from emotivetalk.wire import batches_pb2, batches_pb2_grpc
 from emotivetalk.wire import videos_pb2 as pb
 from emotivetalk.wire import videos_pb2_grpc as pb_grpc
 
-SERVICE_NAME = pb.DESCRIPTOR.services_by_name["VideoService"].full_name
+SERVICE_NAMES = tuple(
+    service.full_name
+    for proto in (pb.DESCRIPTOR, batches_pb2.DESCRIPTOR)
+    for service in proto.services_by_name.values()
+)
 PART_BYTES = 1 << 16
 MAX_MESSAGE_BYTES = 9_000_000  # a live header with its portrait is the largest
 MAX_CALLS = 1_000  # concurrent calls; more get RESOURCE_EXHAUSTED
@@ -227,7 +233,7 @@ class GrpcServer:
             log.exception("the stores could not be checked")
         if is_ready != self._is_ready:
             states = health_pb2.HealthCheckResponse
-            for name in ("", SERVICE_NAME):
+            for name in ("", *SERVICE_NAMES):
                 await self._health.set(name, states.SERVING if is_ready else states.NOT_SERVING)
         self._is_ready = is_ready
 
@@ -262,8 +268,9 @@ async def start_grpc_server(
         maximum_concurrent_rpcs=MAX_CALLS,
     )
     pb_grpc.add_VideoServiceServicer_to_server(VideoServicer(service, live, live_limits or LiveLimits()), server)
+    batches_pb2_grpc.add_BatchServiceServicer_to_server(BatchServicer(service), server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection((SERVICE_NAME, *open_services), server)
+    reflection.enable_server_reflection((*SERVICE_NAMES, *open_services), server)
     credentials = None if tls is None else _credentials(tls)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:

@@ -1,4 +1,4 @@
-"""The files of a CreateVideo call: chunks become files on disk, within the caller's limits."""
+"""The files of uploads: chunks become files on disk, within the caller's limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from emotivetalk.actors.serving.gateway.grpc.messages import emotion_file, invalid, read_emotion, read_settings
-from emotivetalk.actors.serving.intake.submission import Source, Submission, Upload
+from emotivetalk.actors.serving.intake.submission import FileReference, Source, Submission, Upload
 from emotivetalk.errors import InputError
 from emotivetalk.wire import videos_pb2 as pb
 
@@ -24,7 +24,7 @@ _NAMES: dict[int, str] = {
 
 
 @dataclass
-class _Incoming:
+class IncomingFile:
     """A file that is being received."""
 
     name: str
@@ -77,18 +77,20 @@ async def receive_files(
     if len(header.webhook_url) > MAX_URL_LENGTH:
         raise invalid("header.webhook_url", f"is longer than {MAX_URL_LENGTH} characters")
     emotion, settings = read_emotion(header), read_settings(header)
-    files: dict[int, _Incoming] = {}
+    files: dict[int, IncomingFile] = {}
 
     def source(role: int, file: pb.FileSource | None, path: str) -> Source:
         kind = file.WhichOneof("source") if file is not None else None
         if file is None or kind is None:
-            raise invalid(path, "is missing; give a url or announce an upload")
+            raise invalid(path, "is missing; give a url or a file_id, or announce an upload")
         if kind == "url":
             if not 1 <= len(file.url) <= MAX_URL_LENGTH:
                 raise invalid(f"{path}.url", f"is not 1 to {MAX_URL_LENGTH} characters long")
             return file.url
+        if kind == "file_id":
+            return FileReference(file.file_id)
         expected = file.upload.num_bytes if file.upload.HasField("num_bytes") else None
-        incoming = _Incoming(file.upload.name or _NAMES[role], folder / _NAMES[role], expected)
+        incoming = IncomingFile(file.upload.name or _NAMES[role], folder / _NAMES[role], expected)
         incoming.path.touch()
         files[role] = incoming
         return Upload(incoming.name, incoming.path)
@@ -110,7 +112,7 @@ async def receive_files(
 
 
 async def _receive_chunks(
-    requests: AsyncIterator[pb.CreateVideoRequest], files: dict[int, _Incoming], max_bytes: int
+    requests: AsyncIterator[pb.CreateVideoRequest], files: dict[int, IncomingFile], max_bytes: int
 ) -> None:
     total = 0
     async for message in requests:
@@ -120,15 +122,9 @@ async def _receive_chunks(
         incoming = files.get(chunk.role)
         if incoming is None:
             raise invalid("chunk.role", f"{_role_name(chunk.role)} was not announced as an upload by the header")
-        if len(chunk.data) > MAX_CHUNK_BYTES:
-            raise invalid("chunk.data", f"has {len(chunk.data)} bytes; the limit is {MAX_CHUNK_BYTES}")
+        check_chunk(chunk.data, "chunk.data")
         total += len(chunk.data)
-        if total > max_bytes:
-            raise InputError(
-                "upload_too_large",
-                f"the files have more than {max_bytes / 1e6:g} MB, which is the limit limits.max_upload_mb",
-                "Compress or shorten them.",
-            )
+        check_size(total, max_bytes)
         await incoming.add(chunk.data)
     for incoming in files.values():
         if incoming.expected is not None and incoming.num_bytes != incoming.expected:
@@ -138,6 +134,22 @@ async def _receive_chunks(
                 "Send the whole file.",
             )
         await incoming.flush()
+
+
+def check_chunk(data: bytes, field: str) -> None:
+    """Raise InvalidRequestError if a message has too many bytes."""
+    if len(data) > MAX_CHUNK_BYTES:
+        raise invalid(field, f"has {len(data)} bytes; the limit is {MAX_CHUNK_BYTES}")
+
+
+def check_size(num_bytes: int, max_bytes: int) -> None:
+    """Raise InputError if the files of a call have more than `max_bytes` together."""
+    if num_bytes > max_bytes:
+        raise InputError(
+            "upload_too_large",
+            f"the files have more than {max_bytes / 1e6:g} MB, which is the limit limits.max_upload_mb",
+            "Compress or shorten them.",
+        )
 
 
 def _role_name(role: int) -> str:

@@ -10,12 +10,10 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -23,6 +21,8 @@ from starlette.requests import ClientDisconnect
 from emotivetalk.actors.errors import OverloadError
 from emotivetalk.actors.serving.gateway.errors import answer_to, error_type, public_error, retry_after_s
 from emotivetalk.actors.serving.gateway.http import openapi
+from emotivetalk.actors.serving.gateway.http.access import CountedCaller, KnownCaller, ServiceDependency, authenticated
+from emotivetalk.actors.serving.gateway.http.batches import batches, files
 from emotivetalk.actors.serving.gateway.http.edge import Edge
 from emotivetalk.actors.serving.gateway.http.events import event_id, job_events
 from emotivetalk.actors.serving.gateway.http.ranges import part_of
@@ -36,7 +36,7 @@ from emotivetalk.actors.serving.gateway.http.schemas import (
     VideoList,
 )
 from emotivetalk.actors.serving.gateway.http.uploads import read_submission
-from emotivetalk.actors.serving.gateway.service import Caller, VideoService, check_not_lost
+from emotivetalk.actors.serving.gateway.service import VideoService, check_not_lost
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
 from emotivetalk.actors.serving.jobs.store import Job, JobStatus
 from emotivetalk.actors.serving.observing.job_metrics import JobCollector, metrics_page
@@ -45,14 +45,12 @@ from emotivetalk.errors import EmotiveTalkError, InputError, InvalidRequestError
 
 POLL_AFTER_MS = 500
 FOREVER = {"cache-control": "private, max-age=31536000, immutable"}
-LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 HLS = "application/vnd.apple.mpegurl"
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 JobId = Annotated[str, Path(description="The video's id.", examples=[JOB_EXAMPLE])]
-bearer = HTTPBearer(auto_error=False, description="A token of this service, unless it admits anonymous callers.")
 
 
 def http_app(
@@ -81,59 +79,10 @@ def http_app(
     app.add_exception_handler(ClientDisconnect, _answer_disconnected)
     app.add_exception_handler(Exception, _answer_error)
     app.include_router(videos)
+    app.include_router(files)
+    app.include_router(batches)
     app.include_router(_operator_routes(settings, registry))
     return app
-
-
-# ----------------------------------------------------------------------------------------------------------- access
-
-
-def the_service(request: Request) -> VideoService:
-    """Return the service behind the app."""
-    return request.app.state.service_provider()
-
-
-ServiceDependency = Annotated[VideoService, Depends(the_service)]
-
-
-async def authenticated(
-    request: Request,
-    service: ServiceDependency,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
-) -> Caller:
-    """Return the caller."""
-    token = None if credentials is None else credentials.credentials
-    caller = service.authenticate(token, request.client.host if request.client else None)
-    if caller.name == "":
-        _check_origin(request)
-    return caller
-
-
-async def admitted(service: ServiceDependency, caller: Annotated[Caller, Depends(authenticated)]) -> Caller:
-    """Return the caller, and count the request against its rate."""
-    service.admit(caller)
-    return caller
-
-
-KnownCaller = Annotated[Caller, Depends(authenticated)]
-CountedCaller = Annotated[Caller, Depends(admitted)]
-
-
-def _check_origin(request: Request) -> None:
-    """Refuse anonymous requests of web pages: anonymous access is for programs on this machine."""
-    for header, value in (("Origin", request.headers.get("origin")), ("Host", request.headers.get("host"))):
-        if value is None:
-            continue
-        try:
-            host = urlsplit(value if "//" in value else f"//{value}").hostname
-        except ValueError:
-            host = None
-        if host not in LOCAL_HOSTS:
-            raise EmotiveTalkError(
-                "origin_forbidden",
-                f"anonymous requests must come from this machine, but the {header} is {value[:100]!r}",
-                "Use a bearer token.",
-            )
 
 
 # ------------------------------------------------------------------------------------------------------- the videos

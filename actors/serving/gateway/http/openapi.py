@@ -21,7 +21,7 @@ _STATUSES = {
     400: "The request or an input is invalid; see `error.code`.",
     401: "The bearer token is missing or unknown.",
     403: "A web page of another origin used the anonymous access of this machine.",
-    404: "The video does not exist.",
+    404: "The video, file or batch does not exist.",
     408: "The request arrived too slowly.",
     409: "The video's status does not allow the operation.",
     413: "The request exceeds the token's limit on bytes.",
@@ -83,6 +83,18 @@ def create_body() -> dict[str, Any]:
             "application/json": {"schema": {"$ref": REF.format(model="CreateVideo")}, "examples": examples},
         },
     }
+
+
+def file_body() -> dict[str, Any]:
+    """Return the `requestBody` of `POST /v1/files`."""
+    properties: dict[str, Any] = {
+        "file": {"type": "string", "format": "binary"},
+        "purpose": {"enum": ["batch", "user_data", "vision"]},
+        "expires_after[anchor]": {"enum": ["created_at"]},
+        "expires_after[seconds]": {"type": "integer"},
+    }
+    schema = {"type": "object", "properties": properties, "required": ["file", "purpose"]}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Video(BaseModel):
     seed: int
     num_frames: int = Field(description=f"At {FRAME_RATE_HZ} frames a second.")
     frames_done: int
+    device_seconds: float | None = Field(default=None, description="Computation of a finished video, seconds.")
 
     @classmethod
     def of(cls, job: Job, model: str) -> Video:
@@ -83,6 +84,7 @@ class Video(BaseModel):
             seed=job.request["seed"],
             num_frames=job.num_frames,
             frames_done=job.frames_done,
+            device_seconds=None if job.device_s is None else round(job.device_s, 3),
         )
 
 
@@ -111,7 +113,7 @@ class Health(BaseModel):
 
 
 class MediaReference(BaseModel):
-    """A file by URL: http, https or data."""
+    """A file by URL (http, https or data), or by the id of an upload to `/v1/files`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -119,18 +121,19 @@ class MediaReference(BaseModel):
     image_url: str | None = None
     audio_url: str | None = None
     video_url: str | None = None
+    file_id: str | None = None
 
     @model_validator(mode="after")
     def _is_one(self) -> MediaReference:
         if len(self._given()) != 1:
-            raise ValueError("give one of url, image_url, audio_url and video_url")
+            raise ValueError("give one of url, image_url, audio_url, video_url and file_id")
         return self
 
     def _given(self) -> list[str]:
-        return [url for url in (self.url, self.image_url, self.audio_url, self.video_url) if url]
+        return [given for given in (self.url, self.image_url, self.audio_url, self.video_url, self.file_id) if given]
 
     def location(self) -> str:
-        """Return the URL."""
+        """Return the URL; of a file's id, "file-..."."""
         return self._given()[0]
 
 
@@ -148,8 +151,8 @@ Media = Annotated[
     BeforeValidator(_url_as_object),
     Field(
         default=None,
-        description="An http(s) or data URL, as a string or as an object such as {'image_url': '...'}. "
-        "In a multipart form: the file itself.",
+        description="An http(s) or data URL, as a string or as an object such as {'image_url': '...'}, or the id of an "
+        "uploaded file, {'file_id': '...'}. In a multipart form: the file itself.",
         json_schema_extra=_or_string,
     ),
 ]

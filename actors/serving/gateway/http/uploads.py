@@ -7,19 +7,19 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from emotivetalk.actors.serving.gateway.http.schemas import CreateVideo, MediaReference
-from emotivetalk.actors.serving.gateway.service import Caller, Source, Submission, Upload
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
+from emotivetalk.actors.serving.intake.submission import Caller, FileReference, Source, Submission, Upload
 from emotivetalk.actors.serving.threads import in_thread
 from emotivetalk.errors import InputError, InvalidRequestError
 from emotivetalk.request import (
@@ -41,6 +41,8 @@ FILES = (
     "emotion_image",
     "emotion_video",
 )
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
 MAX_PARTS = 64
 MAX_NAME_LENGTH = 100
 BRACKETS = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
@@ -48,13 +50,30 @@ MAX_BRACKETS = 3
 
 
 async def read_submission(request: Request, folder: Path, caller: Caller, settings: GatewaySettings) -> Submission:
-    """Read a form or a JSON body.
+    """Read a form or a JSON body that creates a video.
 
     Args:
         folder: folder for its files, which the caller removes.
 
     Raises:
-        InputError: the body is too large, too slow, malformed, or does not match `CreateVideo`.
+        InputError: as `read_body`, or the body does not match `CreateVideo`.
+        starlette.requests.ClientDisconnect: the client disconnected.
+    """
+    fields, uploads = await read_body(request, folder, caller, settings)
+    return await in_thread(None, submission_of, parsed(CreateVideo, fields), uploads, folder)
+
+
+async def read_body(
+    request: Request, folder: Path, caller: Caller, settings: GatewaySettings, names: Sequence[str] = FILES
+) -> tuple[dict[str, Any], dict[str, Upload]]:
+    """Read a form or a JSON body into fields and files.
+
+    Args:
+        folder: folder for the files, which the caller removes.
+        names: fields of a form that may be files.
+
+    Raises:
+        InputError: the body is too large, too slow or malformed.
         starlette.requests.ClientDisconnect: the client disconnected.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
@@ -67,26 +86,33 @@ async def read_submission(request: Request, folder: Path, caller: Caller, settin
     try:
         async with asyncio.timeout(settings.upload_timeout_s):
             if kind == b"multipart/form-data":
-                fields, uploads = await _read_form(request, options.get(b"boundary", b""), folder, max_bytes, settings)
-            elif kind == b"application/json":
-                fields, uploads = await _read_json(request, max_bytes), {}
-            else:
-                raise InputError(
-                    "body_unsupported",
-                    f"the content type is {kind.decode('latin-1')[:100]!r}",
-                    "Send multipart/form-data or application/json.",
-                )
+                form = FormReader(options.get(b"boundary", b""), folder, settings.max_body_mb * 1_000_000, names)
+                return await _read_form(request, form, max_bytes)
+            if kind == b"application/json":
+                return await _read_json(request, max_bytes), {}
     except TimeoutError as error:
         raise InputError(
             "upload_timeout",
             f"the request did not arrive within {settings.upload_timeout_s:g} s",
             "Send smaller files, or use a faster connection.",
         ) from error
+    raise InputError(
+        "body_unsupported",
+        f"the content type is {kind.decode('latin-1')[:100]!r}",
+        "Send multipart/form-data or application/json.",
+    )
+
+
+def parsed(model: type[ModelT], fields: dict[str, Any]) -> ModelT:
+    """Return the fields as a model.
+
+    Raises:
+        InvalidRequestError: they do not match it; the error names the first wrong field.
+    """
     try:
-        body = CreateVideo.model_validate(fields)
+        return model.model_validate(fields)
     except ValidationError as error:
         raise invalid_request(error) from error
-    return await in_thread(None, _submission_of, body, uploads, folder)
 
 
 async def _read_json(request: Request, max_bytes: int) -> dict[str, Any]:
@@ -104,15 +130,9 @@ async def _read_json(request: Request, max_bytes: int) -> dict[str, Any]:
     return fields
 
 
-async def _read_form(
-    request: Request, boundary: bytes, folder: Path, max_bytes: int, settings: GatewaySettings
-) -> tuple[dict[str, Any], dict[str, Upload]]:
-    if not boundary:
-        raise InputError("body_malformed", "the form has no boundary", "Write the form with an HTTP library.")
-    form: FormReader | None = None
+async def _read_form(request: Request, form: FormReader, max_bytes: int) -> tuple[dict[str, Any], dict[str, Upload]]:
     num_bytes = 0
     try:
-        form = FormReader(boundary, folder, settings.max_body_mb * 1_000_000)
         async for chunk in request.stream():
             num_bytes += len(chunk)
             if num_bytes > max_bytes:
@@ -125,15 +145,18 @@ async def _read_form(
             "body_malformed", f"the form is malformed ({error})", "Write the form with an HTTP library."
         ) from error
     finally:
-        if form is not None:
-            form.close()
+        form.close()
 
 
 class FormReader:
-    """An incremental reader of a multipart form. Files go to disk; text stays in memory, up to a limit."""
+    """An incremental reader of a multipart form. Files go to disk; text stays in memory, up to a limit.
 
-    def __init__(self, boundary: bytes, folder: Path, max_text_bytes: int) -> None:
-        self._folder = folder
+    Args:
+        names: fields that may be files.
+    """
+
+    def __init__(self, boundary: bytes, folder: Path, max_text_bytes: int, names: Sequence[str] = FILES) -> None:
+        self._folder, self._names = folder, names
         self._max_text_bytes = max_text_bytes
         self._num_text_bytes = 0
         self._num_parts = 0
@@ -156,7 +179,14 @@ class FormReader:
             "on_part_end": self._end_part,
             "on_end": self._end,
         }
-        self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]  # a TypedDict of them
+        if not boundary:
+            raise InputError("body_malformed", "the form has no boundary", "Write the form with an HTTP library.")
+        try:
+            self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]  # a TypedDict of them
+        except FormParserError as error:
+            raise InputError(
+                "body_malformed", f"the form is malformed ({error})", "Write the form with an HTTP library."
+            ) from error
 
     def feed(self, data: bytes) -> None:
         """Process the next bytes."""
@@ -200,8 +230,8 @@ class FormReader:
         self._name = _decoded(options[b"name"])
         if b"filename" not in options:
             return
-        if self._name not in FILES:
-            raise InvalidRequestError(self._name[:100], f"it may not be a file; files are {', '.join(FILES)}")
+        if self._name not in self._names:
+            raise InvalidRequestError(self._name[:100], f"it may not be a file; files are {', '.join(self._names)}")
         if self._name in self._uploads:
             raise InvalidRequestError(self._name, "it is given twice", "Send one file.")
         client_name = _decoded(options[b"filename"]).replace("\\", "/").rsplit("/", 1)[-1][-MAX_NAME_LENGTH:]
@@ -257,8 +287,12 @@ def nested(texts: list[tuple[str, str]]) -> dict[str, Any]:
     return fields
 
 
-def _submission_of(body: CreateVideo, uploads: dict[str, Upload], folder: Path) -> Submission:
-    """Make the submission: resolve aliases, and write data URLs to files."""
+def submission_of(body: CreateVideo, uploads: dict[str, Upload], folder: Path) -> Submission:
+    """Make the submission: resolve aliases, and write data URLs to files.
+
+    Raises:
+        InputError: a source is missing, given twice, or cannot be decoded.
+    """
 
     def source(*names: str) -> Source | None:
         given: dict[str, Source | MediaReference] = {name: uploads[name] for name in names if name in uploads}
@@ -273,7 +307,11 @@ def _submission_of(body: CreateVideo, uploads: dict[str, Upload], folder: Path) 
         if not given:
             return None
         name, found = given.popitem()
-        return found if isinstance(found, Upload | str) else _located(found.location(), name, folder)
+        if not isinstance(found, MediaReference):
+            return found
+        if found.file_id is not None:
+            return FileReference(found.file_id)
+        return _located(found.location(), name, folder)
 
     portrait = source("portrait", "input_reference", "image_reference")
     audio = source("audio", "audio_reference")
