@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 SLICE := build/corpus/slice
 
-.PHONY: help demo serve test test-cluster test-chaos evaluate-slice lint format bench bench-serving starter clean setup-demo setup-serve setup-dev
+.PHONY: help demo serve test test-cluster test-chaos evaluate-slice lint format bench bench-bulk bench-serving starter clean setup-demo setup-serve setup-dev
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -70,6 +70,10 @@ format: setup-dev  ## format the sources
 
 bench: setup-dev  ## measure the speed of the shipped checkpoint on this machine
 	$(BIN)/python -m benchmarks.generate
+
+bench-bulk: setup-dev  ## measure bulk rendering: the cost of rows, and a table of 200 videos against one process
+	$(BIN)/python -m benchmarks.bulk planning
+	$(BIN)/python -m benchmarks.bulk throughput
 
 bench-serving: setup-dev  ## measure the overhead of serving over one process, and its scaling
 	$(BIN)/python -m benchmarks.serving

@@ -29,6 +29,7 @@ from emotivetalk.output import say
 from emotivetalk.resources import find_config, shipped_folder
 
 MAX_RESTARTS = 5  # in a row, without getting ready in between
+START_ATTEMPTS = 3
 START_S = 600.0
 STOP_S = 60.0
 _PR_SET_PDEATHSIG = 1
@@ -131,13 +132,17 @@ class _Supervisor:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the service and wait until it is ready."""
-        self._process = self._spawn()
-        try:
-            self._wait_until_ready(self._process)
-        except BaseException:
-            self._end(self._process)
-            raise
+        """Start the service and wait until it is ready. A start that fails is tried again, twice."""
+        for attempt in range(1, START_ATTEMPTS + 1):
+            self._process = self._spawn()
+            try:
+                self._wait_until_ready(self._process)
+                break
+            except BaseException as error:
+                self._end(self._process)
+                if attempt == START_ATTEMPTS or not isinstance(error, EmotiveTalkError):
+                    raise
+                say(f"{error.message}; starting it again", err=True)
         self._watching.start()
 
     def stop(self) -> None:

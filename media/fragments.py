@@ -230,6 +230,15 @@ def fragment(
     return data[_offset_of_moof(data) :]
 
 
+def first_frame_jpeg(data: bytes) -> bytes:
+    """Return the first frame of a fragmented MP4 (the initialisation segment and a fragment) as a JPEG."""
+    with av.open(io.BytesIO(data)) as container:
+        frame = next(container.decode(video=0))
+    file = io.BytesIO()
+    frame.to_image().save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
 def _sound_range(start_frame: int, num_frames: int, is_last: bool, fps: int) -> tuple[Fraction, Fraction]:
     """Return start and stop, in seconds, of the packets of these frames; the clip's ends include packets beyond them."""
     start = Fraction(start_frame, fps) if start_frame else Fraction(-PRIMING_SAMPLES, AUDIO_RATE_HZ)

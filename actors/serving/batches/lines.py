@@ -47,6 +47,7 @@ def read_rows(
         ManifestError: it is not UTF-8, or has no rows or too many.
     """
     index = start = 0
+    lines_of: dict[str, int] = {}
     for number, data in enumerate(iter(lambda: file.readline(max_line_bytes + 1), b""), 1):
         if len(data) > max_line_bytes:
             raise ManifestError("manifest_line_too_long", f"line {number} has more than {max_line_bytes} bytes", number)
@@ -59,18 +60,24 @@ def read_rows(
             if index == max_rows:
                 raise ManifestError("manifest_too_long", f"it has more than {max_rows} rows", number)
             row = BatchRow(batch_id=batch_id, index=index, line=number, start=start, stop=stop)
-            yield _checked(row, text, check_body)
+            yield _checked(row, text, check_body, lines_of)
             index += 1
         start = stop
     if index == 0:
         raise ManifestError("manifest_empty", "it has no rows")
 
 
-def _checked(row: BatchRow, text: str, check_body: Callable[[dict[str, Any]], object]) -> BatchRow:
+def _checked(
+    row: BatchRow, text: str, check_body: Callable[[dict[str, Any]], object], lines_of: dict[str, int]
+) -> BatchRow:
+    """Return the row with its name, failed if it cannot become a video. `lines_of` has the lines of earlier names."""
     values = vars(row)
     try:
         custom_id, body = split_line(text)
         values = {**values, "custom_id": custom_id}
+        if lines_of.setdefault(custom_id, row.line) != row.line:
+            message = f"line {lines_of[custom_id]} has the same custom_id {custom_id}"
+            raise InputError("row_duplicate", message, "Remove one, or name it.")
         check_body(body)
     except EmotiveTalkError as error:
         values = {**values, "status": RowStatus.FAILED, "error_code": error.code, "error_message": str(error)}

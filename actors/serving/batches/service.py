@@ -24,7 +24,7 @@ from emotivetalk.actors.serving.threads import in_thread
 from emotivetalk.errors import InvalidRequestError
 from emotivetalk.request.batch_line import ENDPOINT
 
-PURPOSES = ("batch", "user_data", "vision", "batch_output")
+PURPOSES = ("batch", "user_data", "vision", "character", "batch_output")
 MAX_WINDOW_H = 168
 MAX_METADATA = 16
 READ_BYTES = 1 << 18

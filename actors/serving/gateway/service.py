@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ from emotivetalk.actors.serving.gateway.live_session import LiveHeader
 from emotivetalk.actors.serving.gateway.rate_limit import TokenBucket
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
 from emotivetalk.actors.serving.intake.preparation import Intake, PreparedPortraits, prepare_inputs, temporary_folder
-from emotivetalk.actors.serving.intake.storage import store_job
+from emotivetalk.actors.serving.intake.storage import store_job, store_remix
 from emotivetalk.actors.serving.intake.submission import (
     Caller,
     ServedModel,
@@ -50,13 +50,16 @@ from emotivetalk.actors.serving.intake.submission import (
     check_submission,
 )
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.jobs.batch_records import StoredFile
 from emotivetalk.actors.serving.jobs.files import JobFiles
+from emotivetalk.actors.serving.jobs.records import Outlook
 from emotivetalk.actors.serving.jobs.store import Job, JobPage, JobStatus, JobStore, Segment
 from emotivetalk.actors.serving.observing import logs
 from emotivetalk.actors.serving.threads import in_thread
 from emotivetalk.errors import InputError, InvalidRequestError
+from emotivetalk.media.fragments import first_frame_jpeg
 from emotivetalk.media.image import load_image
-from emotivetalk.request import InputSettings
+from emotivetalk.request import Emotion, ImageEmotion, InputSettings, VideoEmotion, VideoRequest, checked
 
 __all__ = ["Caller", "Content", "Intake", "ServedModel", "Source", "Submission", "Upload", "VideoService"]
 
@@ -231,6 +234,70 @@ class VideoService:
         log.info("job created" if is_new else "job requested again", extra={"owner": job.owner})
         return job, is_new
 
+    async def remix(self, caller: Caller, job_id: str, emotion: Emotion | None, settings: Mapping[str, object]) -> Job:
+        """Create a video with the portrait and speech of another one, and another emotion.
+
+        Args:
+            emotion: by label, text, track or speech; None is the portrait's own expression.
+            settings: sampling settings that differ from the source's, such as its seed.
+
+        Raises:
+            InputError: the emotion needs a file.
+            VideoFailedError, VideoCancelledError: the source has no inputs to be trusted.
+            QueueFullError, TooManyJobsError: try again after `retry_after_s`.
+        """
+        if isinstance(emotion, ImageEmotion | VideoEmotion):
+            raise InputError(
+                "remix_needs_upload", f"a remix takes no {emotion.kind} of an emotion", "Create a new video with it."
+            )
+        source = await self.get(caller, job_id)
+        before = VideoRequest.model_validate(source.request)
+        request = checked(VideoRequest, **{**dict(before), "emotion": emotion, **settings})
+        job = await in_thread(
+            self._io, store_remix, source, request, caller, self.settings, self.model, self.jobs, self.artifacts
+        )
+        self._on_change(job.job_id)
+        logs.about(job.job_id)
+        log.info("job created as a remix of %s", source.job_id, extra={"owner": job.owner})
+        return job
+
+    async def thumbnail(self, caller: Caller, job_id: str) -> bytes:
+        """Return a JPEG of the video's first frame.
+
+        Raises:
+            VideoNotReadyError: no segment is published yet.
+            VideoFailedError, VideoCancelledError: there is none.
+        """
+        job = await self.get(caller, job_id)
+        if job.next_segment == 0:
+            check_not_lost(job)
+            raise VideoNotReadyError(job.job_id, job.status, job.progress)
+        first = (await in_thread(self._io, self.jobs.segments, job.job_id))[0]
+        data = await self._read(JobFiles(self.artifacts, job.job_id).init) + await self._read(first.path)
+        return await in_thread(self._io, first_frame_jpeg, data)
+
+    async def create_character(self, caller: Caller, picture: Upload, name: str) -> StoredFile:
+        """Store a picture that shows one face, under a name.
+
+        Raises:
+            InputError: as for a portrait.
+        """
+        async with self.upload_folder() as folder, self._place_to_prepare():
+            await in_thread(
+                self._preparers,
+                partial(
+                    self._tools.prepare_portrait,
+                    picture.path,
+                    folder,
+                    image_size=self.model.image_size,
+                    input_settings=InputSettings(),
+                    limits=self.settings.media_limits(caller.name),
+                    timeout_s=self.settings.prepare_timeout_s,
+                    name=picture.name,
+                ),
+            )
+        return await self.batches.create_file(caller, Upload(name, picture.path), "character")
+
     async def prepare_portrait(self, caller: Caller, header: LiveHeader) -> UInt8[np.ndarray, "side side 3"]:
         """Check and frame the portrait of a live call as `create` does. Nothing is stored.
 
@@ -278,6 +345,17 @@ class VideoService:
     async def get(self, caller: Caller, job_id: str) -> Job:
         """Return the job's current state."""
         return await in_thread(self._io, self.jobs.get, checked_id(job_id), caller.name)
+
+    async def outlook(self, job: Job) -> Outlook | None:
+        """Return when an unfinished job will probably end; None for one that has ended."""
+        return None if job.status.is_terminal else await in_thread(self._io, self._outlook, job)
+
+    def _outlook(self, job: Job) -> Outlook:
+        is_queued = job.status is JobStatus.QUEUED
+        num_before, frames = self.jobs.position(job) if is_queued else (None, 0)
+        frames += job.num_frames - max(job.frames_done, int(job.num_frames * (job.work_done or 0.0)))
+        speed = self.jobs.frames_per_second()
+        return Outlook(num_before, round(frames / speed, 1) if speed else None)
 
     async def list(
         self,

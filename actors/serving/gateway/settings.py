@@ -104,6 +104,7 @@ class GatewaySettings(_Settings):
         upload_timeout_s: limit on the time from the first to the last byte of a request.
         prepare_timeout_s: limit on the time to check and normalise the inputs of one request.
         max_body_mb: size of a JSON body, or of all text fields of a form, which are held in memory.
+        model_aliases: further names of the served model, such as those that a client's library sends by itself.
         allow_url_inputs: accept portrait, speech and emotion by URL.
         allow_private_urls: let URLs and webhooks lead to private addresses. For tests.
         webhook_secret: secret that signs webhooks ("whsec_..."). None reads the environment variable
@@ -128,6 +129,7 @@ class GatewaySettings(_Settings):
     upload_timeout_s: Seconds = 600.0
     prepare_timeout_s: Seconds = 120.0
     max_body_mb: Count = 32
+    model_aliases: tuple[str, ...] = ()
     allow_url_inputs: bool = True
     allow_private_urls: bool = False
     webhook_secret: SecretStr | None = None

@@ -16,6 +16,7 @@ from emotivetalk.actors.serving.jobs.store import Job, JobStore, NewJob, new_job
 from emotivetalk.actors.serving.observing import tracing
 from emotivetalk.request import SamplingSettings, VideoRequest
 
+REMIXED = ("portrait.png", "speech.f32", "speech.m4a")
 FINGERPRINTED = ("portrait.png", "speech.f32", "emotion.png", "emotion.npy")  # speech.m4a follows from speech.f32
 
 
@@ -76,6 +77,52 @@ def store_job(
     if not is_new:
         _remove_reserved(job.job_id, jobs, artifacts)
     return stored, is_new
+
+
+def store_remix(
+    source: Job,
+    request: VideoRequest,
+    caller: Caller,
+    settings: GatewaySettings,
+    model: ServedModel,
+    jobs: JobStore,
+    artifacts: ArtifactStore,
+) -> Job:
+    """Write a job with the portrait and speech of another one, which are copied and not prepared again.
+
+    Raises:
+        ArtifactNotFoundError: the files of the source are gone.
+        QueueFullError, TooManyJobsError, and the errors of the stores.
+    """
+    described = {
+        "remix": source.fingerprint,
+        "request": request.model_dump(mode="json"),
+        "checkpoint": model.checkpoint,
+    }
+    job = NewJob(
+        job_id=new_job_id(),
+        owner=caller.name,
+        request=request.model_dump(mode="json"),
+        fingerprint=hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
+        num_frames=source.num_frames,
+        width=source.width,
+        height=source.height,
+        priority=caller.limits.priority,
+        model=model.name,
+        traceparent=tracing.traceparent(),
+        remixed_from=source.job_id,
+    )
+    jobs.reserve(job.job_id)
+    try:
+        for name in REMIXED:
+            with artifacts.local(JobFiles(artifacts, source.job_id).input(name)) as path:
+                artifacts.upload(path, JobFiles(artifacts, job.job_id).input(name))
+        return jobs.create(job, max_queued=settings.max_queued, max_per_owner=caller.limits.max_concurrent_jobs)[0]
+    except JobStoreError:
+        raise
+    except BaseException:
+        _remove_reserved(job.job_id, jobs, artifacts)
+        raise
 
 
 def fingerprint(request: VideoRequest, prepared: Prepared, model: ServedModel, webhook_url: str | None) -> str:

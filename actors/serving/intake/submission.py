@@ -12,6 +12,7 @@ from emotivetalk.actors.serving.intake.fetch import check_address, numeric_addre
 from emotivetalk.errors import InputError, InvalidRequestError
 from emotivetalk.request import Emotion, ImageEmotion, VideoEmotion, VideoSettings
 
+SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -48,8 +49,9 @@ class Submission:
     Attributes:
         emotion: None keeps the portrait's own expression; an image or video has its file in `emotion_source`.
         emotion_source: file of an emotion by image or video; None for all others.
-        model, size, seconds: the client's expectations, which are checked and have no other effect ("256x256"; length
-            of the speech, to the second).
+        model, seconds: the client's expectations, which are checked and have no other effect (length of the speech, to
+            the second).
+        size: the client's wish, such as "1280x720". The model has one size, which is the nearest.
     """
 
     portrait: Source
@@ -89,15 +91,13 @@ def check_submission(submission: Submission, key: str | None, settings: GatewayS
         raise InputError(
             "emotion_missing", f"the {emotion.kind} of the emotion is missing", f"Send it as emotion_{emotion.kind}."
         )
-    if submission.model not in (None, model.name, model.checkpoint):
+    if submission.model not in (None, model.name, model.checkpoint, *settings.model_aliases):
         raise InputError(
             "model_not_found", f"there is no model {submission.model!r} here", f"Use {model.name!r}, or leave it out."
         )
-    size = f"{model.image_size}x{model.image_size}"
-    if submission.size not in (None, size):
-        raise InputError(
-            "size_unsupported", f"size is {submission.size!r}; videos here are {size}", "Use that, or leave it out."
-        )
+    if submission.size is not None and not SIZE.fullmatch(submission.size):
+        size = f"{model.image_size}x{model.image_size}"
+        raise InputError("size_invalid", f"size is {submission.size[:50]!r}", f"Write pixels, such as {size}.")
     sources = (submission.portrait, submission.audio, submission.emotion_source)
     if not settings.allow_url_inputs and any(isinstance(source, str) for source in sources):
         raise InputError("urls_disabled", "this service takes no inputs by URL", "Upload the files.")

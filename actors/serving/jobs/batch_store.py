@@ -245,33 +245,11 @@ class BatchStore:
             connection.execute(sa.insert(batch_rows), [dict(vars(row)) for row in rows])
 
     def begin(self, claim: BatchClaim) -> Batch:
-        """Count the rows, mark those whose name occurred before as failed, and set the batch in progress.
-
-        A batch that is being cancelled stays so, with its rows counted.
-        """
+        """Count the rows and set the batch in progress. One that is being cancelled stays so, with its rows counted."""
         batch_id = claim.batch.batch_id
-        first = batch_rows.alias()
-        occurs_before = (
-            sa.select(sa.literal(1))
-            .where(
-                first.c.batch_id == batch_id,
-                first.c.custom_id == batch_rows.c.custom_id,
-                first.c.index < batch_rows.c.index,
-            )
-            .exists()
-        )
         of_batch = batch_rows.c.batch_id == batch_id
         with self._database.write() as connection:
             row = self._held(connection, claim)
-            connection.execute(
-                sa.update(batch_rows)
-                .where(of_batch, batch_rows.c.status == RowStatus.PENDING, occurs_before)
-                .values(
-                    status=RowStatus.FAILED,
-                    error_code="row_duplicate",
-                    error_message="an earlier row has the same custom_id. Remove one, or name it.",
-                )
-            )
             counts = {
                 status: connection.execute(
                     sa.select(sa.func.count()).where(of_batch, batch_rows.c.status == status)

@@ -51,6 +51,7 @@ class JobSpec:
         model: public name of the checkpoint; None in rows of older programs.
         traceparent: trace of the request that created the job (W3C Trace Context), which rendering continues.
         batch_id: batch that the job is a row of; None for a single video.
+        remixed_from: job whose portrait and speech this one has, with another emotion or other settings.
     """
 
     job_id: str
@@ -63,6 +64,7 @@ class JobSpec:
     model: str | None = None
     traceparent: str | None = None
     batch_id: str | None = None
+    remixed_from: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,7 @@ class Job(JobSpec):
         next_segment: index of the first segment that is not published.
         num_segments: None until the job is planned.
         frames_done: frames in published segments.
+        work_done: share of ETHD's steps that are computed, as of the last renewal; None before the first.
         result: artifact path of the finished video.
         device_s: seconds that networks and decoder computed for a finished video.
         error: reason of a failure.
@@ -102,6 +105,7 @@ class Job(JobSpec):
     next_segment: int = 0
     num_segments: int | None = None
     frames_done: int = 0
+    work_done: float | None = None
     result: str | None = None
     device_s: float | None = None
     error: JobError | None = None
@@ -112,10 +116,10 @@ class Job(JobSpec):
 
     @property
     def progress(self) -> int:
-        """Percent of the frames that are published; 100 only when completed."""
+        """Percent of the work that is done, or of the frames that are published if that is more; 100 only when completed."""
         if self.status is JobStatus.COMPLETED:
             return 100
-        return min(99, 100 * self.frames_done // self.num_frames)
+        return min(99, max(100 * self.frames_done // self.num_frames, int(100 * (self.work_done or 0.0))))
 
     @property
     def urgency(self) -> tuple[int, float]:
@@ -125,6 +129,19 @@ class Job(JobSpec):
         overtakes a long one that is not much older, and a long one is overtaken for a limited time only.
         """
         return int(self.batch_id is not None), self.created_at + OVERTAKE * self.num_frames / FRAME_RATE_HZ
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """When an unfinished job will probably end.
+
+    Attributes:
+        queue_position: queued jobs before it; None once it is in progress.
+        expected_s: seconds to its end at the speed of the last minute; None if nothing was rendered in it.
+    """
+
+    queue_position: int | None
+    expected_s: float | None
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ __all__ = [
 
 RETRY_AFTER_S = 10.0  # answer of a full queue: about the time of a short video
 EXPIRE_AT_ONCE = 500  # jobs per transaction, which bounds the wait of other transactions
+_DUE = jobs.c.created_at + jobs.c.num_frames * (OVERTAKE / FRAME_RATE_HZ)  # the second number of `Job.urgency`
 _UNFINISHED = (JobStatus.QUEUED, JobStatus.IN_PROGRESS)
 
 _Segments = list[Segment]  # defined here because `list` names a method of the class
@@ -205,6 +206,29 @@ class JobStore:
             total = connection.execute(sa.select(num_frames).where(jobs.c.status.in_(_UNFINISHED))).scalar_one()
         return float(total) / FRAME_RATE_HZ
 
+    def position(self, job: Job) -> tuple[int, int]:
+        """Return how many queued jobs come before this one, and the frames that these and the running jobs still need."""
+        due, is_row = job.urgency[1], jobs.c.batch_id.is_not(None)
+        mine = sa.literal(job.batch_id is not None)
+        comes_before = sa.and_(
+            jobs.c.status == JobStatus.QUEUED,
+            jobs.c.job_id != job.job_id,
+            sa.or_(sa.and_(~is_row, mine), sa.and_(is_row == mine, due > _DUE)),
+        )
+        running = jobs.c.status == JobStatus.IN_PROGRESS
+        frames = sa.func.coalesce(sa.func.sum(jobs.c.num_frames - jobs.c.frames_done), 0)
+        with self._database.read() as connection:
+            num_before = job_rows.count(connection, comes_before)
+            query = sa.select(frames).where(sa.or_(comes_before, running))
+            return num_before, int(connection.execute(query).scalar_one())
+
+    def frames_per_second(self, window_s: float = 60.0) -> float:
+        """Return the frames a second that were published during the last `window_s` seconds."""
+        frames = sa.func.coalesce(sa.func.sum(segments.c.num_frames), 0)
+        query = sa.select(frames).where(segments.c.published_at > self._clock() - window_s)
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one()) / window_s
+
     def cancel(self, job_id: str, owner: str | None = None) -> Job:
         """Cancel a job, which voids its worker's claim. A job that has ended does not change.
 
@@ -287,7 +311,7 @@ class JobStore:
                 is_row,
                 jobs.c.priority.desc(),
                 sa.func.coalesce(busy.c.num_jobs, 0),
-                jobs.c.created_at + jobs.c.num_frames * (OVERTAKE / FRAME_RATE_HZ),
+                _DUE,
                 jobs.c.job_id,
             )
             .limit(1)
@@ -320,15 +344,19 @@ class JobStore:
             )
         return Claim(job, job.fence, worker)
 
-    def renew(self, claim: Claim) -> Job:
+    def renew(self, claim: Claim, work_done: float | None = None) -> Job:
         """Renew the claim for another `lease_s`. A lease that ended can be renewed until another worker takes the job.
+
+        Args:
+            work_done: share of the work that is done, 0 to 1; None leaves it.
 
         Raises:
             FencedError: another worker has the job, or it has ended; so for every method that takes a claim.
         """
         with self._database.write() as connection:
             job_rows.held(connection, claim)
-            return job_rows.change(connection, claim.job.job_id, lease_until=self._clock() + self.lease_s)
+            values = {} if work_done is None else {"work_done": work_done}
+            return job_rows.change(connection, claim.job.job_id, lease_until=self._clock() + self.lease_s, **values)
 
     def plan(self, claim: Claim, num_segments: int) -> Job:
         """Set the number of the video's segments before the first is published. A resuming worker must set the same.

@@ -65,7 +65,7 @@ def _columns(record: type, types: Mapping[str, Any] | None = None, prefix: str =
 jobs = sa.Table(
     "jobs",
     metadata,
-    *_columns(Job, {"job_id": _id, "batch_id": _id, "error_message": _Message}),
+    *_columns(Job, {"job_id": _id, "batch_id": _id, "remixed_from": _id, "error_message": _Message}),
     sa.Column("priority", sa.Integer, nullable=False, default=0),
     sa.Column("webhook_url", sa.Text),
     sa.Column("attempts_without_progress", sa.Integer, nullable=False, default=0),
@@ -84,6 +84,7 @@ segments = sa.Table(
     *_columns(Segment, {"job_id": _id}),
     sa.PrimaryKeyConstraint("job_id", "index"),
     sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], ondelete="CASCADE"),
+    sa.Index("segments_by_time", "published_at"),
 )
 
 idempotency_keys = sa.Table(
@@ -146,17 +147,16 @@ batch_rows = sa.Table(
     sa.PrimaryKeyConstraint("batch_id", "index"),
     sa.ForeignKeyConstraint(["batch_id"], ["batches.batch_id"], ondelete="CASCADE"),
     sa.Index("batch_rows_by_status", "batch_id", "status"),
-    sa.Index("batch_rows_by_name", "batch_id", "custom_id"),
 )
 
 
 def migrate(connection: Connection, version: int) -> None:
     """Bring the tables from an older version to the current one. Programs of older versions that still run go on."""
     added = [jobs.c.model, jobs.c.traceparent] if version == 1 else []  # version 2
-    for column in (*added, jobs.c.batch_id, jobs.c.device_s):
+    for column in (*added, jobs.c.batch_id, jobs.c.remixed_from, jobs.c.device_s, jobs.c.work_done):
         kind = column.type.compile(connection.dialect)
         connection.execute(sa.DDL(f"ALTER TABLE jobs ADD COLUMN {column.name} {kind}"))
     metadata.create_all(connection)  # version 3: files and batches
-    for index in jobs.indexes:
+    for index in (*jobs.indexes, *segments.indexes):
         index.create(connection, checkfirst=True)
     connection.execute(sa.update(store).values(schema_version=SCHEMA_VERSION))

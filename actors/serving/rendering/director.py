@@ -23,7 +23,7 @@ from emotivetalk.actors.serving.observing import logs, tracing
 from emotivetalk.actors.serving.observing.meters import Meters
 from emotivetalk.actors.serving.rendering.call_size import CallSize
 from emotivetalk.actors.serving.rendering.graph_runner import CallSlots
-from emotivetalk.actors.serving.rendering.job_rendering import JobRendering, MakePlans
+from emotivetalk.actors.serving.rendering.job_rendering import JobRendering, MakePlans, Progress
 from emotivetalk.actors.serving.rendering.replica_calls import ReplicaCalls
 from emotivetalk.errors import EmotiveTalkError
 
@@ -145,8 +145,9 @@ class Director:
 
     async def _process_traced(self, claim: Claim, span: tracing.Span) -> None:
         log.info("job started: attempt %d from segment %d", claim.job.attempt, claim.job.next_segment)
-        rendering = asyncio.create_task(self._render(claim))
-        lease = asyncio.create_task(self._keep_claim(claim))
+        progress = Progress()
+        rendering = asyncio.create_task(self._render(claim, progress))
+        lease = asyncio.create_task(self._keep_claim(claim, progress))
         try:
             await asyncio.wait((rendering, lease), return_when=asyncio.FIRST_COMPLETED)
             if rendering.done():
@@ -175,7 +176,7 @@ class Director:
                 task.cancel()
             await asyncio.gather(rendering, lease, return_exceptions=True)
 
-    async def _render(self, claim: Claim) -> None:
+    async def _render(self, claim: Claim, progress: Progress) -> None:
         rendering = JobRendering(
             claim,
             self._jobs,
@@ -185,6 +186,7 @@ class Director:
             self._slots,
             self._call_size,
             self._meters,
+            progress,
         )
         await rendering.run()
 
@@ -192,15 +194,15 @@ class Director:
         if await asyncio.to_thread(_end_claim, partial(self._jobs.fail, error=error), claim):
             self._meters.jobs_ended.add(1, JobStatus.FAILED.value)
 
-    async def _keep_claim(self, claim: Claim) -> None:
-        """Renew the claim. Raises FencedError as soon as it is lost, usually because the job was cancelled."""
+    async def _keep_claim(self, claim: Claim, progress: Progress) -> None:
+        """Renew the claim and record the progress. Raises FencedError as soon as it is lost, usually because the job was cancelled."""
         changed = self._changed[claim.job.job_id] = asyncio.Event()
         try:
             while True:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), self._settings.renew_s)
                 changed.clear()
-                job = await asyncio.to_thread(self._jobs.renew, claim)
+                job = await asyncio.to_thread(self._jobs.renew, claim, progress.work_done)
                 if job.status is not JobStatus.IN_PROGRESS:
                     raise FencedError(job.job_id, f"it is {job.status}")
         finally:

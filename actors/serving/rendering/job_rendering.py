@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from emotivetalk.actors.serving.config import DirectorSettings
@@ -27,6 +28,19 @@ MakePlans = Callable[[int, int | None], tuple[LongVideoPlan, LongVideoPlan, Call
 """(frames, steps or None) -> ETHD's plan, V-AID's plan, and a map from a chunk's frames to the V-AID frames it reads."""
 
 
+@dataclass
+class Progress:
+    """The chunks of all steps that ETHD has computed, and their number."""
+
+    num_done: int = 0
+    num_calls: int = 0
+
+    @property
+    def work_done(self) -> float | None:
+        """The share that is done, 0 to 1; None before the first."""
+        return min(1.0, self.num_done / self.num_calls) if self.num_calls else None
+
+
 class JobRendering:
     """The rendering of one claimed job; `VideoCalls` for its graph runner.
 
@@ -35,6 +49,7 @@ class JobRendering:
     Args:
         slots: slots for ETHD calls, shared by the jobs of a director.
         call_size: shared by the jobs of a director, since all of them measure the same replicas.
+        progress: is kept up to date.
     """
 
     def __init__(
@@ -47,10 +62,11 @@ class JobRendering:
         slots: CallSlots,
         call_size: CallSize,
         meters: Meters,
+        progress: Progress,
     ) -> None:
         self._claim, self._job, self._jobs = claim, claim.job, jobs
         self._replica_calls, self._settings, self._slots = replica_calls, settings, slots
-        self._call_size, self._meters = call_size, meters
+        self._call_size, self._meters, self._progress = call_size, meters, progress
         self._request = VideoRequest.model_validate(claim.job.request)
         self._plans = make_plans(claim.job.num_frames, self._request.num_steps)
         self._next_segment = 0
@@ -70,6 +86,9 @@ class JobRendering:
         published = await asyncio.to_thread(self._jobs.segments, job.job_id)
         self._next_segment = len(published)
         self._tail_path = published[-1].tail_path if published else None
+        plan = self._plans[0]
+        self._progress.num_calls = plan.num_calls
+        self._progress.num_done = sum(len(plan.segment(index).calls) for index in range(self._next_segment))
         settings = self._settings
         runner = GraphRunner(
             self._graph,
@@ -154,6 +173,7 @@ class JobRendering:
                 trace=trace,
             )
             result = await self._replica_calls.render(call, arguments)
+        self._progress.num_done += len(task.calls)
         self._record("ethd", index, result.receipt.seconds)
         self._meters.ethd_chunks.add(len(task.calls), "job")
         self._call_size.record(result.receipt, len(task.calls))

@@ -44,9 +44,9 @@ def pretend_to_prepare(
     if not audio.read_bytes().startswith(b"speech: "):
         raise InputError("audio_corrupt", f"audio {names['audio']!r} cannot be decoded", "Export it again.")
     num_samples = 8000 * len(audio.read_bytes().removeprefix(b"speech: "))
-    files = {"portrait.png": folder / "portrait.png", "speech.f32": folder / "speech.f32"}
-    files["portrait.png"].write_bytes(portrait.read_bytes())
-    files["speech.f32"].write_bytes(audio.read_bytes())
+    files = {name: folder / name for name in ("portrait.png", "speech.f32", "speech.m4a")}
+    for name, source in zip(files, (portrait, audio, audio), strict=True):
+        files[name].write_bytes(source.read_bytes())
     for name, source in (("emotion.png", emotion_image), ("emotion.npy", emotion_video)):
         if source is not None:
             files[name] = folder / name

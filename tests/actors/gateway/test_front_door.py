@@ -141,7 +141,7 @@ def test_more_than_the_checking_processes_can_take(serve: Serve) -> None:
         ({}, {"emotion_strength": "nan"}, "request_invalid", "emotion_strength"),
         ({}, {"face": "0"}, "request_invalid", "face"),
         ({}, {"colour": "blue"}, "request_invalid", "colour"),
-        ({}, {"size": "1280x720"}, "size_unsupported", None),
+        ({}, {"size": "large"}, "size_invalid", None),
         ({}, {"seconds": "12"}, "seconds_mismatch", None),
         ({}, {"a[b][c][d][e]": "x"}, "request_invalid", "a[b][c][d][e]"),
         ({}, {"portrait": "data:image/png;base64,###"}, "request_invalid", "portrait"),

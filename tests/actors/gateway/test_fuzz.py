@@ -61,7 +61,7 @@ def test_requests_from_the_document(fuzzed: tuple[Serving, str], mode: Generatio
     serving, video = fuzzed
     schema = schemathesis.openapi.from_url(f"{serving.url}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
-    assert len(operations) == 24
+    assert len(operations) == 31
     for operation in operations:
 
         @SETTINGS

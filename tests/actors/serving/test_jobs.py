@@ -8,7 +8,7 @@ from emotivetalk.actors.errors import FencedError, JobNotFoundError, JobStateErr
 from emotivetalk.actors.serving.jobs.batch_store import BatchStore
 from emotivetalk.actors.serving.jobs.store import Claim, JobError, JobStatus, JobStore, Segment, new_job_id
 from emotivetalk.errors import InputError
-from tests.actors.serving.jobs_for_tests import NUM_SEGMENTS, Clock, add, claimed, finish, segment
+from tests.actors.serving.jobs_for_tests import NUM_SEGMENTS, SEGMENT_FRAMES, Clock, add, claimed, finish, segment
 
 
 def worker_calls(store: JobStore, claim: Claim) -> list:
@@ -326,11 +326,12 @@ def test_a_store_of_an_older_version_is_migrated(store: JobStore, url: str, vers
     from emotivetalk.actors.serving.jobs import tables as job_tables
 
     old = add(store)
-    removed = ("model", "traceparent", "batch_id") if version == 1 else ("batch_id",)
+    removed = ("batch_id", "remixed_from", "device_s", "work_done", *(("model", "traceparent") if version == 1 else ()))
     with store.database.write() as connection:
         for table in ("batch_rows", "batches", "files"):
             connection.exec_driver_sql(f"DROP TABLE {table}")
-        connection.exec_driver_sql("DROP INDEX jobs_by_batch")
+        for index in ("jobs_by_batch", "segments_by_time"):
+            connection.exec_driver_sql(f"DROP INDEX {index}")
         for column in removed:
             connection.exec_driver_sql(f"ALTER TABLE jobs DROP COLUMN {column}")
         connection.execute(job_tables.store.update().values(schema_version=version))
@@ -408,3 +409,33 @@ def test_the_error_for_an_unreachable_store_does_not_show_its_password(tmp_path)
             JobStore(url)
         assert caught.value.code == "job_store_unavailable"
         assert "secret" not in str(caught.value)
+
+
+def test_a_queued_job_knows_what_comes_before_it(store: JobStore, clock: Clock) -> None:
+    running = add(store, num_frames=100)
+    claim = claimed(store)
+    store.plan(claim, 10)
+    store.publish_segment(claim, segment(claim, 0))
+    long, short = add(store, num_frames=1000), add(store, num_frames=50)
+    row = add(store, num_frames=20, batch_id="batch_1")
+    assert claim.job.job_id == running.job_id
+    assert store.position(short) == (0, 90)
+    assert store.position(long) == (1, 140)
+    assert store.position(row) == (2, 1140)
+    assert store.frames_per_second() == SEGMENT_FRAMES / 60
+    clock.now += 61
+    assert store.frames_per_second() == 0.0
+
+
+def test_progress_moves_between_segments(store: JobStore) -> None:
+    add(store)
+    claim = claimed(store)
+    store.plan(claim, 3)
+    assert store.get(claim.job.job_id).progress == 0
+    store.renew(claim, 0.2)
+    assert store.get(claim.job.job_id).progress == 20
+    store.publish_segment(claim, segment(claim, 0))
+    store.renew(claim)
+    assert store.get(claim.job.job_id).progress == 33
+    store.renew(claim, 1.0)
+    assert store.get(claim.job.job_id).progress == 99

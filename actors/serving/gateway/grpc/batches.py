@@ -28,6 +28,7 @@ _PURPOSES: dict[str, pb.FilePurpose] = {
     "batch": pb.FILE_PURPOSE_BATCH,
     "user_data": pb.FILE_PURPOSE_USER_DATA,
     "vision": pb.FILE_PURPOSE_USER_DATA,
+    "character": pb.FILE_PURPOSE_USER_DATA,
     "batch_output": pb.FILE_PURPOSE_BATCH_OUTPUT,
 }
 _UPLOADED = {pb.FILE_PURPOSE_BATCH: "batch", pb.FILE_PURPOSE_USER_DATA: "user_data"}

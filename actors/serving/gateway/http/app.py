@@ -23,6 +23,7 @@ from emotivetalk.actors.serving.gateway.errors import answer_to, error_type, pub
 from emotivetalk.actors.serving.gateway.http import openapi
 from emotivetalk.actors.serving.gateway.http.access import CountedCaller, KnownCaller, ServiceDependency, authenticated
 from emotivetalk.actors.serving.gateway.http.batches import batches, files
+from emotivetalk.actors.serving.gateway.http.compatibility import compatibility
 from emotivetalk.actors.serving.gateway.http.edge import Edge
 from emotivetalk.actors.serving.gateway.http.events import event_id, job_events
 from emotivetalk.actors.serving.gateway.http.ranges import part_of
@@ -78,6 +79,7 @@ def http_app(
     app.add_exception_handler(HTTPException, _answer_router)
     app.add_exception_handler(ClientDisconnect, _answer_disconnected)
     app.add_exception_handler(Exception, _answer_error)
+    app.include_router(compatibility)  # first: its fixed paths would be ids of videos
     app.include_router(videos)
     app.include_router(files)
     app.include_router(batches)
@@ -138,8 +140,11 @@ async def list_videos(
 
 @videos.get("/{video_id}", response_model=Video, responses=openapi.errors(404))
 async def get_video(response: Response, service: ServiceDependency, caller: CountedCaller, video_id: JobId) -> Video:
-    """Get a video's status and progress."""
-    return _video(await service.get(caller, video_id), service, response)
+    """Get a video's status and progress, and when it will probably be finished."""
+    job = await service.get(caller, video_id)
+    if not job.status.is_terminal:
+        response.headers["openai-poll-after-ms"] = str(POLL_AFTER_MS)
+    return Video.of(job, service.model.name, await service.outlook(job))
 
 
 @videos.delete("/{video_id}", response_model=VideoDeleted, responses=openapi.errors(404))
@@ -167,9 +172,14 @@ async def download_video(
     service: ServiceDependency,
     caller: CountedCaller,
     video_id: JobId,
-    variant: Annotated[Literal["video"], Query(description="Only the video; there are no thumbnails.")] = "video",
+    variant: Annotated[
+        Literal["video", "thumbnail"], Query(description="The finished video, or a JPEG of its first frame.")
+    ] = "video",
 ) -> Response:
-    """Download the finished video, or a range of it."""
+    """Download the finished video, or a range of it; or a picture of it as soon as there is one."""
+    if variant == "thumbnail":
+        picture = await service.thumbnail(caller, video_id)
+        return Response(picture, headers={"cache-control": "private, max-age=86400"}, media_type="image/jpeg")
     content = await service.content(caller, video_id)
     part = part_of(request.headers, content.size, content.etag)
     headers = part.headers | {

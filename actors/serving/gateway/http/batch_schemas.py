@@ -30,6 +30,31 @@ class CreateFile(BaseModel):
     expires_after: ExpiresAfter | None = None
 
 
+class CreateCharacter(BaseModel):
+    """The text fields of a character; `video` is a picture of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1, max_length=100)
+
+
+class Character(BaseModel):
+    """A portrait to which videos refer as {"file_id": id}."""
+
+    id: str = Field(examples=[FILE_EXAMPLE])
+    object: Literal["character"] = "character"
+    created_at: int = Field(description="Unix time, seconds.")
+    expires_at: int
+    name: str
+
+    @classmethod
+    def of(cls, file: StoredFile) -> Character:
+        """Return the character of a stored portrait."""
+        return cls(
+            id=file.file_id, created_at=int(file.created_at), expires_at=int(file.expires_at), name=file.filename
+        )
+
+
 class FileObject(BaseModel):
     """A stored file."""
 

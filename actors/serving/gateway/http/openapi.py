@@ -94,7 +94,22 @@ def file_body() -> dict[str, Any]:
         "expires_after[seconds]": {"type": "integer"},
     }
     schema = {"type": "object", "properties": properties, "required": ["file", "purpose"]}
-    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def character_body() -> dict[str, Any]:
+    """Return the `requestBody` of `POST /v1/videos/characters`."""
+    properties = {"video": {"type": "string", "format": "binary"}, "name": {"type": "string"}}
+    schema = {"type": "object", "properties": properties, "required": ["video", "name"]}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def edit_body() -> dict[str, Any]:
+    """Return the `requestBody` of `POST /v1/videos/edits`."""
+    video = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
+    properties: dict[str, Any] = {"video": video, "prompt": {"type": "string"}, "emotion": {"type": "string"}}
+    schema = {"type": "object", "properties": properties, "required": ["video"]}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:

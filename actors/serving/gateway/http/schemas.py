@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from emotivetalk.actors.serving.jobs.records import Outlook
 from emotivetalk.actors.serving.jobs.store import Job
 from emotivetalk.request import MAX_TEXT_LENGTH, Emotion, VideoSettings, parse_emotion
 from emotivetalk.timebase import FRAME_RATE_HZ
@@ -51,20 +52,25 @@ class Video(BaseModel):
     seconds: str = Field(description="Length, rounded to whole seconds, at least 1.", examples=["12"])
     size: str = Field(examples=["256x256"])
     prompt: str | None = Field(default=None, description="The emotion, where it was given as text.")
-    remixed_from_video_id: None = None
+    remixed_from_video_id: str | None = Field(default=None, description="The video that this one is a remix of.")
     error: VideoError | None = None
     emotion: Emotion | None = Field(default=None, description="None is the portrait's own expression.")
     seed: int
     num_frames: int = Field(description=f"At {FRAME_RATE_HZ} frames a second.")
     frames_done: int
+    queue_position: int | None = Field(default=None, description="Queued videos before this one; only while queued.")
+    expected_seconds: float | None = Field(
+        default=None, description="Seconds to the end at the speed of the last minute; null if nothing was made in it."
+    )
     device_seconds: float | None = Field(default=None, description="Computation of a finished video, seconds.")
 
     @classmethod
-    def of(cls, job: Job, model: str) -> Video:
+    def of(cls, job: Job, model: str, outlook: Outlook | None = None) -> Video:
         """Return the video of a job.
 
         Args:
             model: name of the served model, for jobs that do not name theirs.
+            outlook: of an unfinished job; None leaves it out.
         """
         emotion = job.request.get("emotion")
         return cls(
@@ -79,11 +85,14 @@ class Video(BaseModel):
             seconds=str(max(1, round(job.num_frames / FRAME_RATE_HZ))),
             size=f"{job.width}x{job.height}",
             prompt=emotion["text"] if emotion and emotion["kind"] == "text" else None,
+            remixed_from_video_id=job.remixed_from,
             error=None if job.error is None else VideoError(code=job.error.code, message=job.error.message),
             emotion=emotion,
             seed=job.request["seed"],
             num_frames=job.num_frames,
             frames_done=job.frames_done,
+            queue_position=None if outlook is None else outlook.queue_position,
+            expected_seconds=None if outlook is None else outlook.expected_s,
             device_seconds=None if job.device_s is None else round(job.device_s, 3),
         )
 
@@ -194,7 +203,10 @@ class CreateVideo(VideoSettings):
         default=None, max_length=2000, description="Receives a POST when the video has ended."
     )
     model: str | None = Field(default=None, description="Checked: the model that is served here.")
-    size: str | None = Field(default=None, description="Checked: the size that the model makes.")
+    size: str | None = Field(
+        default=None, description="Pixels, such as 1280x720; the nearest size of the model is made."
+    )
+    n: int = Field(default=1, ge=1, le=1, description="Checked: a request makes one video.")
     seconds: float | None = Field(
         default=None, gt=0, description="Checked: a video is as long as its speech (to the second)."
     )
