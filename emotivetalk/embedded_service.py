@@ -24,8 +24,9 @@ from typing import Any
 import yaml
 
 from emotivetalk.errors import EmotiveTalkError
+from emotivetalk.media.checkpoints import find_checkpoint
 from emotivetalk.output import say
-from emotivetalk.resources import shipped_folder
+from emotivetalk.resources import find_config, shipped_folder
 
 MAX_RESTARTS = 5  # in a row, without getting ready in between
 START_ATTEMPTS = 3
@@ -37,19 +38,30 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before 
 
 @dataclass(frozen=True)
 class EmbeddedService:
-    """The service of `serve_configs/local.yaml` on loopback and a free port.
+    """A service on loopback and a free port.
 
     Attributes:
         folder: where its configuration, log, jobs and videos go.
-        checkpoint: checkpoint folder; None is the starter.
+        checkpoint: checkpoint folder; None is the configuration's, or the starter.
         address: address of a running Ray cluster; None starts one on this machine.
         max_jobs: unfinished videos at the same time.
+        config: YAML of Ray Serve's schema. Stores that it names (`data`, `jobs`, `artifacts`) are used. None is `serve_configs/local.yaml`.
     """
 
     folder: Path
     checkpoint: Path | None
     address: str | None
     max_jobs: int
+    config: Path | None = None
+
+    def checkpoint_folder(self) -> Path:
+        """Return the folder of the checkpoint that renders.
+
+        Raises:
+            InputError: it is no checkpoint, or the configuration cannot be read.
+        """
+        named = self.checkpoint or self._configured()["applications"][0]["args"].get("checkpoint")
+        return find_checkpoint(named if named is None else Path(named))
 
     @property
     def log(self) -> Path:
@@ -84,17 +96,30 @@ class EmbeddedService:
         return [sys.executable, "-m", "emotivetalk", "serve", str(config), *address]
 
     def _document(self, port: int) -> dict[str, Any]:
-        document = yaml.safe_load((shipped_folder("serve_configs") / "local.yaml").read_text())
+        document = self._configured()
         document["http_options"] = {"host": "127.0.0.1", "port": port}
         arguments = document["applications"][0]["args"]
-        arguments["data"] = str((self.folder / "service").resolve())
+        arguments.setdefault("data", str((self.folder / "service").resolve()))
         arguments["grpc"] = {"port": None}
         if self.checkpoint is not None:
             arguments["checkpoint"] = str(self.checkpoint.resolve())
-        arguments["gateway"] |= {
-            "limits": {"requests_per_minute": 1_000_000, "max_concurrent_jobs": self.max_jobs, "max_upload_mb": 10_000}
+        arguments["gateway"] = {
+            **arguments.get("gateway", {}),
+            "tokens_file": None,
+            "allow_anonymous": True,  # on loopback
+            "limits": {"requests_per_minute": 1_000_000, "max_concurrent_jobs": self.max_jobs, "max_upload_mb": 10_000},
         }
         return document
+
+    def _configured(self) -> dict[str, Any]:
+        if self.config is None:
+            path = shipped_folder("serve_configs") / "local.yaml"
+        else:
+            from emotivetalk.actors.serving.launch import read_plan
+
+            path = find_config(self.config, "serve_configs")
+            read_plan(path)
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 class _Supervisor:

@@ -114,6 +114,29 @@ class LiveSettings(_Config):
     min_steps: int = Field(default=1, ge=1)
 
 
+class WaitingVideoSettings(_Config):
+    """`policy_kwargs` of the autoscaling policy `emotivetalk.actors.serving.autoscaling:WaitingVideoPolicy`.
+
+    Attributes:
+        jobs, data: the job store, as in the application's arguments.
+        waiting_s_per_replica: seconds of waiting video for each replica. A replica that renders r seconds of video per
+            second clears its share in `waiting_s_per_replica / r` seconds.
+        poll_s: interval of reading the job store.
+        stale_s: age of the last reading from which ongoing requests decide instead.
+    """
+
+    jobs: str | None = None
+    data: Path | None = None
+    waiting_s_per_replica: float = Field(default=60.0, gt=0)
+    poll_s: float = Field(default=1.0, gt=0)
+    stale_s: float = Field(default=30.0, gt=0)
+
+    @property
+    def jobs_url(self) -> str:
+        """URL of the job store."""
+        return ServingConfig(jobs=self.jobs, data=self.data).jobs_url
+
+
 class ServingConfig(_Config):
     """The arguments of `emotivetalk.actors.serving.app:build`.
 

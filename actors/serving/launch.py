@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from emotivetalk.actors.serving.config import ServingConfig
+from emotivetalk.actors.serving.config import ServingConfig, WaitingVideoSettings
 from emotivetalk.actors.serving.gateway.http.connections import proxy_environment
 from emotivetalk.actors.serving.liveness import ClusterWatch
 from emotivetalk.errors import EmotiveTalkError, InputError
@@ -30,6 +30,7 @@ CONFIGS = shipped_folder("serve_configs")
 # Larger results stay in the object store. Ray's default would put small latents into the director's memory.
 SYSTEM_CONFIG = {"max_direct_call_object_size": 4096}
 WATCH_S = 1.0
+WAITING_VIDEO_POLICY = "emotivetalk.actors.serving.autoscaling:WaitingVideoPolicy"
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def read_plan(path: Path) -> LaunchPlan:
     for deployment in ours[0].deployments:
         given = deployment.model_dump(exclude_unset=True)
         options[given.pop("name")] = given
+    _check_policies(path, config, options)
     http = document.get("http_options") or {}
     logs = ours[0].logging_config or schema.logging_config
     return LaunchPlan(
@@ -91,6 +93,24 @@ def read_plan(path: Path) -> LaunchPlan:
         options,
         None if logs is None else logs.model_dump(exclude_unset=True),
     )
+
+
+def _check_policies(path: Path, config: ServingConfig, options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check the autoscaling policy's settings, which Serve would first see in its controller."""
+    for name, given in options.items():
+        policy = (given.get("autoscaling_config") or {}).get("policy") or {}
+        if policy.get("policy_function") != WAITING_VIDEO_POLICY:
+            continue
+        try:
+            settings = WaitingVideoSettings.model_validate(policy.get("policy_kwargs") or {})
+        except ValidationError as error:
+            raise _invalid(path, error) from error
+        if settings.jobs_url != config.jobs_url:
+            raise InputError(
+                "config_invalid",
+                f"{path}: {name}'s autoscaling policy reads another job store than the service",
+                "Give policy_kwargs the jobs (or data) of args; a YAML anchor keeps them equal.",
+            )
 
 
 def check_exposure(plan: LaunchPlan) -> None:
@@ -268,7 +288,8 @@ def _invalid(path: Path, error: ValueError) -> InputError:
 
 def _all_fields() -> list[str]:
     """Return the names of all settings, for suggestions."""
-    text = str(ServingConfig.model_json_schema()["$defs"]) + str(list(ServingConfig.model_fields))
+    text = str(ServingConfig.model_json_schema()["$defs"])
+    text += str([*ServingConfig.model_fields, *WaitingVideoSettings.model_fields])
     return sorted(set(re.findall(r"'([a-z_0-9]+)'", text)))
 
 

@@ -19,6 +19,12 @@ def render(
     address: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster; by default one is started here.")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Serve configuration of the service that is started; the default is serve_configs/local.yaml."
+        ),
+    ] = None,
     service: Annotated[
         str | None, typer.Option(help="URL of a running service to use instead of starting one.")
     ] = None,
@@ -47,10 +53,11 @@ def render(
     from emotivetalk.client.bulk.rows import RowRules
     from emotivetalk.client.bulk.runner import RunSettings
     from emotivetalk.embedded_service import EmbeddedService
-    from emotivetalk.media.checkpoints import checkpoint_id, find_checkpoint
+    from emotivetalk.media.checkpoints import checkpoint_id
 
     defaults = {name: value for name, value in arguments.items() if not _is_default(name, value)}
-    model = "" if service else checkpoint_id(find_checkpoint(checkpoint))
+    embedded = EmbeddedService(output / PRIVATE_FOLDER, checkpoint, address, rows_at_once, config)
+    model = "" if service else checkpoint_id(embedded.checkpoint_folder())
     rules = RowRules(folder_of(manifest), root, defaults, model)
     if dry_run:
         from emotivetalk.bulk_check import check_rows
@@ -60,8 +67,7 @@ def render(
         settings = RunSettings(rows_at_once, retry_failed, keep_on_service=service is not None)
         if service is None:  # it may have to start again, which takes longer than an answer
             settings = dataclasses.replace(settings, patience_s=EMBEDDED_PATIENCE_S)
-        started = service or EmbeddedService(output / PRIVATE_FOLDER, checkpoint, address, rows_at_once)
-        status = bulk_rendering.render_rows(manifest, rules, output, settings, started)
+        status = bulk_rendering.render_rows(manifest, rules, output, settings, service or embedded)
     raise typer.Exit(status)
 
 

@@ -127,3 +127,14 @@ def test_its_configuration_is_the_local_one_on_loopback(tmp_path: Path) -> None:
     assert plan.config.data_folder == tmp_path / "service" and plan.config.checkpoint == tmp_path / "checkpoint"
     assert yaml.safe_load(Path(command[-1]).read_text())["applications"][0]["deployments"]
     assert EmbeddedService(tmp_path, None, "head:6379", 1)._command(1)[-2:] == ["--address", "head:6379"]
+
+
+def test_a_configuration_keeps_its_stores_and_replicas_and_comes_to_loopback(tmp_path: Path) -> None:
+    from emotivetalk.actors.serving.launch import CONFIGS, read_plan
+
+    service = EmbeddedService(tmp_path, tmp_path / "checkpoint", "auto", 7, CONFIGS / "cluster.yaml")
+    given, plan = read_plan(CONFIGS / "cluster.yaml"), read_plan(Path(service._command(12345)[4]))
+    assert (plan.host, plan.port, plan.config.grpc.port) == ("127.0.0.1", 12345, None)
+    assert plan.config.gateway.tokens_file is None and plan.config.gateway.allow_anonymous
+    assert (plan.config.jobs, plan.config.artifacts) == (given.config.jobs, given.config.artifacts)
+    assert plan.options == given.options and plan.config.director == given.config.director

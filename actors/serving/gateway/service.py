@@ -431,12 +431,12 @@ class VideoService:
     # --------------------------------------------------------------------------------------------- progress, content
 
     async def watch(self, caller: Caller, job_id: str) -> AsyncGenerator[Job, None]:
-        """Yield the job now and whenever its status or its frames change, until it has ended."""
-        last: tuple[JobStatus, int] | None = None
+        """Yield the job now and whenever its status, frames or progress change, until it has ended."""
+        last: tuple[JobStatus, int, int] | None = None
         async with aclosing(self._watcher.states(checked_id(job_id), caller.name)) as states:
             async for job in states:
-                if (job.status, job.frames_done) != last:
-                    last = (job.status, job.frames_done)
+                if (job.status, job.frames_done, job.progress) != last:
+                    last = (job.status, job.frames_done, job.progress)
                     yield job
 
     async def segments(self, caller: Caller, job_id: str, first: int = 0) -> AsyncGenerator[Segment, None]:

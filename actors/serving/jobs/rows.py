@@ -15,7 +15,7 @@ from emotivetalk.actors.serving.jobs.records import Claim, Job, JobError, JobSta
 from emotivetalk.actors.serving.jobs.tables import idempotency_keys, jobs, removals, segments
 from emotivetalk.errors import InputError
 
-STATE = (jobs.c.status, jobs.c.attempt, jobs.c.fence, jobs.c.next_segment, jobs.c.frames_done)
+STATE = (jobs.c.status, jobs.c.attempt, jobs.c.fence, jobs.c.next_segment, jobs.c.frames_done, jobs.c.work_done)
 """The columns that change while a job is made."""
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # valid as a folder's name and as a key in every database
 REMOVAL_LEASE_S = 60.0

@@ -226,6 +226,13 @@ class JobStore:
             found = {row.status: row.num_jobs for row in connection.execute(query)}
         return {status: found.get(status, 0) for status in JobStatus}
 
+    def waiting_seconds(self) -> float:
+        """Sum the video that unfinished jobs have not published, in seconds."""
+        num_frames = sa.func.coalesce(sa.func.sum(jobs.c.num_frames - jobs.c.frames_done), 0)
+        with self._database.read() as connection:
+            total = connection.execute(sa.select(num_frames).where(jobs.c.status.in_(_UNFINISHED))).scalar_one()
+        return float(total) / FRAME_RATE_HZ
+
     def position(self, job: Job) -> tuple[int, int]:
         """Return how many queued jobs come before this one, and the frames that these and the running jobs still need."""
         due, is_row = job.urgency[1], jobs.c.batch_id.is_not(None)

@@ -64,6 +64,11 @@ class JobCollector(Collector):
         oldest = GaugeMetricFamily(
             "emotivetalk_oldest_queued_seconds", "How long the oldest queued video waits", oldest_s
         )
+        unpublished = GaugeMetricFamily(
+            "emotivetalk_waiting_seconds",
+            "Seconds of video that unfinished jobs have not published",
+            self._jobs.waiting_seconds(),
+        )
         measures = self._measure(self._jobs.list(limit=NUM_RECENT, status=JobStatus.COMPLETED).jobs)
         recent = f"of the last {NUM_RECENT} completed videos"
         stages = GaugeMetricFamily(
@@ -74,6 +79,7 @@ class JobCollector(Collector):
         return [
             by_status,
             oldest,
+            unpublished,
             _quantiles("emotivetalk_queue_wait_seconds", f"From created to started, {recent}", measures.queue_wait),
             _quantiles(
                 "emotivetalk_first_fragment_seconds",

@@ -30,11 +30,13 @@ class CallQueue:
     def __init__(self, worker: ETHDWorker, threads: ComputeThreads) -> None:
         self._worker, self._threads = worker, threads
         self._queued: list[_QueuedCall] = []
+        self.num_live_calls = 0  # queued or computed
         self._runners: list[asyncio.Task[None]] = []
 
     async def render(self, call: RenderCall, data: Sequence[BlockData | ChunkData]) -> tuple[ChunkData, Receipt]:
         """Advance the call's chunks by one step."""
         queued = _QueuedCall(call, data, asyncio.get_running_loop().create_future())
+        self.num_live_calls += call.is_live
         self._queued.append(queued)
         self._runners = [runner for runner in self._runners if not runner.done()]
         if len(self._runners) < self._threads.at_once:
@@ -44,6 +46,7 @@ class CallQueue:
             return await queued.answer
         finally:
             queued.answer.cancel()
+            self.num_live_calls -= call.is_live
 
     async def _run(self) -> None:
         while batch := self._next_batch():
@@ -69,7 +72,7 @@ class CallQueue:
     def _next_batch(self) -> list[_QueuedCall]:
         """Take the next calls, up to `chunks_at_once` chunks: live ones, then by the urgency of their jobs."""
         pending = [item for item in self._queued if not item.answer.done()]
-        self._queued = sorted(pending, key=lambda item: (item.call.portrait is None, item.call.urgency))
+        self._queued = sorted(pending, key=lambda item: (not item.call.is_live, item.call.urgency))
         batch: list[_QueuedCall] = []
         num_chunks = 0
         while self._queued:

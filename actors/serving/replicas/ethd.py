@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+from emotivetalk.actors.serving.autoscaling import LIVE_CALLS
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.observing import logs, tracing
 from emotivetalk.actors.serving.replicas.call_queue import CallQueue
@@ -56,6 +57,10 @@ class ETHDReplica:
         log.debug("step %d of segment %d: %.3f s for %d chunks", step, segment, receipt.seconds, len(call.calls))
         yield chunks
         yield receipt
+
+    async def record_autoscaling_stats(self) -> dict[str, int]:
+        """Report the live calls, which the job store does not know, to the autoscaling policy. Serve calls this."""
+        return {LIVE_CALLS: self._queue.num_live_calls}
 
     async def check_health(self) -> None:
         """Raise ServingError if a computation hangs."""

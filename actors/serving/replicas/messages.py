@@ -101,6 +101,11 @@ class RenderCall:
     urgency: tuple[int, float] = (0, 0.0)
     trace: str | None = None
 
+    @property
+    def is_live(self) -> bool:
+        """True for a live call's chunks."""
+        return self.portrait is not None
+
 
 @dataclass(frozen=True)
 class FinishCall:

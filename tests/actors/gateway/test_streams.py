@@ -171,7 +171,7 @@ def test_parts_of_the_file(client: httpx.Client, director: Director) -> None:
     assert client.get(url, headers={"if-none-match": etag}).status_code == 304
     head = client.head(url)
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(data)))
-    assert client.get(url, params={"variant": "thumbnail"}).json()["error"]["param"] == "variant"
+    assert client.get(url, params={"variant": "spritesheet"}).json()["error"]["param"] == "variant"
 
 
 @pytest.mark.parametrize(

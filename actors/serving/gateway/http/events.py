@@ -13,7 +13,7 @@ from emotivetalk.actors.serving.jobs.store import Job
 
 def event_id(job: Job) -> str:
     """Return the id of a job's state, which is the same on every gateway."""
-    return f"{job.attempt}-{job.frames_done}-{job.status.value}"
+    return f"{job.attempt}-{job.frames_done}-{job.progress}-{job.status.value}"
 
 
 async def job_events(

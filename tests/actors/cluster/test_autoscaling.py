@@ -1,0 +1,67 @@
+"""ETHD's replicas follow the video that waits: one, three under a batch, one again; the bytes stay the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from ray import serve
+
+from emotivetalk.actors.serving.launch import WAITING_VIDEO_POLICY
+from tests.actors.cluster.conftest import Cluster
+
+WAITING_S = 12.0  # of video, kept waiting until three replicas run
+
+
+def num_running() -> int:
+    """Running replicas of ETHD, as Serve reports them."""
+    return serve.status().applications["emotivetalk"].deployments["ETHD"].replica_states.get("RUNNING", 0)
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 300.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, f"{what}; {num_running()} replicas run"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def scaled(cluster: Cluster) -> Iterator[Cluster]:
+    """The service with ETHD under the policy, a replica for three seconds of waiting video."""
+    fixed = cluster.plan
+    ethd = {name: value for name, value in fixed.options["ETHD"].items() if name != "num_replicas"}
+    policy = {
+        "policy_function": WAITING_VIDEO_POLICY,
+        "policy_kwargs": {"jobs": fixed.config.jobs_url, "waiting_s_per_replica": 3.0, "poll_s": 0.2},
+    }
+    ethd["autoscaling_config"] = {
+        "min_replicas": 1,
+        "max_replicas": 3,
+        "target_ongoing_requests": 1000,  # requests alone would never ask for a second replica
+        "upscale_delay_s": 0,
+        "downscale_delay_s": 2,
+        "policy": policy,
+    }
+    cluster.service.deploy(dataclasses.replace(fixed, options={**fixed.options, "ETHD": ethd}))
+    yield cluster
+    cluster.service.deploy(fixed)
+    wait_until(lambda: num_running() == 1, "the fixed number of replicas does not return")
+
+
+def test_replicas_follow_the_video_that_waits(scaled: Cluster) -> None:
+    wait_until(lambda: num_running() == 1, "there is not one replica at the start")
+    batch: list[str] = []
+
+    def three_run() -> bool:
+        """Keep video waiting, since replicas may take longer to start than a short batch takes to render."""
+        while scaled.jobs.waiting_seconds() < WAITING_S:
+            batch.append(scaled.create("sad"))
+        return num_running() == 3
+
+    wait_until(three_run, "a batch does not bring three replicas")
+    for job_id in batch:
+        scaled.wait(job_id)
+        assert scaled.fragments(job_id) == scaled.fragments(batch[0])
+    wait_until(lambda: num_running() == 1, "an empty job store does not bring the minimum back")
