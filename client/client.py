@@ -236,7 +236,7 @@ class Client:
                             raise EmotiveTalkError(
                                 "wait_timeout",
                                 f"video {video_id} has not ended after {say_duration(timeout_s)}",
-                                "It goes on; wait for it again.",
+                                "It is still in progress. Call wait again.",
                             )
                 except EmotiveTalkError as error:
                     if error.code not in _TRANSIENT or time.monotonic() - last_answer > PATIENCE_S:

@@ -244,8 +244,8 @@ class _KindEvaluation:
         found.pictures = _pictures(swapped[: len(EMOTIONS)])
         if observed := _observed(swapped):
             found.figures.append(mouth_figure("swapped", "mouth opening while the emotion is swapped", observed))
-            found.figures += [*expression_figures(observed), *face_figures([seen.faces for seen in observed])]
-            identity = identity_figure([seen.faces for seen in observed])
+            found.figures += [*expression_figures(observed), *face_figures([one.faces for one in observed])]
+            identity = identity_figure([one.faces for one in observed])
             if identity is None:
                 found.notes.append("identity: not measured, the face mesh's environment lacks dlib")
             else:

@@ -67,8 +67,8 @@ def observe_faces(
     num, first = len(generated), 2
     frames = np.concatenate([portrait[None], _scrambled(generated[num // 2])[None], generated, truth])
     embedded = np.linspace(0, num - 1, _NUM_EMBEDDED + 2)[1:-1].round().astype(int)
-    seen = observer.observe(frames, [0, *(first + embedded), *(first + num + embedded)])
-    return ObservedFaces(seen[:1], seen[first : first + num], seen[first + num :], seen[1:2])
+    observed = observer.observe(frames, [0, *(first + embedded), *(first + num + embedded)])
+    return ObservedFaces(observed[:1], observed[first : first + num], observed[first + num :], observed[1:2])
 
 
 # ------------------------------------------------------------------------------------------------------ measures
@@ -124,12 +124,12 @@ def _height(landmarks: Landmarks, points: Sequence[int], base: Sequence[int]) ->
     return ((landmarks[:, list(points)].mean(1) - landmarks[:, list(base)].mean(1)) * up).sum(1) / _unit(landmarks)
 
 
-def track_of(measure: Callable[[Landmarks], Track], seen: FaceObservation) -> Track:
+def track_of(measure: Callable[[Landmarks], Track], observation: FaceObservation) -> Track:
     """Measure each frame; frames without a face are interpolated, and a video without any face gives zeros."""
-    has_face, frames = seen.has_face, np.arange(len(seen.landmarks))
+    has_face, frames = observation.has_face, np.arange(len(observation.landmarks))
     if not has_face.any():
         return np.zeros(len(frames))
-    return np.interp(frames, frames[has_face], measure(seen.landmarks[has_face]).astype(np.float64))
+    return np.interp(frames, frames[has_face], measure(observation.landmarks[has_face]).astype(np.float64))
 
 
 # ------------------------------------------------------------------------------------------------------- figures
@@ -137,14 +137,14 @@ def track_of(measure: Callable[[Landmarks], Track], seen: FaceObservation) -> Tr
 
 def mouth_figure(key: str, title: str, clips: Sequence[ObservedCase]) -> Figure:
     """Return the r of the mesh's mouth opening and the truth's. Floor: the next clip's speech."""
-    generated, seen_truth = (_tracks(lip_distance, clips, name) for name in ("generated", "truth"))
+    generated, observed_truth = (_tracks(lip_distance, clips, name) for name in ("generated", "truth"))
     truth = [mouth_opening(clip.case.lip).numpy() for clip in clips]
     mismatched = [(a[: len(b)], b[: len(a)]) for a, b in zip(generated, _rotated(truth), strict=True)]
     return Figure(
         f"mesh.mouth_r.{key}",
         f"face mesh, {title}: r",
         metrics.correlation(generated, truth),
-        metrics.correlation(seen_truth, truth),
+        metrics.correlation(observed_truth, truth),
         metrics.correlation(*zip(*mismatched, strict=True)),
     )
 

@@ -195,9 +195,9 @@ def _end_frames(num_frames: int) -> list[int]:
 
 
 def _observe_ends(observer: FaceObserver, frames: Sequence[Tensor]) -> FaceEnds:
-    seen = observer.observe(torch.cat(list(frames)).numpy())
-    half = len(seen.landmarks) // 2
-    return seen[:half], seen[half:]
+    observed = observer.observe(torch.cat(list(frames)).numpy())
+    half = len(observed.landmarks) // 2
+    return observed[:half], observed[half:]
 
 
 def _drift(clips: Sequence[LongClip], other: Float[Tensor, "3 64 64"]) -> tuple[Drift, Figure]:

@@ -185,7 +185,7 @@ def fragment(
     Args:
         frames: RGB, of the size that the init segment was made for, at least one.
         start_frame: index of the first of them in the clip.
-        audio: the clip's sound, or of a clip that goes on what `GrowingAudio` gave for these frames.
+        audio: the clip's sound; for a live clip, what `GrowingAudio` returned for these frames.
         is_last: no fragment follows: it gets all sound that is left.
         sequence: the fragment's number in the clip, from 0.
         fps: frames a second.
@@ -244,7 +244,7 @@ def fragment(
 
 def first_frame_jpeg(data: bytes) -> bytes:
     """Return the first frame of a fragmented MP4 (the initialisation segment and a fragment) as a JPEG."""
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         frame = next(container.decode(video=0))
     file = io.BytesIO()
     frame.to_image().save(file, "JPEG", quality=85)

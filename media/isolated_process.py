@@ -2,7 +2,7 @@
 
 The parent starts the program with `start` and exchanges lines of JSON with it. The program opens its end with
 `open_reports` and bounds itself with `limit`, after its imports and before it reads any input. Whatever a file does to the
-process, the parent goes on.
+process, the parent keeps running.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ FILES_PER_BLOCK = 1  # so that a short file does not wait for a long one
 
 
 @dataclass(frozen=True)
-class Launch:
+class PreparationLaunch:
     """Resources of a run. They do not change the corpus.
 
     Attributes:
@@ -84,7 +84,7 @@ def prepare_corpus(
     output: Path,
     settings: PrepareSettings,
     sync_checkpoint: Path | None,
-    launch: Launch,
+    launch: PreparationLaunch,
     progress: Callable[[int, int], None] = lambda done, total: None,
     bounds: Bounds | None = None,
 ) -> Preparation:
@@ -128,7 +128,9 @@ def prepare_corpus(
     return Preparation(rows, shards, report, len(missing))
 
 
-def _run(missing: Sequence[VideoSource], launch: Launch, worker: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
+def _run(
+    missing: Sequence[VideoSource], launch: PreparationLaunch, worker: tuple[Any, ...]
+) -> Iterator[dict[str, Any]]:
     """Yield each file's name and error when it is done, in any order."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()

@@ -46,7 +46,7 @@ class OptimizerGroup(Optimizer):
             optimizer.step()
 
 
-class Loss(nn.Module):
+class LossModule(nn.Module):
     """A stage's module in the precision of the run, with an output that DeepSpeed's hooks can traverse.
 
     DeepSpeed disables an autocast around its engine, so it is inside; weights stay float32.
@@ -97,7 +97,9 @@ def build_engine(
         "steps_per_print": None,
     }
     optimizer = optimizers[0] if len(optimizers) == 1 else OptimizerGroup(optimizers)
-    engine, *_ = initialize(model=Loss(module, config), optimizer=optimizer, config=settings, dist_init_required=False)
+    engine, *_ = initialize(
+        model=LossModule(module, config), optimizer=optimizer, config=settings, dist_init_required=False
+    )
     return engine
 
 

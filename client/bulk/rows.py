@@ -63,7 +63,7 @@ class BulkRow:
 
 @dataclass(frozen=True)
 class RowRules:
-    """How rows are read.
+    """Rules for reading rows.
 
     Attributes:
         folder: relative paths start here; None forbids them.

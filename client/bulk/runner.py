@@ -60,7 +60,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How a run goes.
+    """Settings of a bulk run.
 
     Attributes:
         rows_at_once: rows that are with the service at the same time.

@@ -71,7 +71,7 @@ def prepare(
 
     checkpoint = _sync_checkpoint(sync_checkpoint) if sync else None
 
-    from emotivetalk.actors.preparing.driver import Launch, prepare_corpus
+    from emotivetalk.actors.preparing.driver import PreparationLaunch, prepare_corpus
     from emotivetalk.corpus.preparing.labels import read_labels
     from emotivetalk.corpus.preparing.settings import PrepareSettings, weights_hash
     from emotivetalk.corpus.preparing.sources import find_sources
@@ -92,7 +92,7 @@ def prepare(
         _check_precompute(precompute)
     sources = find_sources(raw, {} if labels is None else read_labels(labels))
     with progress_bar("files") as bar:
-        made = prepare_corpus(sources, output, settings, checkpoint, Launch(workers, address), bar.at)
+        made = prepare_corpus(sources, output, settings, checkpoint, PreparationLaunch(workers, address), bar.at)
     _say(output, made)
     if precompute is not None and made.shards:
         _precompute(output, precompute, size, settings.num_frames)

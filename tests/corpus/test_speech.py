@@ -15,7 +15,7 @@ from emotivetalk.corpus.visemes import visemes_of
 from emotivetalk.corpus.voices import FLITE_TRAINED, Prosody, Voice, voice_of
 from emotivetalk.errors import EmotiveTalkError
 from tests.corpus.speakers import needs_espeak, needs_flite
-from tests.processes import ends
+from tests.processes import is_running, wait_until
 
 PLAIN = Prosody(172, 50, 45, 90)
 AMERICAN = Voice("espeak", "en-us", "en-us")
@@ -138,8 +138,7 @@ speak("This text makes more samples than a pipe can hold. " * 4, Voice("espeak",
 def test_the_synthesizing_process_ends_when_its_parent_is_killed(tmp_path: Path):
     (tmp_path / "program.py").write_text(KILLED_PARENT)
     command, environment = [sys.executable, str(tmp_path / "program.py")], {**os.environ, "PYTHONPATH": os.getcwd()}
-    with (tmp_path / "printed").open(
-        "w"
-    ) as printed:  # a file, because a pipe would stay open with the remaining process
+    # A file, because a pipe would stay open with the remaining process.
+    with (tmp_path / "printed").open("w") as printed:
         assert subprocess.run(command, stdout=printed, env=environment, timeout=120).returncode == -signal.SIGKILL
-    assert ends(int((tmp_path / "printed").read_text()))
+    wait_until(lambda: not is_running(int((tmp_path / "printed").read_text())), timeout_s=20)

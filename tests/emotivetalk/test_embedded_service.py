@@ -7,9 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 import urllib.request
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import yaml
 from emotivetalk import embedded_service
 from emotivetalk.embedded_service import EmbeddedService
 from emotivetalk.errors import EmotiveTalkError
+from tests.processes import wait_until
 
 FAKE = """
 import http.server, os, sys
@@ -30,13 +29,6 @@ class Ready(http.server.BaseHTTPRequestHandler):
 if len(sys.argv) > 2: sys.exit("the disk is on fire")
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Ready).serve_forever()
 """
-
-
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    end = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def pid_at(url: str) -> int | None:
@@ -65,7 +57,7 @@ def test_a_service_that_dies_comes_back_at_the_same_address(service: EmbeddedSer
         first = pid_at(url)
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: pid_at(url) not in (None, first))
+        wait_until(lambda: pid_at(url) not in (None, first), timeout_s=30)
         second = pid_at(url)
     assert lost == [] and second is not None and not psutil.pid_exists(second)
     with pytest.raises(OSError):
@@ -91,7 +83,7 @@ def test_one_that_dies_again_and_again_is_given_up(
     with service.running(lost.append) as url:
         (tmp_path / "dead").touch()
         os.kill(pid_at(url) or 0, signal.SIGKILL)
-        wait_until(lambda: bool(lost))
+        wait_until(lambda: bool(lost), timeout_s=30)
     assert lost[0].code == "serve_failed" and "again and again" in lost[0].message
 
 
@@ -109,7 +101,7 @@ def test_it_ends_with_a_killed_command(service: EmbeddedService, tmp_path: Path)
             time.sleep(60)
     """
     command = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stderr=subprocess.DEVNULL)
-    wait_until(lambda: pid_file.exists() and bool(pid_file.read_text()))
+    wait_until(lambda: pid_file.exists() and bool(pid_file.read_text()), timeout_s=30)
     child = psutil.Process(int(pid_file.read_text()))
     command.kill()
     command.wait()

@@ -80,8 +80,8 @@ def test_a_probe_is_never_tested_on_people_that_it_was_trained_on(kind):
     secret = torch.tensor([1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0])[identity]
     predicted = predict_values(kind, rows, secret, identity.tolist())
     assert np.square(predicted - secret.numpy()).mean() > 0.9  # no better than the mean, which is 0
-    seen = predict_values(kind, rows, secret, (torch.arange(400) % 2).tolist())
-    assert np.square(seen - secret.numpy()).mean() < 0.1  # people in both halves: the value is predictable
+    prediction = predict_values(kind, rows, secret, (torch.arange(400) % 2).tolist())
+    assert np.square(prediction - secret.numpy()).mean() < 0.1  # people in both halves: the value is predictable
     with pytest.raises(ValueError, match="at least two people"):
         predict_values("linear", rows, secret, [1] * 400)
 

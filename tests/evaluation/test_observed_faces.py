@@ -39,7 +39,7 @@ def face(opening: float = 0.0, smile: float = 0.0, brows: float = 0.0, lid: floa
     return points
 
 
-def seen(*faces: np.ndarray, identity: np.ndarray | None = None) -> FaceObservation:
+def observation(*faces: np.ndarray, identity: np.ndarray | None = None) -> FaceObservation:
     embeddings = np.full((len(faces), 128), np.nan) if identity is None else np.tile(identity, (len(faces), 1))
     return FaceObservation(np.stack(faces).astype(np.float32), embeddings.astype(np.float32))
 
@@ -81,7 +81,7 @@ def test_the_outline_is_free_of_where_the_head_is():
 
 
 def test_frames_without_a_face_are_interpolated():
-    partly = seen(face(), face(), face(opening=20))
+    partly = observation(face(), face(), face(opening=20))
     partly.landmarks[1] = np.nan
     opening = track_of(lip_distance, partly)
     assert opening[1] == pytest.approx((opening[0] + opening[2]) / 2)
@@ -99,14 +99,16 @@ def clips(is_right: bool = True) -> list[ObservedCase]:
         case.lip[:, 0] = torch.from_numpy(jaws[k]).float()
         case = replace(case, expression=torch.zeros(NUM, 12))
         case.expression[:, 6] = float(smiles[k])
-        shown = k if is_right else (k + 1) % 4
+        drawn = k if is_right else (k + 1) % 4
         rest = 6 * k  # this person's brows are higher
-        truth = seen(*(face(30 * jaw, 8 * smiles[k], 5 * brows[k] + rest) for jaw in jaws[k]), identity=people[k])
-        generated = seen(
-            *(face(30 * jaw, 8 * smiles[shown], 5 * brows[shown] + rest, 6.0 * (not is_right)) for jaw in jaws[shown]),
-            identity=people[shown],
+        truth = observation(
+            *(face(30 * jaw, 8 * smiles[k], 5 * brows[k] + rest) for jaw in jaws[k]), identity=people[k]
         )
-        portrait = seen(face(brows=rest), identity=people[k])
+        generated = observation(
+            *(face(30 * jaw, 8 * smiles[drawn], 5 * brows[drawn] + rest, 6.0 * (not is_right)) for jaw in jaws[drawn]),
+            identity=people[drawn],
+        )
+        portrait = observation(face(brows=rest), identity=people[k])
         made_clips.append(ObservedCase(case, ObservedFaces(portrait, generated, truth, nothing(1))))
     return made_clips
 

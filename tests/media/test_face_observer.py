@@ -53,12 +53,12 @@ def frames(*reds: int) -> np.ndarray:
 def test_landmarks_come_in_the_order_of_the_frames(python):
     with FaceObserver(python) as observer:
         assert not observer.has_embedding
-        seen = observer.observe(frames(3, 0, 5), [0])
-        assert seen.has_face.tolist() == [True, False, True]
-        assert seen.landmarks[[0, 2], 7].round(3).tolist() == [[7, 3, 1], [7, 5, 1]]
-        assert np.isnan(seen.landmarks[1]).all() and np.isnan(seen.embeddings).all()
+        observed = observer.observe(frames(3, 0, 5), [0])
+        assert observed.has_face.tolist() == [True, False, True]
+        assert observed.landmarks[[0, 2], 7].round(3).tolist() == [[7, 3, 1], [7, 5, 1]]
+        assert np.isnan(observed.landmarks[1]).all() and np.isnan(observed.embeddings).all()
         assert observer.observe(frames(9)).landmarks[0, 0].round(3).tolist() == [0, 9, 1]
-        assert seen[2:].landmarks[0, 0, 1].round(3) == 5
+        assert observed[2:].landmarks[0, 0, 1].round(3) == 5
 
 
 def test_a_failure_has_the_last_line_and_the_packages(python):

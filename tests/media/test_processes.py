@@ -1,11 +1,11 @@
-"""A pool's processes end with whoever started it, even if that is killed."""
+"""Processes of a pool end with their parent, also when it is killed."""
 
 import os
 import signal
 import subprocess
 import sys
 
-from tests.processes import ends, is_there
+from tests.processes import is_running, wait_until
 
 PROGRAM = """
 import multiprocessing, os, time
@@ -30,7 +30,7 @@ def test_a_pool_does_not_outlive_a_killed_parent(tmp_path):
     )
     assert started.stdout is not None
     worker = int(started.stdout.readline())
-    assert is_there(worker)
+    assert is_running(worker)
     started.send_signal(signal.SIGKILL)
     started.wait()
-    assert ends(worker)
+    wait_until(lambda: not is_running(worker), timeout_s=20)

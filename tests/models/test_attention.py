@@ -1,4 +1,4 @@
-"""Attention against PyTorch's, and the shortcut of EDI against its definition."""
+"""Attention against PyTorch's, and EDI's fast form against its definition."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from tests.models import debug
 
 
 @pytest.mark.parametrize("keys", [1, 4, FEW_TOKENS, FEW_TOKENS + 1])
-def test_attention_is_pytorchs(keys):
+def test_attention_equals_pytorchs(keys):
     torch.manual_seed(0)
     attention = Attention(32, 4, 16)
     hidden, context = torch.randn(3, 10, 32), torch.randn(3, keys, 16)
@@ -24,7 +24,7 @@ def test_attention_is_pytorchs(keys):
     torch.testing.assert_close(attention(hidden, context), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_difference_is_the_difference():
+def test_the_fast_form_of_edi_equals_its_definition():
     torch.manual_seed(0)
     cross = debug.stir(CrossAttention(32, 4, 16), 0.3)
     hidden, one, other = torch.randn(3, 10, 32), torch.randn(3, 4, 16), torch.randn(3, 4, 16)

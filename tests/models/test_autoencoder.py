@@ -17,13 +17,13 @@ def vae() -> PortraitAutoencoder:
     return debug.stir(PortraitAutoencoder(4, (32, 32, 32), (1, 1, 1), latents_mean=mean, latents_std=std), 0.02)
 
 
-def test_sixteen_pixels_a_cell(vae):
+def test_a_latent_cell_covers_sixteen_pixels(vae):
     latents = LatentCodec(vae).encode(torch.rand(2, 3, 64, 96) * 2 - 1)
     assert latents.shape == (2, 4, 4, 6)
     assert vae.spatial_compression == 16
 
 
-def test_standardising_is_undone(vae):
+def test_decoding_undoes_the_standardisation(vae):
     codec, images = LatentCodec(vae), torch.rand(2, 3, 64, 64) * 2 - 1
     portrait = codec.portrait(images[:1])
     raw = vae.encode(images).mode()
@@ -35,7 +35,7 @@ def test_standardising_is_undone(vae):
     torch.testing.assert_close(codec.encode(images), expected)
 
 
-def test_one_portrait_serves_all_frames(vae):
+def test_one_portrait_is_used_for_all_frames(vae):
     codec, portrait = LatentCodec(vae), torch.rand(1, 3, 64, 64) * 2 - 1
     latents = torch.randn(3, 4, 4, 4)
     once = codec.decode(latents, codec.portrait(portrait))
@@ -77,7 +77,7 @@ def test_stable_video_diffusions_autoencoder_fits_too():
 
 @pytest.mark.parametrize("shape", [(3, 64, 8, 8), (2, 32, 5, 4, 4), (2, 64, 7)])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_fast_group_norm_is_group_norm(shape, channels_last):
+def test_fast_group_norm_equals_group_norm(shape, channels_last):
     torch.manual_seed(0)
     x = 3 + 2 * torch.randn(shape)
     if channels_last and x.dim() == 4:

@@ -129,7 +129,7 @@ def test_last_step_gives_the_prediction_itself() -> None:
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 25])
-def test_schedule_is_diffusers_and_leaves_the_scheduler_alone(num_steps: int) -> None:
+def test_schedule_equals_diffusers_and_does_not_change_the_scheduler(num_steps: int) -> None:
     scheduler = svd_scheduler(sigma_min=0.01, sigma_max=50.0)
     scheduler.set_timesteps(7)
     sigmas = sigma_schedule(scheduler, num_steps)
@@ -140,7 +140,7 @@ def test_schedule_is_diffusers_and_leaves_the_scheduler_alone(num_steps: int) ->
     assert (sigmas.diff() < 0).all()
 
 
-def test_schedule_refuses_another_convention() -> None:
+def test_a_schedule_of_another_convention_is_refused() -> None:
     with pytest.raises(ValueError, match="prediction_type='epsilon'; set it to 'v_prediction'"):
         sigma_schedule(EulerDiscreteScheduler(), 4)
     with pytest.raises(ValueError, match="num_steps is 0"):
@@ -174,7 +174,7 @@ def test_sum_of_guidances(lip: float, expression: float) -> None:
     assert sum(guidance.weights) == pytest.approx(1)
 
 
-def test_guidance_evaluates_only_what_counts() -> None:
+def test_guidance_skips_terms_without_effect() -> None:
     neither, lip_only, both = BRANCHES
     assert torch.equal(guide(never, lambda: both, 1.0), both)
     assert torch.equal(guide(lambda: neither, never, 0.0), neither)
@@ -184,7 +184,7 @@ def test_guidance_evaluates_only_what_counts() -> None:
     assert torch.equal(Guidance(lip=1.0, expression=0.0).guide(never, lambda: lip_only, never), lip_only)
 
 
-def test_guiding_v_is_guiding_x0() -> None:
+def test_guiding_v_equals_guiding_x0() -> None:
     x, sigma = normal(3, 4, seed=9), torch.tensor(2.0)
     guidance = Guidance(lip=2.0, expression=5.0)
     of_v = guidance.guide(*(lambda v=v: v for v in BRANCHES))

@@ -62,7 +62,7 @@ def test_an_unknown_emotion_names_the_nearest(wrong: str, right: str) -> None:
         EmotionLabel(wrong)
 
 
-def test_an_emotion_like_none_lists_them_all() -> None:
+def test_an_error_for_an_unrelated_emotion_lists_all() -> None:
     with pytest.raises(ValueError, match=", ".join(EMOTIONS)):
         emotion_index("zzz")
 
@@ -130,7 +130,7 @@ def test_weights_are_a_continuous_partition(times_s: list[float], fade_s: float)
     assert weights.diff(dim=0).abs().max() <= len(times_s) * 1.5 / fade_s / FRAME_RATE_HZ + 1e-5
 
 
-def test_a_key_has_arrived_a_fade_after_its_time_and_not_begun_before() -> None:
+def test_a_fade_begins_at_the_time_of_its_key_and_ends_a_fade_later() -> None:
     weights = track(0.0, 1.0, fade_s=0.4).weights(50)[:, 1]
     middles_s = (torch.arange(50) + 0.5) / FRAME_RATE_HZ
     assert (weights[middles_s <= 1.0] == 0).all()
@@ -140,7 +140,7 @@ def test_a_key_has_arrived_a_fade_after_its_time_and_not_begun_before() -> None:
     assert rising.mean().item() == pytest.approx(0.5, abs=0.02)
 
 
-def test_without_a_fade_it_cuts() -> None:
+def test_without_a_fade_the_emotion_changes_at_once() -> None:
     weights = track(0.0, 1.0, fade_s=0.0).weights(50)[:, 1]
     assert weights.tolist() == [0.0] * 25 + [1.0] * 25
 
@@ -149,7 +149,7 @@ def test_the_first_key_holds_from_the_start() -> None:
     assert (track(1.0).weights(50) == 1).all()
 
 
-def test_a_track_of_one_emotion_is_that_emotion(mapping: EmotionMapping) -> None:
+def test_a_track_of_one_emotion_equals_that_emotion(mapping: EmotionMapping) -> None:
     condition = mapping.label("fear", 0.5)
     frames = mapping.track(track(0.0, 1.0), torch.stack([condition, condition]), 60)
     torch.testing.assert_close(frames, condition.expand(60, -1))
@@ -167,7 +167,7 @@ def test_a_label_at_a_level_is_its_prototype(mapping: EmotionMapping, emotion: s
     torch.testing.assert_close(condition, mapping.prototypes[emotion_index(emotion), level])
 
 
-def test_between_levels_it_is_linear(mapping: EmotionMapping) -> None:
+def test_labels_are_linear_between_levels(mapping: EmotionMapping) -> None:
     low, high = mapping.prototypes[emotion_index("fear"), 1], mapping.prototypes[emotion_index("fear"), 2]
     torch.testing.assert_close(mapping.label("fear", 0.5), (low + high) / 2)
 
@@ -188,7 +188,7 @@ def test_wrong_prototypes_are_refused(mapping: EmotionMapping) -> None:
         mapping.set_prototypes(torch.zeros(len(EMOTIONS), NUM_LEVELS, DIM + 1))
 
 
-def test_what_asks_for_no_emotion_is_neutral(mapping: EmotionMapping) -> None:
+def test_texts_without_emotion_are_neutral(mapping: EmotionMapping) -> None:
     with torch.no_grad():
         mapping.text_head.emotion.bias[len(EMOTIONS)] += 20
     estimate = mapping.text_estimate(torch.randn(3, 12))
@@ -196,7 +196,7 @@ def test_what_asks_for_no_emotion_is_neutral(mapping: EmotionMapping) -> None:
     assert (estimate.probabilities[:, NEUTRAL] > 0.99).all()
 
 
-def test_sharpness_goes_from_a_blend_to_the_likeliest() -> None:
+def test_sharpness_ranges_from_a_blend_to_the_likeliest_emotion() -> None:
     torch.manual_seed(0)
     prototypes, embedding = torch.randn(len(EMOTIONS), NUM_LEVELS, DIM), torch.randn(1, 12)
     soft, sharp = (
@@ -212,7 +212,7 @@ def test_sharpness_goes_from_a_blend_to_the_likeliest() -> None:
     torch.testing.assert_close(sharp.text(embedding)[0], sharp.label(likeliest, estimate.intensity.item()))
 
 
-def test_a_head_that_saw_the_last_layer_only_reads_nothing_behind_it(mapping: EmotionMapping) -> None:
+def test_a_head_for_the_last_layer_ignores_the_others(mapping: EmotionMapping) -> None:
     embedding = torch.randn(2, 12)
     longer = torch.cat([embedding, torch.randn(2, 5)], dim=1)
     torch.testing.assert_close(mapping.text(longer), mapping.text(embedding))
@@ -264,7 +264,7 @@ def test_both_heads_learn(mapping: EmotionMapping) -> None:
     assert mapping.speech_head(mel).emotion.argmax(-1).tolist() == emotion.tolist()
 
 
-def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
+def test_a_saved_and_loaded_mapping_is_equal(tmp_path: Path) -> None:
     mapping = EmotionMapping(DIM, 12, 16, 8, text_gain=20.0).eval()
     mapping.set_prototypes(torch.randn(len(EMOTIONS), NUM_LEVELS, DIM))
     mapping.save_pretrained(tmp_path)
@@ -276,6 +276,6 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"needs the package {PACKAGE}")
-def test_loading_the_sentence_encoder_is_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+def test_loading_the_sentence_encoder_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     SentenceEncoder()
     assert capfd.readouterr() == ("", "")

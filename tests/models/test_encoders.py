@@ -14,14 +14,14 @@ from emotivetalk.timebase import SAMPLES_PER_FRAME
 from tests.models import debug
 
 
-def test_audio_features_keep_step_with_the_video():
+def test_there_is_one_audio_feature_per_video_frame():
     encoder = debug.stir(ConvAudioEncoder(16, 32))
     for samples in (1, SAMPLES_PER_FRAME, SAMPLES_PER_FRAME + 1, 10 * SAMPLES_PER_FRAME):
         frames = -(-samples // SAMPLES_PER_FRAME)
         assert encoder(torch.randn(2, samples)).shape == (2, frames, 16)
 
 
-def test_audio_context_is_at_most_what_it_says():
+def test_audio_context_is_within_the_documented_limit():
     encoder = debug.stir(ConvAudioEncoder(16, 32))
     waveform = (0.1 * torch.randn(1, 60 * SAMPLES_PER_FRAME)).requires_grad_()
     gradient = torch.autograd.grad(encoder(waveform)[0, 30].sum(), waveform)[0][0]
@@ -31,7 +31,7 @@ def test_audio_context_is_at_most_what_it_says():
     assert frames.min() < 30 < frames.max()
 
 
-def test_wav2vec2_keeps_step_with_the_video():
+def test_wav2vec2_gives_one_feature_per_video_frame():
     settings = {
         "hidden_size": 16,
         "num_hidden_layers": 1,
@@ -57,7 +57,7 @@ def test_pictures_of_any_size_are_averaged_down(kind):
     torch.testing.assert_close(encoder(large), encoder(small), rtol=1e-4, atol=1e-5)
 
 
-def test_lips_are_read_from_the_crop_only():
+def test_the_lip_encoder_reads_only_the_crop():
     torch.manual_seed(0)
     encoder = LipEncoder(channels=(8, 16, 16)).eval()
     images = torch.rand(1, 3, MOTION_SIZE, MOTION_SIZE, requires_grad=True)

@@ -82,7 +82,7 @@ def test_without_layers_over_time_a_frame_depends_only_on_its_own_lips(network, 
         assert depends.tolist() == [frame == other for other in range(FRAMES)]
 
 
-def test_samples_of_a_batch_do_not_touch(network, noisy):
+def test_samples_of_a_batch_are_independent(network, noisy):
     given = debug.conditions()
     both = network(noisy, LEVEL, given)
     one = type(given)(*(value[1:] for value in vars(given).values()))
@@ -113,7 +113,7 @@ def test_new_layers_start_as_the_identity():
     assert torch.equal(fresh(noisy, LEVEL, given), fresh(noisy, LEVEL, changed))
 
 
-def test_odd_sizes_and_single_frames_pass(network):
+def test_odd_sizes_and_single_frames_are_accepted(network):
     given = debug.conditions(batch=1, frames=1, side=7)
     assert network(torch.randn(1, 1, 4, 7, 7), LEVEL[:1], given).shape == (1, 1, 4, 7, 7)
 
@@ -142,7 +142,7 @@ def test_lip_windows_are_centred_and_repeat_the_ends():
     assert windows[5, :, 0].tolist() == [3, 4, 5, 5, 5]
 
 
-def test_saved_and_loaded_is_the_same(network, noisy, tmp_path):
+def test_a_saved_and_loaded_network_is_equal(network, noisy, tmp_path):
     network.save_pretrained(tmp_path)
     loaded = type(network).from_pretrained(tmp_path).eval()
     assert torch.equal(loaded(noisy, LEVEL, debug.conditions()), network(noisy, LEVEL, debug.conditions()))

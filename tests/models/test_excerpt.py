@@ -1,4 +1,4 @@
-"""An excerpt of a clip is that of the whole, from no more calls than it needs."""
+"""An excerpt equals the same frames of the whole clip, and uses only the calls that it depends on."""
 
 from collections.abc import Sequence
 
@@ -14,19 +14,21 @@ from tests.models.test_long_video import chunked, levels, mixing, noise, plans, 
 
 @given(plan=plans, data=st.data())
 @running
-def test_an_excerpt_is_that_of_the_whole_from_the_calls_it_needs(plan: LongVideoPlan, data: st.DataObject) -> None:
+def test_an_excerpt_equals_the_whole_clip_and_uses_only_the_calls_it_needs(
+    plan: LongVideoPlan, data: st.DataObject
+) -> None:
     first, sigmas = plan.segment(0), levels(plan.num_steps)
     start = data.draw(st.integers(0, len(first.result.frames) - 1))
     frames = range(start, data.draw(st.integers(start + 1, len(first.result.frames))))
-    seen: list[range] = []
+    computed: list[range] = []
 
-    def watched(x: Tensor, sigma: Tensor, chunks: Sequence[range]) -> Tensor:
-        seen.extend(chunks)
+    def recording(x: Tensor, sigma: Tensor, chunks: Sequence[range]) -> Tensor:
+        computed.extend(chunks)
         return mixing(x, sigma, chunks)
 
-    made = run_excerpt(first, frames, watched, sigmas, noise)
+    made = run_excerpt(first, frames, recording, sigmas, noise)
     torch.testing.assert_close(made, chunked(plan)[start : frames.stop])
-    assert len(seen) <= len(first.calls)
-    # No chunk is made that is further away than neighbours of neighbours, step by step, can be.
+    assert len(computed) <= len(first.calls)
+    # Each step adds at most the neighbouring chunks.
     reach = plan.num_steps * plan.config.chunk_frames
-    assert all(chunk.start < frames.stop + reach and chunk.stop > start - reach for chunk in seen)
+    assert all(chunk.start < frames.stop + reach and chunk.stop > start - reach for chunk in computed)

@@ -5,7 +5,7 @@ import torch
 from emotivetalk.models.face_mask import FaceRegion
 
 
-def test_inside_outside_and_between():
+def test_the_mask_is_one_inside_zero_outside_and_smooth_between():
     mask = FaceRegion().mask(64, 64)[0]
     assert mask[32, 32] == 1
     assert mask[0, 0] == 0

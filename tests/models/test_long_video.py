@@ -1,4 +1,4 @@
-"""The plan's invariants for any clip, chunked equals whole, and seams that heal."""
+"""Invariants of the plan for any clip, chunked sampling against sampling in one piece, and smooth seams."""
 
 import gc
 import random
@@ -55,13 +55,13 @@ plans = st.builds(LongVideoPlan, config=configs(), num_frames=st.integers(1, 80)
 
 
 def framewise(x: Tensor, sigma: Tensor, frames: Sequence[range]) -> Tensor:
-    """A denoiser without temporal mixing, that knows which frame of the clip it is at."""
+    """Denoise each frame by itself, with a term that depends on its index in the clip."""
     index = torch.tensor([list(chunk) for chunk in frames]).reshape(*x.shape[:2], 1, 1)
     return torch.tanh(x) * 0.5 / (1 + sigma) + torch.sin(0.1 * index)
 
 
 def mixing(x: Tensor, sigma: Tensor, frames: Sequence[range]) -> Tensor:
-    """A denoiser whose result depends on every frame of its chunk."""
+    """Denoise with a term that depends on every frame of the chunk."""
     return framewise(x, sigma, frames) + 0.3 * x.mean(dim=1, keepdim=True) / (1 + sigma)
 
 
@@ -135,7 +135,7 @@ def test_every_call_is_used_and_counted(plan: LongVideoPlan) -> None:
     calls = [call for segment in segments for call in segment.calls]
     used = set().union(*(call.depends_on for call in calls), *(segment.result.depends_on for segment in segments))
     ids = [call.id for call in calls]
-    # A free segment's first call of the last step may give nothing but repeated frames: then it is there for the easing.
+    # In a free segment, the first call of the last step may give only repeated frames. It is needed for the easing.
     for_easing = {
         call.id
         for segment in segments
@@ -149,21 +149,21 @@ def test_every_call_is_used_and_counted(plan: LongVideoPlan) -> None:
 
 @given(plan=plans)
 @planning
-def test_shift_computes_no_frame_twice_away_from_the_ends(plan: LongVideoPlan) -> None:
+def test_shift_computes_inner_frames_once_a_step(plan: LongVideoPlan) -> None:
     if plan.config.fusion != "shift":
         return
     width = plan.config.chunk_frames
     for segment in plan.segments():
         for step in range(plan.num_steps):
             calls = segment.calls_of(step)
-            seen = Counter(frame for call in calls for frame in call.frames)
-            assert all(seen[frame] == 1 for frame in segment.frames[width:-width])
+            counts = Counter(frame for call in calls for frame in call.frames)
+            assert all(counts[frame] == 1 for frame in segment.frames[width:-width])
             assert len(calls) <= -(-len(segment.frames) // width) + 1
         for call in segment.calls:
             assert all(weight == 1 for source in call.input.sources for weight in source.weights)
 
 
-def test_shift_moves_the_seams_and_keeps_context_round_them() -> None:
+def test_shift_moves_the_seams_and_keeps_context_on_both_sides() -> None:
     plan = LongVideoPlan(LongVideoConfig(chunk_frames=25, segment_chunks=4, shift_stride=7), 100, 25)
     (segment,) = plan.segments()
     seams: Counter[int] = Counter()
@@ -188,7 +188,7 @@ def test_overlap_is_a_linear_crossfade() -> None:
 @given(plan=plans, batch_calls=st.integers(1, 4))
 @running
 def test_chunked_equals_whole_without_temporal_mixing(plan: LongVideoPlan, batch_calls: int) -> None:
-    """Uneased: a pinned frame is noised anew, so the network gives another one for it even then."""
+    """Without easing, since a pinned frame gets new noise and is denoised to another frame even by `framewise`."""
     plan = replace(plan, config=replace(plan.config, eased_frames=0))
     got = chunked(plan, framewise, batch_calls=batch_calls)
     torch.testing.assert_close(got, whole_clip(plan, levels(plan.num_steps)), atol=1e-6, rtol=1e-6)
@@ -196,7 +196,7 @@ def test_chunked_equals_whole_without_temporal_mixing(plan: LongVideoPlan, batch
 
 @given(plan=plans)
 @planning
-def test_easing_never_reaches_what_the_next_segment_is_pinned_to(plan: LongVideoPlan) -> None:
+def test_easing_ends_before_the_frames_that_the_next_segment_is_pinned_to(plan: LongVideoPlan) -> None:
     for segment in plan.segments():
         if segment.index == 0 or plan.config.pinned_frames == 0:
             assert segment.ease is None
@@ -212,7 +212,7 @@ def test_easing_never_reaches_what_the_next_segment_is_pinned_to(plan: LongVideo
 
 @given(plan=plans)
 @planning
-def test_free_segments_do_not_wait_for_each_other(plan: LongVideoPlan) -> None:
+def test_free_segments_do_not_depend_on_each_other(plan: LongVideoPlan) -> None:
     plan = replace(plan, config=replace(plan.config, joint="free"))
     for segment in plan.segments():
         assert not any(call.pinned for call in segment.calls)
@@ -221,48 +221,48 @@ def test_free_segments_do_not_wait_for_each_other(plan: LongVideoPlan) -> None:
 
 @pytest.mark.parametrize("joint", ["pinned", "free"])
 @pytest.mark.parametrize("fusion", ["shift", "overlap"])
-def test_easing_takes_away_the_step_between_segments(
+def test_easing_removes_the_jump_between_segments(
     fusion: Literal["shift", "overlap"], joint: Literal["pinned", "free"]
 ) -> None:
-    """A network whose every segment is off by its own amount: uneased it jumps, eased it drifts over."""
+    """The network adds another constant in each segment: a jump without easing, a gradual change with it."""
 
-    def off(x: Tensor, sigma: Tensor, frames: Sequence[range]) -> Tensor:
+    def shifted(x: Tensor, sigma: Tensor, frames: Sequence[range]) -> Tensor:
         segment = torch.tensor([float(chunk.start // 20) for chunk in frames]).reshape(-1, 1, 1, 1)
         return torch.zeros_like(x) + segment
 
-    def steps(eased_frames: int) -> list[float]:
+    def jumps(eased_frames: int) -> list[float]:
         config = LongVideoConfig(24, 1, 4, fusion=fusion, eased_frames=eased_frames, joint=joint)
         plan = LongVideoPlan(config, 84, 3)
-        made = torch.cat([part.frames for part in run(plan, off, levels(3), noise)])
+        made = torch.cat([part.frames for part in run(plan, shifted, levels(3), noise)])
         changes = (made[1:] - made[:-1]).abs().amax((1, 2))
         return [float(changes[segment.result.frames.start - 1]) for segment in list(plan.segments())[1:]]
 
-    assert min(steps(0)) > 0.9
-    assert max(steps(9)) < 0.11
+    assert min(jumps(0)) > 0.9
+    assert max(jumps(9)) < 0.11
 
 
 def test_clip_within_one_chunk_is_one_call_a_step() -> None:
     plan = LongVideoPlan(LongVideoConfig(chunk_frames=10, pinned_frames=3), 6, 4)
     assert plan.num_calls == 4
-    seen = []
-    chunked(plan, lambda x, sigma, frames: seen.append(frames) or mixing(x, sigma, frames))
-    assert seen == [(range(6),)] * 4
+    spans = []
+    chunked(plan, lambda x, sigma, frames: spans.append(frames) or mixing(x, sigma, frames))
+    assert spans == [(range(6),)] * 4
 
 
 @given(plan=plans)
 @running
-def test_pinned_frames_are_the_last_segments_at_every_level(plan: LongVideoPlan) -> None:
+def test_pinned_frames_equal_those_of_the_last_segment_at_every_noise_level(plan: LongVideoPlan) -> None:
     sigmas = levels(plan.num_steps)
-    seen: list[tuple[Tensor, Tensor, range]] = []
+    inputs: list[tuple[Tensor, Tensor, range]] = []
 
-    def watched(x: Tensor, sigma: Tensor, frames: Sequence[range]) -> Tensor:
-        seen.extend((chunk, sigma, span) for chunk, span in zip(x, frames))
+    def recording(x: Tensor, sigma: Tensor, frames: Sequence[range]) -> Tensor:
+        inputs.extend((chunk, sigma, span) for chunk, span in zip(x, frames))
         return mixing(x, sigma, frames)
 
     calls: list[Call] = []
-    clip = chunked(plan, watched, progress=calls.append)
-    assert len(calls) == len(seen) == plan.num_calls
-    for call, (x, sigma, frames) in zip(calls, seen):
+    clip = chunked(plan, recording, progress=calls.append)
+    assert len(calls) == len(inputs) == plan.num_calls
+    for call, (x, sigma, frames) in zip(calls, inputs):
         assert frames == call.frames and sigma == sigmas[call.id.step]
         if call.pinned:
             final = clip[call.pinned.start : call.pinned.stop]
@@ -271,7 +271,7 @@ def test_pinned_frames_are_the_last_segments_at_every_level(plan: LongVideoPlan)
 
 @given(plan=plans, num_threads=st.integers(1, 4), batch_calls=st.integers(1, 3))
 @running
-def test_threads_change_nothing(plan: LongVideoPlan, num_threads: int, batch_calls: int) -> None:
+def test_threads_do_not_change_the_frames(plan: LongVideoPlan, num_threads: int, batch_calls: int) -> None:
     calls: list[Call] = []
     with ThreadPoolExecutor(num_threads) as pool:
         clip = chunked(plan, submit=pool.submit, batch_calls=batch_calls, progress=calls.append)
@@ -280,7 +280,7 @@ def test_threads_change_nothing(plan: LongVideoPlan, num_threads: int, batch_cal
 
 
 @pytest.mark.parametrize("num_threads", [0, 1, 3])
-def test_what_a_call_raises_ends_the_run(num_threads: int) -> None:
+def test_an_error_in_a_call_ends_the_run(num_threads: int) -> None:
     plan = LongVideoPlan(LongVideoConfig(4, 3, 0, "overlap", overlap_frames=2), 30, 3)
     num_begun = 0
 
@@ -298,7 +298,7 @@ def test_what_a_call_raises_ends_the_run(num_threads: int) -> None:
 
 
 def run_in_any_order(plan: LongVideoPlan, order: random.Random) -> Tensor:
-    """The dataflow graph of calls, tails and results, run with no order but its own."""
+    """Run the calls, tails and results in a random order that respects their dependencies."""
     sigmas, segments = levels(plan.num_steps), list(plan.segments())
     done: dict[CallId, Tensor] = {}
     tails: dict[int, Tensor] = {}
@@ -358,7 +358,7 @@ def test_resumes_after_any_segment(plan: LongVideoPlan, data: st.DataObject) -> 
         assert again.start == first.start and torch.equal(again.frames, first.frames)
 
 
-def test_a_consumer_may_change_what_it_is_given() -> None:
+def test_a_consumer_may_change_the_frames_it_gets() -> None:
     plan = LongVideoPlan(LongVideoConfig(chunk_frames=6, segment_chunks=2, pinned_frames=3, shift_stride=5), 60, 3)
     clip = []
     for result in run(plan, mixing, levels(3), noise):
@@ -368,22 +368,22 @@ def test_a_consumer_may_change_what_it_is_given() -> None:
 
 
 def smooth_process(width: int) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and vectors of the covariance of `width` frames of a smooth Gaussian process of variance 1."""
+    """Return eigenvalues and eigenvectors of the covariance of `width` frames of a smooth Gaussian process of variance 1."""
     distance = torch.arange(width)[:, None] - torch.arange(width)[None]
     return torch.linalg.eigh(torch.exp(-0.5 * (distance / 5.0) ** 2).double())
 
 
 def smooth_denoiser(x: Tensor, sigma: Tensor, frames: Sequence[range]) -> Tensor:
-    """The optimal denoiser of that process, for as many frames as it is shown."""
+    """Denoise optimally for the smooth process, given the frames of one chunk."""
     values, vectors = smooth_process(x.shape[1])
     gain = (vectors * (values.clamp(min=0) / (values.clamp(min=0) + sigma**2))) @ vectors.T
     return torch.einsum("fg,cg...->cf...", gain.float(), x)
 
 
 @pytest.mark.parametrize("fusion", ["shift", "overlap"])
-def test_seams_of_a_smooth_process_heal(fusion: str) -> None:
+def test_fusion_makes_seams_smooth(fusion: str) -> None:
     def jumps(config: LongVideoConfig) -> Tensor:
-        """Mean square difference of neighbouring frames; of the true process, 2 (1 - exp(-1/50)) = 0.04."""
+        """Return the mean square difference of neighbouring frames, which is 2 (1 - exp(-1/50)) = 0.04 in the process itself."""
         plan = LongVideoPlan(config, 180, 20)
         wide = run(plan, smooth_denoiser, levels(20), lambda f: frame_noise(1, f.start, len(f), (500,), "seams"))
         clip = torch.cat([result.frames for result in wide])
@@ -393,7 +393,7 @@ def test_seams_of_a_smooth_process_heal(fusion: str) -> None:
     apart = jumps(LongVideoConfig(20, 1, 0))
     fused = jumps(LongVideoConfig(20, 3, 5, fusion=fusion, shift_stride=7, overlap_frames=8))
     assert apart.max() > 1
-    assert fused.max() < 0.15  # 1.76 apart, 0.085 fused
+    assert fused.max() < 0.15  # measured: 1.76 apart, 0.085 fused
 
 
 def test_noise_is_a_function_of_seed_stream_and_frame() -> None:
@@ -404,7 +404,7 @@ def test_noise_is_a_function_of_seed_stream_and_frame() -> None:
     far = frame_noise(0, 180_000, 200, (1000,), "ethd")
     assert far.mean().abs() < 0.01 and far.std() == pytest.approx(1, abs=0.01)
     assert torch.corrcoef(far).fill_diagonal_(0).abs().max() < 0.2
-    # Golden: whatever changes these numbers changes every video.
+    # Golden values: a change of these changes every video.
     torch.testing.assert_close(whole[1, 0], torch.tensor([-2.5335, -1.2247, 0.9908]), atol=1e-4, rtol=0)
 
 
@@ -415,15 +415,15 @@ def test_noise_is_fast_enough() -> None:
 
 
 @pytest.mark.parametrize("fusion", ["shift", "overlap"])
-def test_memory_does_not_grow_with_the_clip(fusion: str) -> None:
+def test_memory_does_not_depend_on_the_length_of_the_clip(fusion: str) -> None:
     config = LongVideoConfig(chunk_frames=10, segment_chunks=4, pinned_frames=4, fusion=fusion)
-    dim = 77  # to tell the walker's tensors by
+    dim = 77  # a size by which the tensors of the run are recognised
 
     def peak(num_frames: int) -> int:
-        """The most frames held in tensors, seen from the calls at the clip's end, where a leak would be whole."""
+        """Return the greatest number of frames held in tensors during the calls at the clip's end."""
         most = 0
 
-        def watched(x: Tensor, sigma: Tensor, frames: Sequence[range]) -> Tensor:
+        def recording(x: Tensor, sigma: Tensor, frames: Sequence[range]) -> Tensor:
             nonlocal most
             if frames[-1].stop == num_frames:
                 held = [item.untyped_storage() for item in gc.get_objects() if type(item) is Tensor]
@@ -432,7 +432,7 @@ def test_memory_does_not_grow_with_the_clip(fusion: str) -> None:
             return x / (1 + sigma)
 
         plan = LongVideoPlan(config, num_frames, 2)
-        for _ in run(plan, watched, levels(2), lambda f: frame_noise(0, f.start, len(f), (dim,), "memory")):
+        for _ in run(plan, recording, levels(2), lambda f: frame_noise(0, f.start, len(f), (dim,), "memory")):
             pass
         return most
 
@@ -448,7 +448,7 @@ def test_sampling_keeps_no_graph() -> None:
     assert not chunked(plan, lambda x, sigma, frames: gain * mixing(x, sigma, frames)).requires_grad
 
 
-def test_two_hours_are_planned_at_once() -> None:
+def test_two_hours_are_planned_in_less_than_a_second() -> None:
     start = time.process_time()
     plan = LongVideoPlan(LongVideoConfig(), 180_000, 25)
     segments = plan.segments()
@@ -470,14 +470,14 @@ def test_two_hours_are_planned_at_once() -> None:
         ({"segment_chunks": 1, "pinned_frames": 9}, r"keep it in 0\.\.8"),
     ],
 )
-def test_config_refuses_what_cannot_work(settings_: dict[str, int | str], message: str) -> None:
+def test_invalid_configs_are_refused(settings_: dict[str, int | str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LongVideoConfig(**settings_)
     with pytest.raises((ValueError, TypeError), match="'mean'"):
         LongVideoConfig(fusion="mean")
 
 
-def test_misuse_is_named() -> None:
+def test_misuse_raises_an_error_that_names_it() -> None:
     plan = LongVideoPlan(LongVideoConfig(chunk_frames=6, segment_chunks=2, pinned_frames=3, shift_stride=5), 30, 2)
     first, second = plan.segment(0), plan.segment(1)
     with pytest.raises(ValueError, match="needs 3, the last of them 0"):

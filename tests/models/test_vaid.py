@@ -30,7 +30,7 @@ def given(dicte: DiCTE, seed: int = 0, has_utterance: bool = True) -> DiCTECondi
     )
 
 
-def test_the_switch_lets_one_condition_through(dicte):
+def test_the_switch_passes_one_condition(dicte):
     noisy = torch.randn(2, FRAMES, debug.DIM_EXPRESSION)
     conditional, other = given(dicte), torch.randn(2, debug.DIM_EXPRESSION)
     unconditional = conditional.unconditional()
@@ -49,15 +49,15 @@ def test_the_switch_itself_is_a_condition(dicte):
     assert not torch.equal(dicte(noisy, LEVEL, same), dicte(noisy, LEVEL, same.unconditional()))
 
 
-def test_the_portrait_and_the_speech_matter(dicte):
+def test_the_output_depends_on_the_portrait_and_the_speech(dicte):
     noisy, one = torch.randn(2, FRAMES, debug.DIM_EXPRESSION), given(dicte)
     two = given(dicte, seed=5)
     for changed in (replace(one, identity=two.identity), replace(one, audio_features=two.audio_features)):
         assert (dicte(noisy, LEVEL, one) - dicte(noisy, LEVEL, changed)).abs().max() > 1e-3
 
 
-def test_only_differences_of_time_count(dicte):
-    """A sequence that repeats itself is denoised alike wherever it stands, but for the ends."""
+def test_only_relative_time_matters(dicte):
+    """A periodic sequence gives a periodic result, except near the ends."""
     torch.manual_seed(2)
     one = given(dicte)
     steady = replace(
@@ -69,7 +69,7 @@ def test_only_differences_of_time_count(dicte):
     torch.testing.assert_close(output[:, 38], output[:, 41], rtol=0.05, atol=0.02)
 
 
-def test_projector_context_is_what_it_says():
+def test_projector_context_is_as_documented():
     torch.manual_seed(0)
     projector = debug.stir(AudioLipProjector(debug.DIM_AUDIO, debug.DIM_LIP, 32))
     features = torch.randn(1, 41, debug.DIM_AUDIO, requires_grad=True)
@@ -79,7 +79,7 @@ def test_projector_context_is_what_it_says():
     assert frames.max() == 20 + projector.context_frames
 
 
-def test_saved_and_loaded_is_the_same(tmp_path):
+def test_a_saved_and_loaded_network_is_equal(tmp_path):
     torch.manual_seed(0)
     vaid = debug.stir(VAID(debug.DIM_AUDIO, debug.DIM_LIP, debug.DIM_EXPRESSION, 32, 2, 2))
     vaid.save_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""Stable Video Diffusion's weights in ETHD: all accounted for, and the same outputs."""
+"""Stable Video Diffusion's weights in ETHD: every weight is used, and the outputs are equal."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def ethd_like(unet: UNetSpatioTemporalConditionModel) -> ETHD:
     return ETHD(**ethd_settings(unet), dim_lip=DIM_LIP, dim_expression=DIM_EXPRESSION, context_dim=16).eval()
 
 
-def test_every_weight_is_accounted_for(unet):
+def test_every_weight_is_used(unet):
     ethd = ethd_like(unet)
     report = import_unet(unet, ethd)
     gone = [*report.loaded, *report.folded, *report.without_effect]
@@ -57,7 +57,7 @@ def test_outputs_equal_stable_video_diffusion(unet, has_embedding):
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_another_layout_is_named(unet):
+def test_weights_of_another_layout_are_refused(unet):
     narrow = ETHD(4, (32, 32), (True, False), 2, (1, 1), 4, DIM_LIP, DIM_EXPRESSION, context_dim=16)
     with pytest.raises(ValueError, match=r"down_blocks\.1\.resnets\.0"):
         import_unet(unet, narrow)

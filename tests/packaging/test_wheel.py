@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,8 @@ import httpx
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_IN_A_CHECKOUT = (".venv", ".git", "build", "dist", "runs", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis")
@@ -149,12 +150,6 @@ def training(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed
 @pytest.fixture(scope="module")
 def serving(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return install(wheel, tmp_path_factory.mktemp("serving"), {"text", "serve"})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def test_its_overrides_fit_the_configs(name, size):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_its_control_is_taught_the_same_with_nothing_changed(name):
+def test_the_control_is_trained_equally_without_the_change(name):
     ablation = find_ablation(name)
     control = control_of(ablation)
     assert [lesson.stage for lesson in control.trains] == [lesson.stage for lesson in ablation.trains]
@@ -62,12 +62,12 @@ def test_its_control_is_taught_the_same_with_nothing_changed(name):
     assert control.disabled_part is None and control.figure_keys == ablation.figure_keys and control.name != name
 
 
-def test_what_trains_nothing_has_no_control():
+def test_an_ablation_without_training_has_no_control():
     with pytest.raises(InputError, match="the checkpoint itself is its control"):
         control_of(find_ablation("no-edi"))
 
 
-def test_the_push_loss_is_left_out_and_the_rest_is_the_bases(workplace, tmp_path):
+def test_without_the_push_loss_all_else_equals_the_base(workplace, tmp_path):
     made = trained("no-push-loss", workplace, tmp_path)
     settings = json.loads((tmp_path / "vaid" / "config.json").read_text())
     assert settings["stage"]["push_weight"] == 0
@@ -75,10 +75,10 @@ def test_the_push_loss_is_left_out_and_the_rest_is_the_bases(workplace, tmp_path
     assert any(not torch.equal(before[name], after[name]) for name in before)
     one, other = (ETHD.from_pretrained(folder / "ethd").state_dict() for folder in (workplace / "base", made))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    assert trained("no-push-loss", workplace, tmp_path) == made  # all is done, so it goes on at the end
+    assert trained("no-push-loss", workplace, tmp_path) == made  # nothing is left to train
 
 
-def test_edi_has_weights_of_its_own_after_both_lessons(workplace, tmp_path):
+def test_edi_has_separate_weights_after_both_stages(workplace, tmp_path):
     ethd = ETHD.from_pretrained(trained("separate-edi-weights", workplace, tmp_path) / "ethd")
     assert ethd.config["edi_shares_weights"] is False
     assert any(".edi.reference." in name for name in ethd.state_dict())

@@ -26,7 +26,7 @@ def test_seeds_are_the_same_on_every_machine() -> None:
     assert step_seeds(0, 0, 2) == [1317536309490288386, 7449029282396566744]
 
 
-def test_a_feed_gives_the_steps_asked_for_and_makes_none_past_the_end() -> None:
+def test_a_feed_makes_the_requested_steps_and_none_past_the_end() -> None:
     made: list[list[int]] = []
 
     def make(seeds: Sequence[int]) -> int:
@@ -39,7 +39,7 @@ def test_a_feed_gives_the_steps_asked_for_and_makes_none_past_the_end() -> None:
     assert made == [step_seeds(1, step, 2) for step in (0, 1, 2, 3)]
 
 
-def test_an_error_in_the_background_reaches_the_one_who_waits() -> None:
+def test_an_error_in_the_background_is_raised_by_take() -> None:
     def fail(seeds: Sequence[int]) -> int:
         raise OSError("no such shard")
 
@@ -61,7 +61,7 @@ class Outer:
     name: str
 
 
-def test_a_batch_moves_with_the_batches_inside_it() -> None:
+def test_moving_a_batch_moves_nested_batches() -> None:
     batch = Outer(Inner(torch.zeros(1)), torch.zeros(2), "a")
     moved = to_device(batch, torch.device("meta"))
     assert moved.inner.tensor.is_meta

@@ -86,7 +86,7 @@ def test_overrides_replace_and_add(path: Path) -> None:
         ("a=[", "the value of 'a=[' is not YAML", "Quote it."),
     ],
 )
-def test_errors_name_the_key_and_the_nearest_right_one(path: Path, override: str, message: str, remedy: str) -> None:
+def test_errors_name_the_key_and_the_nearest_known_one(path: Path, override: str, message: str, remedy: str) -> None:
     with pytest.raises(InputError) as caught:
         load_config(path, [override])
     assert message in caught.value.message
@@ -94,7 +94,7 @@ def test_errors_name_the_key_and_the_nearest_right_one(path: Path, override: str
     assert "\n" not in str(caught.value)
 
 
-def test_all_that_is_wrong_is_said_at_once(path: Path) -> None:
+def test_all_errors_are_reported_at_once(path: Path) -> None:
     path.write_text("name: vaid\nstpes: 3\noutput: runs\n", encoding="utf-8")
     with pytest.raises(InputError) as caught:
         load_config(path)
@@ -103,7 +103,7 @@ def test_all_that_is_wrong_is_said_at_once(path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "- 1\n", "a: [\n", "a: b: c\n"])
-def test_what_is_no_mapping_is_refused(path: Path, text: str) -> None:
+def test_a_file_without_a_mapping_is_refused(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError) as caught:
         load_config(path)

@@ -36,7 +36,7 @@ def test_small_steps_are_not_lost_to_bfloat16() -> None:
     module = nn.Linear(1, 1, bias=False).bfloat16()
     module.weight.data.fill_(1.0)
     average = WeightAverage(module, 0.999)
-    module.weight.data.fill_(1.0078125)  # one bfloat16 further
+    module.weight.data.fill_(1.0078125)  # the next bfloat16
     for step in range(10_000, 10_100):
         average.update(module, step)
     assert 1.0006 < float(average.module.weight.detach()) < 1.0009

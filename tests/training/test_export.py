@@ -18,7 +18,7 @@ from tests.models import debug
 
 @pytest.fixture
 def trained(tmp_path) -> Path:
-    """Output of the stages: a folder per network and a provenance, but no pipeline."""
+    """A checkpoint as the stages write it: a folder per network and provenance.json, without model_index.json."""
     folder = tmp_path / "trained"
     debug.pipeline().save_pretrained(folder)
     (folder / "model_index.json").unlink()
@@ -44,7 +44,7 @@ def test_the_exported_checkpoint_generates_the_same_in_half_the_bytes(trained, t
     assert (video(shipped) - video(before)).abs().max() <= 4  # of 255
 
 
-def test_exporting_is_quiet(trained, tmp_path, caplog, capfd):
+def test_exporting_prints_no_progress(trained, tmp_path, caplog, capfd):
     logging.enable_propagation()
     try:
         export(trained, tmp_path / "shipped", "squares", debug.IMAGE_SIZE, 8)
@@ -53,7 +53,7 @@ def test_exporting_is_quiet(trained, tmp_path, caplog, capfd):
     assert caplog.messages == [] and capfd.readouterr().err == ""
 
 
-def test_the_noise_scale_goes_along_and_is_the_renderers(trained, tmp_path):
+def test_the_noise_scale_is_exported_and_used(trained, tmp_path):
     export(trained, tmp_path / "shipped", "squares", debug.IMAGE_SIZE, 8, noise_scale=0.5)
     shipped, full = EmotiveTalkPipeline.from_pretrained(tmp_path / "shipped"), debug.pipeline()
     assert full.config["noise_scale"] == 1
@@ -64,7 +64,7 @@ def test_the_noise_scale_goes_along_and_is_the_renderers(trained, tmp_path):
     assert not torch.equal(half, whole)
 
 
-def test_the_guidance_goes_along_and_multiplies_the_strength(trained, tmp_path):
+def test_the_guidance_is_exported_and_multiplies_the_strength(trained, tmp_path):
     export(trained, tmp_path / "shipped", "squares", debug.IMAGE_SIZE, 8, expression_guidance=1.5)
     portrait, speech = torch.zeros(3, debug.IMAGE_SIZE, debug.IMAGE_SIZE), 0.1 * torch.ones(6400)
     shipped, plain = (EmotiveTalkPipeline.from_pretrained(tmp_path / "shipped") for _ in range(2))
@@ -78,7 +78,9 @@ def test_the_guidance_goes_along_and_multiplies_the_strength(trained, tmp_path):
     guided = expressions(shipped, 1.0, label)
     assert torch.equal(guided, expressions(plain, 1.5, label))
     assert not torch.equal(guided, expressions(plain, 1.0, label))
-    assert torch.equal(expressions(shipped, 1.0, None), expressions(plain, 1.0, None))  # nothing to guide towards
+    assert torch.equal(
+        expressions(shipped, 1.0, None), expressions(plain, 1.0, None)
+    )  # without an emotion there is no guidance
 
 
 def test_guidance_may_begin_at_a_lower_noise_level(trained, tmp_path):
@@ -104,13 +106,13 @@ def test_the_fast_precision_is_close(trained, tmp_path):
     assert (video(fast) - video(exact)).abs().mean() < 2
 
 
-def test_exporting_again_replaces_and_leaves_nothing_behind(trained, tmp_path):
+def test_exporting_again_replaces_the_folder(trained, tmp_path):
     for _ in range(2):
         export(trained, tmp_path / "shipped", "squares", debug.IMAGE_SIZE, 8)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["shipped", "trained"]
 
 
-def test_what_is_missing_is_named(trained, tmp_path):
+def test_missing_networks_are_named(trained, tmp_path):
     shutil.rmtree(trained / "vaid")
     with pytest.raises(InputError, match="has no vaid"):
         export(trained, tmp_path / "shipped", "squares", debug.IMAGE_SIZE, 8)

@@ -14,7 +14,7 @@ def stage(workplace, tmp_path, *changes: str) -> ExpressionStage:
     return ExpressionStage(config.stage)
 
 
-def test_the_truth_is_the_drawn_faces_own(workplace, tmp_path):
+def test_the_truth_equals_the_parameters_of_the_drawn_face(workplace, tmp_path):
     made = stage(workplace, tmp_path)
     batch = made.batch(range(64))
     truth = batch.truth.flatten(0, 1)
@@ -34,8 +34,8 @@ def test_its_error_is_part_of_the_loss(workplace, tmp_path):
     torch.testing.assert_close(with_it - without(batch).total, 2 * terms["truth"])
 
 
-def test_pairs_share_it(workplace, tmp_path):
-    """Both pictures of a pair are read against the same truth: swapping them changes no error."""
+def test_pairs_share_the_truth(workplace, tmp_path):
+    """Swapping the pictures of a pair does not change the error."""
     made = stage(workplace, tmp_path)
     batch = made.batch(range(2))
     swapped = type(batch)(batch.other, batch.one, *(vars(batch)[name] for name in ("emotion", "intensity", "truth")))

@@ -8,7 +8,7 @@ from emotivetalk.errors import InputError, OutputError
 from emotivetalk.training.run.folder_lock import claimed
 
 
-def test_a_folder_is_one_process_s_until_that_ends(tmp_path: Path) -> None:
+def test_a_folder_is_locked_until_its_process_ends(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     holding = "import sys, time\nfrom pathlib import Path\nfrom emotivetalk.training.run.folder_lock import claimed\n"
     holding += "with claimed(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)"
@@ -18,13 +18,13 @@ def test_a_folder_is_one_process_s_until_that_ends(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="another process is training in") as raised, claimed(folder):
             pass
         assert raised.value.code == "run_in_use"
-        other.kill()  # it has no chance to tidy up
+        other.kill()  # without clean-up
     for _ in range(2):
         with claimed(folder):
             assert folder.is_dir()
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file/run cannot be written") as raised, claimed(tmp_path / "file" / "run"):
         pass

@@ -28,7 +28,7 @@ LIKE_THE_U_NET = ("stage.attention_levels=[true, false]", "stage.layers_per_bloc
 
 @pytest.fixture(scope="module")
 def downloaded(tmp_path_factory) -> Path:
-    """Folders as they are downloaded, with random weights."""
+    """Folders with random weights, laid out like the downloaded ones."""
     folder = tmp_path_factory.mktemp("weights")
     debug.unet().save_pretrained(folder / "svd" / "unet")
     AutoencoderKLTemporalDecoder(
@@ -48,7 +48,7 @@ def downloaded(tmp_path_factory) -> Path:
     return folder
 
 
-def test_from_others_weights_to_a_video(downloaded, workplace, tmp_path):
+def test_pretrained_networks_are_trained_and_make_a_video(downloaded, workplace, tmp_path):
     checkpoint = tmp_path / "full"
     shutil.copytree(workplace / "checkpoint", checkpoint)
     adopt_vae(downloaded / "svd", checkpoint)
@@ -79,7 +79,7 @@ def test_from_others_weights_to_a_video(downloaded, workplace, tmp_path):
     assert frames.shape == (10, SIZE, SIZE, 3) and frames.float().std() > 1
 
 
-def test_the_vae_stays_the_one_that_was_downloaded(downloaded, tmp_path):
+def test_the_vae_is_not_changed(downloaded, tmp_path):
     adopt_vae(downloaded / "svd", tmp_path)
     theirs = AutoencoderKLTemporalDecoder.from_pretrained(downloaded / "svd" / "vae").eval()
     images = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -125,7 +125,7 @@ def test_a_frozen_network_of_another_kind_is_refused(stage, workplace, tmp_path)
         shutil.rmtree(checkpoint / name, ignore_errors=True)
 
 
-def test_what_is_no_such_folder_is_refused(tmp_path):
+def test_a_folder_of_another_kind_is_refused(tmp_path):
     for adopt in (adopt_vae, adopt_audio_encoder):
         with pytest.raises(InputError, match="holds no") as raised:
             adopt(tmp_path / "nowhere", tmp_path / "checkpoint")

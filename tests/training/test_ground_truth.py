@@ -21,7 +21,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "train_configs"
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The corpus of debug size as if it had been filmed: pictures, and no truth."""
+    """A corpus of debug size with pictures and without true motion, like real video."""
     folder = tmp_path_factory.mktemp("real")
     people = [*[("train", i) for i in range(2)], ("held_out", FIRST_HELD_OUT_IDENTITY)]
     clips = []
@@ -54,7 +54,7 @@ def make(name: str, workplace: Path, tmp_path: Path, *extra: str):
 
 
 @pytest.mark.parametrize("name", ["autoencoder", "lip_sync", "audio_encoder", "vaid", "projector", "ethd"])
-def test_stages_without_need_of_truth_train_on_real_video(name: str, workplace: Path, tmp_path: Path) -> None:
+def test_stages_without_truth_train_on_real_video(name: str, workplace: Path, tmp_path: Path) -> None:
     stage = make(name, workplace, tmp_path)
     loss = stage.module(stage.batch([1, 2]))
     assert loss.total.isfinite()
@@ -63,7 +63,7 @@ def test_stages_without_need_of_truth_train_on_real_video(name: str, workplace: 
 
 
 @pytest.mark.parametrize("name", ["expression", "reader"])
-def test_stages_that_need_truth_say_so(name: str, workplace: Path, tmp_path: Path) -> None:
+def test_stages_that_need_truth_refuse_real_video(name: str, workplace: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"the stage {name} cannot be trained on real video: it learns"):
         make(name, workplace, tmp_path)
 

@@ -39,7 +39,7 @@ def asked(folder: Path) -> set[str]:
     return found
 
 
-def test_what_is_kept_is_not_made_again(tmp_path):
+def test_cached_latents_are_not_computed_again(tmp_path):
     first = made(tmp_path, "a")
     assert asked(tmp_path) == {"asked_0", "asked_16", "asked_32"}
     again = made(tmp_path, "a")
@@ -49,7 +49,7 @@ def test_what_is_kept_is_not_made_again(tmp_path):
         assert arrays["start"].tolist() == list(range(NUM_CLIPS))
 
 
-def test_one_that_stopped_goes_on(tmp_path):
+def test_an_interrupted_computation_is_resumed(tmp_path):
     with pytest.raises(OSError, match="the disk is gone"):
         made(tmp_path, "a", breaks_at=16)
     asked(tmp_path)
@@ -57,21 +57,21 @@ def test_one_that_stopped_goes_on(tmp_path):
     assert "asked_0" not in asked(tmp_path)
 
 
-def test_another_key_makes_all_anew(tmp_path):
+def test_another_key_recomputes_everything(tmp_path):
     made(tmp_path, "a")
     asked(tmp_path)
     made(tmp_path, "b")
     assert len(asked(tmp_path)) == 3
 
 
-def test_of_two_runs_that_want_the_same_one_makes_it(tmp_path):
+def test_concurrent_runs_compute_the_latents_once(tmp_path):
     with ThreadPoolExecutor(2) as runs:
         for arrays in runs.map(lambda _: made(tmp_path, "a"), range(2)):
             assert arrays["start"].tolist() == list(range(NUM_CLIPS))
     assert len(asked(tmp_path)) == 3
 
 
-def test_what_a_run_has_mapped_stays_when_another_makes_other_latents(tmp_path):
+def test_mapped_latents_stay_valid_when_another_run_replaces_them(tmp_path):
     first = made(tmp_path, "a")
     asked(tmp_path)
     second = cached(tmp_path / "cache", "b", partial(encode, tmp_path, -1, more=1), NUM_CLIPS, num_workers=1)
@@ -79,7 +79,7 @@ def test_what_a_run_has_mapped_stays_when_another_makes_other_latents(tmp_path):
         assert arrays["square"][:, 0].tolist() == [clip**2 + more for clip in range(NUM_CLIPS)]
 
 
-def test_another_key_that_stopped_leaves_nothing_of_the_first(tmp_path):
+def test_an_interrupted_recomputation_removes_the_old_latents(tmp_path):
     made(tmp_path, "a")
     asked(tmp_path)
     with pytest.raises(OSError, match="the disk is gone"):
@@ -89,10 +89,10 @@ def test_another_key_that_stopped_leaves_nothing_of_the_first(tmp_path):
     assert len(asked(tmp_path)) == 3
 
 
-def test_a_full_disk_is_one_line_and_what_was_made_stays(tmp_path):
-    """A limit on the size of a file is as near to a full disk as a test comes."""
+def test_a_full_disk_is_one_error_and_keeps_the_computed_parts(tmp_path):
+    """A limit on the size of files stands in for a full disk."""
     allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (128 + 20 * 8, allowed[1]))  # a header and twenty of 64-bit rows
+    resource.setrlimit(resource.RLIMIT_FSIZE, (128 + 20 * 8, allowed[1]))  # the header and twenty rows
     try:
         with pytest.raises(OutputError, match="cannot be written: File too large") as raised:
             made(tmp_path, "a")

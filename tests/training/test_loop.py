@@ -19,6 +19,7 @@ from emotivetalk.training.optim.muon import OptimizerConfig
 from emotivetalk.training.run.config import TrainConfig
 from emotivetalk.training.run.loop import Trainer, TrainingDivergedError, train_stage
 from emotivetalk.training.stages.stage import Stage, StageConfig, StepLoss
+from tests.consoles import text_console
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ToyConfig(StageConfig):
 
 
 class ToyModule(nn.Module):
-    """A convolution for Muon, in channels_last, the rest for AdamW, and dropout, which draws from torch's generator."""
+    """A convolution in channels_last for Muon, parameters for AdamW, and dropout, which uses torch's generator."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -76,7 +77,7 @@ class ToyStage(Stage[ToyBatch]):
         (folder / f"{step:06d}.txt").write_text("a picture", encoding="utf-8")
 
     def save(self, module: nn.Module, checkpoint: Path) -> None:
-        torch.manual_seed(0)  # a stage may do what it likes here
+        torch.manual_seed(0)  # must not affect the next step
         (checkpoint / "toy.json").write_text(json.dumps(float(module.head.weight.sum())), encoding="utf-8")
 
 
@@ -100,10 +101,6 @@ def toy_config(output: Path, **changes: object) -> TrainConfig:
     return TrainConfig.model_validate(values | changes)
 
 
-def quiet() -> Console:
-    return Console(file=StringIO(), force_terminal=False)
-
-
 def logged(folder: Path, name: str = "steps.jsonl") -> list[dict]:
     return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
 
@@ -115,10 +112,10 @@ def losses(folder: Path) -> list[tuple[int, float, float]]:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_run_stopped_by_sigterm_and_resumed_equals_an_undisturbed_one(tmp_path: Path, precision: str) -> None:
     whole = toy_config(tmp_path / "whole", checkpoint_every=6, precision=precision)
-    assert train_stage(toy_stage(), whole, console=quiet()).is_finished
+    assert train_stage(toy_stage(), whole, console=text_console()).is_finished
 
     parts = toy_config(tmp_path / "parts", precision=precision, prefetch=False)
-    stage, console, num_batches = toy_stage(), quiet(), 0
+    stage, console, num_batches = toy_stage(), text_console(), 0
 
     def terminate_in_seventh_step(seeds: Sequence[int]) -> None:
         nonlocal num_batches
@@ -133,7 +130,7 @@ def test_a_run_stopped_by_sigterm_and_resumed_equals_an_undisturbed_one(tmp_path
     assert not parts.checkpoint_folder.exists()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
-    finished = train_stage(toy_stage(), parts, resume=True, console=quiet())
+    finished = train_stage(toy_stage(), parts, resume=True, console=text_console())
     assert finished.is_finished
     assert losses(parts.output) == losses(whole.output)
     assert logged(parts.output, "validation.jsonl") == logged(whole.output, "validation.jsonl")
@@ -142,9 +139,9 @@ def test_a_run_stopped_by_sigterm_and_resumed_equals_an_undisturbed_one(tmp_path
     assert all(torch.equal(last[0][name], last[1][name]) for name in last[0])
 
 
-def test_a_run_that_crashed_goes_on_from_its_last_checkpoint_with_one_line_a_step(tmp_path: Path) -> None:
+def test_a_crashed_run_resumes_from_its_last_checkpoint_and_logs_each_step_once(tmp_path: Path) -> None:
     whole, crashed = toy_config(tmp_path / "whole"), toy_config(tmp_path / "crashed", checkpoint_every=3)
-    train_stage(toy_stage(), whole, console=quiet())
+    train_stage(toy_stage(), whole, console=text_console())
     stage, num_batches = toy_stage(), 0
 
     def fail_at_ninth_batch(seeds: Sequence[int]) -> None:
@@ -155,16 +152,16 @@ def test_a_run_that_crashed_goes_on_from_its_last_checkpoint_with_one_line_a_ste
 
     stage.before_batch = fail_at_ninth_batch
     with pytest.raises(OSError, match="the disk is gone"):
-        train_stage(stage, crashed, console=quiet())
+        train_stage(stage, crashed, console=text_console())
     assert len(logged(crashed.output)) > 6
-    train_stage(toy_stage(), crashed, resume=True, console=quiet())
+    train_stage(toy_stage(), crashed, resume=True, console=text_console())
     assert losses(crashed.output) == losses(whole.output)
 
 
-def test_a_run_learns_and_leaves_its_files(tmp_path: Path) -> None:
+def test_a_run_lowers_the_loss_and_writes_its_files(tmp_path: Path) -> None:
     config = toy_config(tmp_path / "run", steps=40, checkpoint_every=15, keep=2)
     stage = toy_stage()
-    result = train_stage(stage, config, console=quiet())
+    result = train_stage(stage, config, console=text_console())
     lines = logged(config.output)
     assert sum(line["loss"] for line in lines[-5:]) < 0.5 * sum(line["loss"] for line in lines[:5])
     assert {"terms", "learning_rate", "seconds", "cpu_seconds", "samples_per_second"} <= lines[0].keys()
@@ -184,7 +181,7 @@ def test_a_run_learns_and_leaves_its_files(tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(provenance)
 
 
-def test_prefetching_changes_nothing(tmp_path: Path) -> None:
+def test_prefetching_does_not_change_the_losses(tmp_path: Path) -> None:
     trainers = [Trainer(toy_stage(), toy_config(tmp_path, prefetch=prefetch)) for prefetch in (False, True)]
     first, second = ([trainer.step(step).loss for step in range(4)] for trainer in trainers)
     trainers[1].feed.close()
@@ -210,41 +207,43 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_seeds(tmp_path: P
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path: Path) -> None:
     config = toy_config(tmp_path / "run", steps=2)
-    train_stage(toy_stage(), config, console=quiet())
+    train_stage(toy_stage(), config, console=text_console())
     with pytest.raises(InputError, match="already has a run"):
-        train_stage(toy_stage(), config, console=quiet())
+        train_stage(toy_stage(), config, console=text_console())
 
 
-def test_what_cannot_be_resumed_is_said(tmp_path: Path) -> None:
+def test_runs_that_cannot_be_resumed_are_refused(tmp_path: Path) -> None:
     config = toy_config(tmp_path / "run", steps=4)
     with pytest.raises(InputError, match="no training checkpoint"):
-        train_stage(toy_stage(), config, resume=True, console=quiet())
-    train_stage(toy_stage(), config, console=quiet())
+        train_stage(toy_stage(), config, resume=True, console=text_console())
+    train_stage(toy_stage(), config, console=text_console())
     with pytest.raises(InputError, match="another batch_size, seed"):
-        train_stage(toy_stage(), toy_config(tmp_path / "run", seed=1, batch_size=5), resume=True, console=quiet())
+        train_stage(
+            toy_stage(), toy_config(tmp_path / "run", seed=1, batch_size=5), resume=True, console=text_console()
+        )
     with pytest.raises(InputError, match="4 steps, more than steps: 3"):
-        train_stage(toy_stage(), toy_config(tmp_path / "run", steps=3), resume=True, console=quiet())
-    longer = train_stage(toy_stage(), toy_config(tmp_path / "run", steps=6), resume=True, console=quiet())
+        train_stage(toy_stage(), toy_config(tmp_path / "run", steps=3), resume=True, console=text_console())
+    longer = train_stage(toy_stage(), toy_config(tmp_path / "run", steps=6), resume=True, console=text_console())
     assert longer.num_done == 6
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     config = toy_config(tmp_path / "run", steps=2)
-    train_stage(toy_stage(), config, console=quiet())
+    train_stage(toy_stage(), config, console=text_console())
     stage = toy_stage()
     stage.module.extra = nn.Linear(2, 2)
     with pytest.raises(InputError, match=r"lacks the tensor 'module/extra\.weight'"):
-        train_stage(stage, config, resume=True, console=quiet())
+        train_stage(stage, config, resume=True, console=text_console())
 
 
 def test_without_averaging_the_trained_weights_are_validated_and_training_goes_on(tmp_path: Path) -> None:
     stage = toy_stage()
-    train_stage(stage, toy_config(tmp_path / "run", ema_decay=None), console=quiet())
+    train_stage(stage, toy_config(tmp_path / "run", ema_decay=None), console=text_console())
     assert stage.module.training
     assert stage.num_validations == 3
 
 
-def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
+def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
     console = Console(file=StringIO(), force_terminal=True, width=160)
     train_stage(toy_stage(), toy_config(tmp_path / "run"), console=console)
     text = console.file.getvalue()

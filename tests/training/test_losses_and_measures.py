@@ -23,7 +23,7 @@ def test_infonce_of_equal_views_is_near_zero_and_of_strangers_near_chance():
     assert float(infonce(rows, rows)) == pytest.approx(math.log(12), rel=1e-4)
 
 
-def test_infonce_leaves_neighbours_out():
+def test_infonce_excludes_neighbouring_frames():
     same = torch.ones(1, 10, 4)
     # In the middle 2 of 9 others are neighbours, at the ends 1: log of what is left, averaged.
     expected = (8 * math.log(8) + 2 * math.log(9)) / 10
@@ -38,7 +38,7 @@ def test_clips_are_no_negatives_of_each_other():
     torch.testing.assert_close(both, apart)
 
 
-def test_push_is_zero_for_what_is_unrelated_and_grows_with_what_is_shared():
+def test_push_is_zero_for_independent_latents_and_grows_with_shared_content():
     torch.manual_seed(0)
     one, other = torch.randn(40, 50, 4), torch.randn(40, 50, 4)
     assert push(one, other) < 0.002
@@ -46,7 +46,7 @@ def test_push_is_zero_for_what_is_unrelated_and_grows_with_what_is_shared():
     assert push(one, one + 2 * other) < push(one, one + other) < push(one, one)
 
 
-def test_local_detail_is_of_how_much_there_is_and_not_of_where():
+def test_local_detail_measures_amount_not_position():
     torch.manual_seed(0)
     strands, smooth = torch.randn(1, 3, 64, 64), torch.ones(1, 3, 64, 64)
     moved = (
@@ -69,7 +69,7 @@ def test_ridge_finds_a_linear_map_and_correlations_are_pearsons():
     assert correlations(one, other) == pytest.approx(expected, abs=1e-5)
 
 
-def test_retrieval_is_perfect_for_the_same_and_chance_for_strangers():
+def test_retrieval_is_perfect_for_equal_and_chance_for_independent_latents():
     torch.manual_seed(0)
     one, other = torch.randn(60, 40, 8), torch.randn(60, 40, 8)
     assert retrieval(one, one, 16, 3) == 1.0

@@ -1,4 +1,4 @@
-"""Latents predicted from a few drawn frames are close to the encoded ones, and personal offsets are recovered."""
+"""Latents predicted from a few drawn frames are close to the encoded ones, and the offset of each person is found."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ NUM_PEOPLE, CLIPS_EACH, NUM_FRAMES, NUM_PARAMETERS = 40, 3, 24, 3
 
 
 def faces(seed: int, offset: float) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    """Parameters, and latents that are a curved function of them with an offset for each person."""
+    """Make parameters, latents that are a nonlinear function of them plus an offset per person, and the persons' names."""
     generator = torch.Generator().manual_seed(seed)
     parameters = torch.randn(NUM_PEOPLE * CLIPS_EACH, NUM_FRAMES, NUM_PARAMETERS, generator=generator)
     person = torch.arange(NUM_PEOPLE).repeat_interleave(CLIPS_EACH)
@@ -27,21 +27,21 @@ def drawn(latents: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     return frame, np.take_along_axis(latents.numpy(), frame[..., None], 1)
 
 
-def test_all_frames_follow_from_a_few():
+def test_all_frames_are_predicted_from_a_few():
     parameters, latents, _ = faces(0, offset=0.0)
     made = _predict(parameters, *drawn(latents))
     assert (made - latents).square().mean() < 0.25 * latents.var()
 
 
-def test_people_have_offsets_of_their_own():
+def test_offsets_per_person_reduce_the_error():
     parameters, latents, people = faces(1, offset=2.0)
-    frame, seen = drawn(latents)
-    alike, apart = _predict(parameters, frame, seen), _predict(parameters, frame, seen, people)
-    error = [(made.mean(1) - latents.mean(1)).square().mean() for made in (alike, apart)]
+    frame, encoded = drawn(latents)
+    common, personal = _predict(parameters, frame, encoded), _predict(parameters, frame, encoded, people)
+    error = [(made.mean(1) - latents.mean(1)).square().mean() for made in (common, personal)]
     assert error[1] < 0.2 * error[0]
 
 
-def test_the_same_latents_again():
+def test_predictions_do_not_depend_on_the_global_generator():
     parameters, latents, people = faces(2, offset=1.0)
     torch.manual_seed(5)
     first = _predict(parameters, *drawn(latents), people)
@@ -50,13 +50,13 @@ def test_the_same_latents_again():
 
 def test_a_corpus_has_latents_of_every_frame(workplace, tmp_path):
     paths = (workplace / "corpus", "train", workplace / "checkpoint")
-    seen = motion_latents(*paths, tmp_path, num_workers=1)
+    encoded = motion_latents(*paths, tmp_path, num_workers=1)
     made = modelled_latents(*paths, tmp_path, num_workers=1)
-    assert made.lip.shape == seen.lip.shape
-    assert made.expression.shape == seen.expression.shape
+    assert made.lip.shape == encoded.lip.shape
+    assert made.expression.shape == encoded.expression.shape
     assert torch.isfinite(made.lip).all()
     assert torch.isfinite(made.expression).all()
-    assert made.lip.std(1).mean() > 0  # they move
+    assert made.lip.std(1).mean() > 0  # the lips change over time
 
 
 def test_the_audio_encoder_learns_the_true_lips_from_modelled_latents(workplace, tmp_path):

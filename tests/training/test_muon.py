@@ -27,7 +27,7 @@ def with_gradient(weight: nn.Parameter, seed: int) -> None:
 def test_orthogonalize_brings_singular_values_near_one(shape: tuple[int, ...]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 1e-3
     values = torch.linalg.svdvals(orthogonalize(matrices).float())
-    # The iteration does not converge to 1: it swings about it, and only the smallest values are still on their way.
+    # The iteration oscillates around 1; only the smallest values have not reached it.
     assert values.max() < 1.3
     assert values.median() > 0.65
     assert (values > 0.5).float().mean() > 0.9
@@ -142,7 +142,7 @@ def test_hidden_weights_go_to_muon_and_the_rest_to_adamw() -> None:
     assert decays == {True: 0.1, False: 0.0}
 
 
-def test_adamw_takes_all_if_so_configured() -> None:
+def test_adamw_can_train_all_parameters() -> None:
     groups = split_parameters(network())
     (adamw,) = build_optimizers(groups, OptimizerConfig(name="adamw"))
     assert sum(len(group["params"]) for group in adamw.param_groups) == len(groups.named())
@@ -153,7 +153,7 @@ def test_a_module_without_trainable_parameters_is_refused() -> None:
         build_optimizers(split_parameters(nn.ReLU()), OptimizerConfig())
 
 
-def test_the_state_goes_round() -> None:
+def test_the_state_can_be_saved_and_loaded() -> None:
     first, second = parameter(32, 48, 3, 3), parameter(32, 48, 3, 3)
     optimizers = [Muon([first], lr=0.02), Muon([second], lr=0.5)]
     with_gradient(first, seed=3)

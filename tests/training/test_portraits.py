@@ -83,7 +83,7 @@ def test_ethds_preview_draws_the_portrait_of_the_reference_latent(workplace, tmp
         assert error < 0.01 * latent.var()  # latents are cached in half precision and mixed-precision arithmetic
 
 
-def test_portraits_are_of_the_same_person_and_mostly_in_another_emotion(workplace):
+def test_portraits_show_the_same_person_mostly_with_another_emotion(workplace):
     corpus = read_corpus(workplace / "corpus", "train")
     portraits = PortraitClips(corpus)
     generator = np.random.default_rng(0)

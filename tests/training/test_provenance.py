@@ -7,7 +7,7 @@ from emotivetalk.errors import InputError
 from emotivetalk.training.checkpoints.provenance import record_training
 
 
-def test_stages_are_added_and_the_rest_stays(tmp_path: Path) -> None:
+def test_stages_are_added_and_other_entries_kept(tmp_path: Path) -> None:
     file = tmp_path / "provenance.json"
     file.write_text('{"trained_on": "avatars"}', encoding="utf-8")
     record_training(tmp_path, "autoencoder", {"steps": 1}, {"psnr": 20.0})
@@ -21,7 +21,7 @@ def test_stages_are_added_and_the_rest_stays(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["provenance.json"]
 
 
-def test_what_a_stage_began_from_is_told(tmp_path: Path) -> None:
+def test_the_initial_weights_of_a_stage_are_recorded(tmp_path: Path) -> None:
     pictures, video = tmp_path / "pictures", tmp_path / "video"
     pictures.mkdir()
     video.mkdir()

@@ -38,16 +38,16 @@ def test_a_sample_is_a_function_of_its_seed(config):
     assert not torch.equal(batch.parameters[0], batch.parameters[1])
 
 
-def test_the_course_is_of_frames_against_each_other(config):
+def test_the_course_compares_frames_of_one_person(config):
     """The course ignores an error shared by all frames of a person, counts one that differs, and ignores random faces."""
     module = ReaderStage(config.stage).module
-    module.reader.net[-1].weight.data.zero_()  # reads the same of every picture
-    num, seen = config.stage.frames_per_person, torch.zeros(8, 3, 128, 128)
-    read = module.reader(seen)
+    module.reader.net[-1].weight.data.zero_()  # gives the same result for every picture
+    num, pictures = config.stage.frames_per_person, torch.zeros(8, 3, 128, 128)
+    read = module.reader(pictures)
     steady = torch.cat([read.lip, read.expression, read.pose], 1).detach()
 
     def course(parameters: torch.Tensor, emotion: int) -> float:
-        batch = ReaderBatch(seen[:num], parameters, torch.full((num,), emotion), torch.ones(num))
+        batch = ReaderBatch(pictures[:num], parameters, torch.full((num,), emotion), torch.ones(num))
         return float(module(batch).terms["course"].detach())
 
     assert course(steady[:num] + 3, 0) == pytest.approx(0, abs=1e-6)
@@ -63,7 +63,7 @@ def test_only_faces_of_the_corpus_have_an_emotion(config):
     assert {UNKNOWN_EMOTION} < set(emotions.tolist()) <= {UNKNOWN_EMOTION, *range(len(EMOTIONS))}
 
 
-def test_faces_without_an_emotion_say_nothing_of_it(config):
+def test_faces_without_an_emotion_do_not_affect_its_loss(config):
     stage = ReaderStage(config.stage)
     batch = stage.batch(range(24))
     stage.module(batch).terms["emotion"].backward()
@@ -74,7 +74,7 @@ def test_faces_without_an_emotion_say_nothing_of_it(config):
     assert stage.module(batch).terms["emotion"] == 0
 
 
-def test_what_is_trained_can_be_loaded(config):
+def test_the_trained_reader_can_be_loaded(config):
     result = train(config)
     assert result.is_finished
     assert {"opening", "smile", "blink", "emotion_clip"} < result.metrics.keys()
@@ -84,7 +84,7 @@ def test_what_is_trained_can_be_loaded(config):
     assert {tensor.dtype for tensor in saved.values()} == {torch.float16}
 
 
-def test_photographs_are_drawn_and_measured_apart(config, tmp_path):
+def test_photographs_are_sampled_and_measured_separately(config, tmp_path):
     folder = write_portraits(tmp_path, num=3, num_held_out=2)
     initial = ReaderStage(config.stage).module.reader
     with torch.no_grad():
@@ -92,7 +92,8 @@ def test_photographs_are_drawn_and_measured_apart(config, tmp_path):
     initial.save_pretrained(tmp_path / "initial")
     changed = {"photographs": folder, "photograph_share": 1.0, "initial": tmp_path / "initial"}
     stage = ReaderStage(config.stage.model_copy(update=changed))
-    assert torch.equal(stage.module.reader.net[-1].bias, initial.net[-1].bias)  # it goes on from the initial weights
+    # Training continues from the initial weights.
+    assert torch.equal(stage.module.reader.net[-1].bias, initial.net[-1].bias)
     batch, avatars = stage.batch([5]), ReaderStage(config.stage).batch([5])
     assert torch.equal(batch.parameters, avatars.parameters)
     assert not torch.allclose(batch.images, avatars.images, atol=0.2)

@@ -14,7 +14,7 @@ def steps(log: RunLog) -> list[int]:
     return [json.loads(line)["step"] for line in log.steps_file.read_text(encoding="utf-8").splitlines()]
 
 
-def test_lines_past_the_resumed_step_are_dropped_and_a_torn_one_too(tmp_path: Path) -> None:
+def test_lines_after_the_resumed_step_and_incomplete_lines_are_dropped(tmp_path: Path) -> None:
     log = RunLog(tmp_path, 0)
     for step in range(5):
         log.step(record(step, 1.0))

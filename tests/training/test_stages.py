@@ -41,7 +41,7 @@ def config_of(name: str, workplace: Path, output: Path) -> TrainConfig:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_losses_are_the_golden_ones(name, workplace, tmp_path, check_golden):
+def test_losses_equal_the_golden_ones(name, workplace, tmp_path, check_golden):
     overrides = debug.overrides(name, workplace, tmp_path)
     own = [f"stage.cache={tmp_path / 'cache'}"] if any(o.startswith("stage.cache=") for o in overrides) else []
     check_golden(debug.CONFIGS / f"{name}_debug.yaml", 6, [*overrides, *own])
@@ -117,8 +117,8 @@ def test_activation_checkpointing_changes_no_loss(workplace, tmp_path):
         losses("autoencoder", "gradient_checkpointing=true")
 
 
-def test_the_decoder_can_go_on_alone(workplace, tmp_path):
-    """The latents stay what they were, to the bit, and what standardises them too."""
+def test_the_decoder_can_be_trained_alone(workplace, tmp_path):
+    """The latents and their standardisation do not change by a bit."""
     common = ["stage.train_encoder=false", f"stage.initial={workplace / 'checkpoint'}", "steps=3"]
     config = load_config(
         debug.CONFIGS / "autoencoder_debug.yaml",
@@ -133,8 +133,8 @@ def test_the_decoder_can_go_on_alone(workplace, tmp_path):
     assert after.config["latents_mean"] == before.config["latents_mean"]
 
 
-def test_an_encoder_that_goes_on_stays_near(workplace, tmp_path):
-    """The heavier nearness, the less the latents stray; what standardises them is kept to the bit."""
+def test_nearness_weight_keeps_the_latents_close(workplace, tmp_path):
+    """A greater weight keeps the latents closer. Their standardisation does not change by a bit."""
 
     def trained(weight: float) -> PortraitAutoencoder:
         folder = tmp_path / str(weight)
@@ -162,7 +162,7 @@ def test_an_encoder_that_goes_on_stays_near(workplace, tmp_path):
         assert vae.config["latents_std"] == before.config["latents_std"]
 
 
-def test_a_deeper_encoder_begins_as_the_initial_one(workplace, tmp_path):
+def test_a_deeper_encoder_starts_equal_to_the_initial_one(workplace, tmp_path):
     """More residual blocks are the identity until they are trained; fewer are another architecture."""
 
     def encoder(blocks: str) -> torch.nn.Module:
@@ -184,7 +184,7 @@ def test_a_deeper_encoder_begins_as_the_initial_one(workplace, tmp_path):
         encoder("[1, 1, 1]")
 
 
-def test_vaid_can_go_on_from_a_checkpoint(workplace, tmp_path):
+def test_vaid_can_be_trained_from_a_checkpoint(workplace, tmp_path):
     """At a learning rate near 0 the result equals the checkpoint."""
     settings = [
         "steps=1",
@@ -199,8 +199,8 @@ def test_vaid_can_go_on_from_a_checkpoint(workplace, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_the_projector_goes_on_alone(workplace, tmp_path):
-    """Di-CTE stays what it was, to the bit."""
+def test_the_projector_can_be_trained_alone(workplace, tmp_path):
+    """Di-CTE does not change by a bit."""
     config = load_config(
         debug.CONFIGS / "projector_debug.yaml", [*debug.overrides("projector", workplace, tmp_path), "steps=3"]
     )
@@ -211,8 +211,8 @@ def test_the_projector_goes_on_alone(workplace, tmp_path):
     assert changed and all(name.startswith("projector.") for name in changed)
 
 
-def test_brows_weigh_as_far_as_they_are_raised():
-    """A cell of an eye reaches one cell down and to its sides, and an eighth of the picture up, and no further."""
+def test_the_weight_of_brows_covers_raised_brows():
+    """The weight of an eye's cell extends one cell down and sideways, and an eighth of the picture up."""
     eyes = torch.zeros(1, 1, 32, 32)
     eyes[0, 0, 15, 10] = 0.5
     reached = _extend_to_brows(eyes)[0, 0].nonzero()
@@ -233,6 +233,6 @@ def test_another_architecture_is_named(workplace, tmp_path):
         load_config(debug.CONFIGS / "autoencoder_debug.yaml", ["stage.nearness_weight=0.1"])
 
 
-def test_speech_that_has_to_tell_the_expression_is_the_faces_own() -> None:
+def test_audio_features_as_lips_exclude_other_voices() -> None:
     with pytest.raises(InputError, match="other_voices must be false"):
         load_config(debug.CONFIGS / "ethd_debug.yaml", ["stage.lips=audio_features", "stage.other_voices=true"])

@@ -210,7 +210,7 @@ def run(
     metrics: dict[str, float] = {}
     with StopRequest() as stop, StepProgress(console, config.name, config.steps, num_done) as progress:
         if last is not None:
-            progress.line(f"{config.name}: going on after step {num_done}, from {last}")
+            progress.line(f"{config.name}: resuming after step {num_done}, from {last}")
             if _is_due(config.validate_every, num_done, num_done == config.steps):
                 # A run that was killed right after saving has not validated yet. All workers read the same file.
                 metrics = metrics_at(config.output, num_done) or validate()

@@ -1,4 +1,4 @@
-"""A submission: one video to make, as a front door read it, and the checks that need none of its files."""
+"""A submission: the request for one video as an HTTP or gRPC adapter read it, and the checks that need none of its files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Upload:
-    """A file on local disk and its name at the client. The front door removes it after `create`."""
+    """A file on local disk and its name at the client. The HTTP or gRPC adapter removes it after `create`."""
 
     name: str
     path: Path

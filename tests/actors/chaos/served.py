@@ -1,4 +1,4 @@
-"""`emotivetalk serve` as its users run it: a process of its own, whose every process can be killed."""
+"""`emotivetalk serve` as a separate command whose processes tests can kill."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import psutil
 import yaml
 
 from emotivetalk.actors.serving.launch import CONFIGS
-from tests.actors.cluster.conftest import ROOT, free_port
+from tests.actors.cluster.conftest import ROOT
+from tests.processes import free_port
 
 READY_S = 180.0
 
 
 def write_config(folder: Path, checkpoint: Path) -> Path:
-    """The local configuration with short leases, on ports that are free."""
+    """Write the local configuration with short leases and free ports."""
     document = yaml.safe_load((CONFIGS / "local.yaml").read_text())
     document["http_options"]["port"] = free_port()
     (application,) = document["applications"]
@@ -36,17 +37,17 @@ def write_config(folder: Path, checkpoint: Path) -> Path:
 
 
 class Served:
-    """The command, and what it started."""
+    """The command and the processes that it started."""
 
     def __init__(self, config: Path, log: Path) -> None:
         self._config, self._log = config, log
         port = yaml.safe_load(config.read_text())["http_options"]["port"]
         self.url = f"http://127.0.0.1:{port}"
         self._command: subprocess.Popen[bytes] | None = None
-        self._ours: dict[int, psutil.Process] = {}
+        self._started: dict[int, psutil.Process] = {}
 
     def start(self) -> None:
-        """Returns when it answers that it is ready."""
+        """Start the command and wait until the service is ready."""
         with self._log.open("ab") as log:
             command = [sys.executable, "-m", "emotivetalk", "serve", str(self._config)]
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -62,15 +63,15 @@ class Served:
                 time.sleep(0.2)
 
     def processes(self) -> list[psutil.Process]:
-        """The command and all that came of it, orphans too."""
+        """Return the command and all its descendants, orphans included."""
         assert self._command is not None
         with suppress(psutil.NoSuchProcess):
             command = psutil.Process(self._command.pid)
-            self._ours |= {child.pid: child for child in (command, *command.children(recursive=True))}
-        return [process for process in self._ours.values() if process.is_running()]
+            self._started |= {child.pid: child for child in (command, *command.children(recursive=True))}
+        return [process for process in self._started.values() if process.is_running()]
 
     def replicas(self, name: str) -> list[psutil.Process]:
-        """The processes of a deployment's replicas."""
+        """Return the processes of a deployment's replicas."""
         found = []
         for process in self.processes():
             try:
@@ -81,19 +82,19 @@ class Served:
         return found
 
     def kill(self, name: str) -> bool:
-        """SIGKILL to a deployment's replicas; whether there was one."""
+        """Kill a deployment's replicas with SIGKILL. Returns False if there is none."""
         found = self.replicas(name)
         for process in found:
             _kill(process)
         return bool(found)
 
     def kill_everything(self) -> None:
-        """SIGKILL to the command, Ray and every replica, all at once: a power cut."""
+        """Kill the command, Ray and every replica at once with SIGKILL, as after a power failure."""
         found = self.processes()
         for process in found:
             _kill(process)
         psutil.wait_procs(found, timeout=30)
-        self._ours.clear()
+        self._started.clear()
         assert self._command is not None
         self._command.wait()
 

@@ -1,6 +1,6 @@
-"""Any process may die at any moment: what was acknowledged is completed, once, and is what it would have been.
+"""Processes are killed at random: every acknowledged job is completed once, and its video does not change.
 
-`EMOTIVETALK_KILLS` sets how many are killed.
+`EMOTIVETALK_KILLS` sets the number of kills.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from tests.actors.cluster.conftest import CLASSES, PORTRAIT, SPEECH
 from tests.models import debug
 
 KILLS = int(os.environ.get("EMOTIVETALK_KILLS", "16"))
-ASKED = ("happy", "sad:0.5", "angry", "neutral")
-"""Emotions of the videos that are asked for; the rest of a request is the same."""
-UNDER_WAY = 3
+EMOTIONS = ("happy", "sad:0.5", "angry", "neutral")
+"""Emotions of the requested videos. The rest of the request is always the same."""
+NUM_OPEN_JOBS = 3
 EVERYTHING = "everything"
 
 
 @dataclass
 class Load:
-    """A client that always has some videos under way, and never loses one: it repeats what was not answered."""
+    """A client in a thread that keeps NUM_OPEN_JOBS videos in progress and repeats requests that fail."""
 
     url: str
     jobs: JobStore
@@ -63,20 +63,20 @@ class Load:
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                self.look()
+                self.record_segments()
                 open_jobs = [one for one in self.acknowledged if not self.jobs.get(one).status.is_terminal]
-                if len(open_jobs) < UNDER_WAY:
-                    self.ask(ASKED[len(self.acknowledged) % len(ASKED)])
+                if len(open_jobs) < NUM_OPEN_JOBS:
+                    self.create(EMOTIONS[len(self.acknowledged) % len(EMOTIONS)])
                 time.sleep(0.05)
-        except BaseException as error:  # noqa: BLE001 it is raised where the load ends
+        except BaseException as error:  # noqa: BLE001 raised in __exit__
             self._error = error
 
     @property
-    def is_going_on(self) -> bool:
+    def is_running(self) -> bool:
         return self._error is None
 
-    def ask(self, emotion: str) -> str:
-        """One video. The key makes repeating harmless: an answer may be lost after the job was made."""
+    def create(self, emotion: str) -> str:
+        """Create a video. The idempotency key prevents a second job if the answer is lost."""
         key, files = str(uuid.uuid4()), {"portrait": PORTRAIT.read_bytes(), "audio": SPEECH.read_bytes()}
         while True:
             try:
@@ -90,15 +90,15 @@ class Load:
                 if answer.status_code < 300:
                     self.acknowledged[answer.json()["id"]] = emotion
                     return answer.json()["id"]
-                # 404 is Serve's own, of a proxy that does not know the application yet.
+                # Serve answers 404 until its proxy knows the application.
                 assert answer.status_code in (404, 429, 500, 502, 503, 504), answer.text
             except httpx.TransportError:
                 pass
             self.repeated += 1
             time.sleep(0.2)
 
-    def look(self) -> None:
-        """Record the path of each published segment, which may not change any more."""
+    def record_segments(self) -> None:
+        """Record the first path of each published segment."""
         for job_id in self.acknowledged:
             for segment in self.jobs.segments(job_id):
                 self.first_path.setdefault((job_id, segment.index), segment.path)
@@ -106,7 +106,7 @@ class Load:
     def wait_for_progress(self, timeout_s: float = 60.0) -> None:
         """Wait until another segment is published."""
         before, end = len(self.first_path), time.monotonic() + timeout_s
-        while len(self.first_path) == before and self.is_going_on and time.monotonic() < end:
+        while len(self.first_path) == before and self.is_running and time.monotonic() < end:
             time.sleep(0.05)
 
     def wait(self, job_id: str, timeout_s: float = 300.0) -> Job:
@@ -127,7 +127,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     made.stop()
 
 
-def test_killed_at_random_under_load(served: Served, tmp_path: Path):
+def test_random_kills_under_load(served: Served, tmp_path: Path):
     config = read_plan(tmp_path / "serve.yaml").config
     jobs, artifacts, order = job_store(config), ArtifactStore(config.artifacts_url), random.Random(20)
 
@@ -136,17 +136,17 @@ def test_killed_at_random_under_load(served: Served, tmp_path: Path):
 
     load = Load(served.url, jobs)
     undisturbed: dict[str, list[str]] = {}
-    for emotion in ASKED:
-        job_id = load.ask(emotion)
+    for emotion in EMOTIONS:
+        job_id = load.create(emotion)
         assert load.wait(job_id).status == "completed"
         undisturbed[emotion] = fragments(job_id)
-    assert len({tuple(hashes) for hashes in undisturbed.values()}) == len(ASKED)
+    assert len({tuple(hashes) for hashes in undisturbed.values()}) == len(EMOTIONS)
     assert all(len(hashes) >= 3 for hashes in undisturbed.values())
 
     killed: Counter[str] = Counter()
     with load:
-        while killed.total() < KILLS and load.is_going_on:
-            if order.random() < 0.7:  # else it may fall while what the last one killed is being started
+        while killed.total() < KILLS and load.is_running:
+            if order.random() < 0.7:  # otherwise the kill may hit a service that is still restarting
                 load.wait_for_progress()
             time.sleep(order.uniform(0.1, 4.0))
             every = killed.total() % 8 == 7
@@ -156,14 +156,14 @@ def test_killed_at_random_under_load(served: Served, tmp_path: Path):
                 time.sleep(order.uniform(0, 2))
                 served.start()
             elif not served.kill(name):
-                continue  # it is being started: nothing to kill
+                continue  # the replica is still being started
             killed[name] += 1
     for job_id in load.acknowledged:
         load.wait(job_id)
-    load.look()
+    load.record_segments()
 
     print(f"\nkilled {dict(killed)}; {len(load.acknowledged)} videos, {load.repeated} requests repeated")
-    assert len(load.acknowledged) > len(ASKED) + KILLS / 8
+    assert len(load.acknowledged) > len(EMOTIONS) + KILLS / 8
     for job_id, emotion in load.acknowledged.items():
         job = jobs.get(job_id)
         assert job.status == "completed", job
@@ -173,14 +173,14 @@ def test_killed_at_random_under_load(served: Served, tmp_path: Path):
         assert content.content.endswith(b"".join(artifacts.read(segment.path) for segment in jobs.segments(job_id)))
         for segment in jobs.segments(job_id):
             assert segment.path == load.first_path[job_id, segment.index]
-            # What others made of the same segment, they made before it was published.
+            # Other versions of the segment were written before it was published.
             for other in Path(config.artifacts_url, segment.path).parent.glob(f"{segment.index:05d}-*.m4s"):
                 assert other.stat().st_mtime <= segment.published_at + 0.01 or str(segment.path).endswith(other.name)
     assert jobs_in(jobs) == set(load.acknowledged)
 
 
 def jobs_in(jobs: JobStore) -> set[str]:
-    """All there are: none came of a repeated request."""
+    """Return the ids of all jobs."""
     page = jobs.list(limit=100)
     found = {job.job_id for job in page.jobs}
     while page.has_more:

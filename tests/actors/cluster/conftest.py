@@ -1,11 +1,10 @@
-"""One real Ray cluster with the whole application, at debug size, for all tests of this folder."""
+"""A Ray cluster with the whole application at debug size, shared by the tests of this folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,22 +17,17 @@ import pytest
 from emotivetalk.actors.serving.app import job_store
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.launch import CONFIGS, LaunchPlan, Service, read_plan
-from tests.actors.cluster import watching
+from tests.actors.cluster import array_readers
 from tests.models import debug
+from tests.processes import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 PORTRAIT, SPEECH = ROOT / "examples" / "portrait.png", ROOT / "examples" / "hello.wav"
 CLASSES = ("gateway", "director", "VAID", "ETHD", "decoder")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def replicas(name: str) -> list[psutil.Process]:
-    """The processes of a deployment's replicas."""
+    """Return the processes of a deployment's replicas."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or [""]
@@ -44,12 +38,12 @@ def replicas(name: str) -> list[psutil.Process]:
 
 @dataclass
 class Cluster:
-    """The service, and what a test asks of it."""
+    """The running service, with helpers for tests."""
 
     service: Service
     plan: LaunchPlan
     checkpoint: Path
-    watched: Path
+    array_readers: Path
 
     def __post_init__(self) -> None:
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.plan.port}", timeout=60)
@@ -65,7 +59,7 @@ class Cluster:
         return answer.json()["id"]
 
     def wait(self, job_id: str, until: str = "completed", timeout_s: float = 240.0):
-        """The job in a final state, which must be the one that was expected."""
+        """Wait for the end of the job, and assert that its status is `until`."""
         end = time.monotonic() + timeout_s
         while not (job := self.jobs.get(job_id)).status.is_terminal:
             assert time.monotonic() < end, f"{job_id} is still {job.status}, {job.progress} %"
@@ -92,9 +86,9 @@ class Cluster:
             time.sleep(0.2)
 
     def kill(self, name: str) -> None:
-        """SIGKILL to every replica of a deployment."""
+        """Kill every replica of a deployment with SIGKILL."""
         processes = replicas(name)
-        assert processes, f"{name} has no process"
+        assert processes, f"{name} has no replicas"
         for process in processes:
             os.kill(process.pid, signal.SIGKILL)
 
@@ -113,22 +107,22 @@ def make_plan(folder: Path, checkpoint: Path) -> LaunchPlan:
     for option in options.values():
         option["health_check_period_s"] = 1.0
     logs = {"encoding": "JSON"}
-    options["ETHD"]["logging_config"] = {**logs, "log_level": "DEBUG"}  # below it, ETHD says nothing of a call
+    options["ETHD"]["logging_config"] = {**logs, "log_level": "DEBUG"}  # ETHD logs calls at DEBUG only
     return dataclasses.replace(plan, port=free_port(), config=config, options=options, logging_config=logs)
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
-    checkpoint, watched = folder / "checkpoint", folder / "watched"
+    checkpoint, readers = folder / "checkpoint", folder / "array_readers"
     pipeline = debug.pipeline()
-    pipeline.emotion_mapping.text_head.emotion.bias.data[-1] = 10  # every text is taken to ask for no emotion
+    pipeline.emotion_mapping.text_head.emotion.bias.data[-1] = 10  # no text asks for an emotion
     pipeline.save_pretrained(checkpoint)
-    watched.mkdir()
+    readers.mkdir()
     plan = make_plan(folder, checkpoint)
     environment = {
-        "worker_process_setup_hook": watching.hook,
-        "env_vars": {watching.FOLDER_ENV: str(watched), "PYTHONPATH": str(ROOT)},
+        "worker_process_setup_hook": array_readers.hook,
+        "env_vars": {array_readers.FOLDER_ENV: str(readers), "PYTHONPATH": str(ROOT)},
     }
     with Service(plan, num_cpus=4, runtime_env=environment) as service:
-        yield Cluster(service, plan, checkpoint, watched)
+        yield Cluster(service, plan, checkpoint, readers)

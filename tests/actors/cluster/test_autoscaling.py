@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from ray import serve
 
 from emotivetalk.actors.serving.launch import WAITING_VIDEO_POLICY
 from tests.actors.cluster.conftest import Cluster
+from tests.processes import wait_until
 
 WAITING_S = 12.0  # of video, kept waiting until three replicas run
 
@@ -18,13 +18,6 @@ WAITING_S = 12.0  # of video, kept waiting until three replicas run
 def num_running() -> int:
     """Running replicas of ETHD, as Serve reports them."""
     return serve.status().applications["emotivetalk"].deployments["ETHD"].replica_states.get("RUNNING", 0)
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 300.0) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, f"{what}; {num_running()} replicas run"
-        time.sleep(0.1)
 
 
 @pytest.fixture
@@ -47,11 +40,11 @@ def scaled(cluster: Cluster) -> Iterator[Cluster]:
     cluster.service.deploy(dataclasses.replace(fixed, options={**fixed.options, "ETHD": ethd}))
     yield cluster
     cluster.service.deploy(fixed)
-    wait_until(lambda: num_running() == 1, "the fixed number of replicas does not return")
+    wait_until(lambda: num_running() == 1, timeout_s=300, poll_s=0.1)
 
 
 def test_replicas_follow_the_video_that_waits(scaled: Cluster) -> None:
-    wait_until(lambda: num_running() == 1, "there is not one replica at the start")
+    wait_until(lambda: num_running() == 1, timeout_s=300, poll_s=0.1)
     batch: list[str] = []
 
     def three_run() -> bool:
@@ -60,8 +53,8 @@ def test_replicas_follow_the_video_that_waits(scaled: Cluster) -> None:
             batch.append(scaled.create("sad"))
         return num_running() == 3
 
-    wait_until(three_run, "a batch does not bring three replicas")
+    wait_until(three_run, timeout_s=300, poll_s=0.1)
     for job_id in batch:
         scaled.wait(job_id)
         assert scaled.fragments(job_id) == scaled.fragments(batch[0])
-    wait_until(lambda: num_running() == 1, "an empty job store does not bring the minimum back")
+    wait_until(lambda: num_running() == 1, timeout_s=300, poll_s=0.1)

@@ -1,4 +1,4 @@
-"""Bulk rendering on a real cluster: the bytes of single videos, also while replicas are killed or replaced."""
+"""Bulk rendering on a cluster while replicas are killed or replaced: the videos equal those of single requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.actors.cluster.conftest import PORTRAIT, SPEECH, Cluster, replicas
 EMOTIONS = ("happy", "sad", "angry", "fear")
 
 
-def test_a_table_gives_the_bytes_of_single_videos_while_replicas_die(cluster: Cluster, tmp_path: Path) -> None:
+def test_rows_equal_single_videos_while_replicas_are_killed(cluster: Cluster, tmp_path: Path) -> None:
     rows = [
         {"custom_id": emotion, "portrait": str(PORTRAIT), "audio": str(SPEECH), "emotion": emotion}
         for emotion in EMOTIONS

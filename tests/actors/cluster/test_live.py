@@ -1,4 +1,4 @@
-"""A live call on the real cluster: it is seen while it is spoken, by reference, and ends when its client goes."""
+"""Live calls on a cluster: fragments arrive during the speech, latents go by reference, and a closed call ends."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def client(cluster: Cluster) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def speech() -> bytes:
-    """16-bit samples."""
+    """Speech as 16-bit samples."""
     return (load_speech(SPEECH).waveform * 32_767).astype("<i2").tobytes()
 
 
-def test_fragments_come_while_the_speech_goes_on(cluster: Cluster, client: Client, speech: bytes):
+def test_fragments_arrive_while_the_speech_is_sent(cluster: Cluster, client: Client, speech: bytes):
     stored = set(Path(cluster.plan.config.artifacts_url).rglob("*"))
     spoken: queue.Queue[bytes | EmotionChange | None] = queue.Queue()
-    spoken.put(speech[:80_000])  # 2.5 s, of which more than a segment and what V-AID wants to hear after it
+    spoken.put(speech[:80_000])  # 2.5 s: more than a segment and the context that V-AID needs after it
     given = client.live(PORTRAIT, iter(spoken.get, None), emotion="happy", seed=3)
     parts = [next(given), next(given)]
     spoken.put(EmotionChange("sad:0.7"))
@@ -48,19 +48,19 @@ def test_fragments_come_while_the_speech_goes_on(cluster: Cluster, client: Clien
         sound = np.concatenate([frame.to_ndarray().ravel() for frame in container.decode(audio=0)])
     assert abs(len(sound) / 48_000 - len(speech) / 32_000) < 0.03
 
-    # Pieces of another size: the same video.
+    # The same speech in pieces of other sizes gives the same video.
     again = [speech[:30_001], speech[30_001:80_000], EmotionChange("sad:0.7"), speech[80_000:]]
     assert list(client.live(PORTRAIT, again, emotion="happy", seed=3)) == parts
 
-    opened = {int(path.name.split("-")[0]) for path in cluster.watched.iterdir()}
-    assert opened and not {process.pid for process in replicas("gateway")} & opened
-    assert set(Path(cluster.plan.config.artifacts_url).rglob("*")) <= stored  # nothing of it is kept
+    readers = {int(path.name.split("-")[0]) for path in cluster.array_readers.iterdir()}
+    assert readers and not {process.pid for process in replicas("gateway")} & readers
+    assert set(Path(cluster.plan.config.artifacts_url).rglob("*")) <= stored  # live calls store nothing
 
 
-def test_who_goes_leaves_the_place_free(cluster: Cluster, client: Client, speech: bytes):
-    places = cluster.plan.config.live.max_calls
+def test_a_closed_call_frees_its_place(cluster: Cluster, client: Client, speech: bytes):
+    max_calls = cluster.plan.config.live.max_calls
     silent: queue.Queue[bytes | None] = queue.Queue()
-    calls = [client.live(PORTRAIT, iter(silent.get, None)) for _ in range(places)]
+    calls = [client.live(PORTRAIT, iter(silent.get, None)) for _ in range(max_calls)]
     for call in calls:
         next(call)
     with pytest.raises(OverloadError) as raised:
@@ -79,7 +79,7 @@ def test_who_goes_leaves_the_place_free(cluster: Cluster, client: Client, speech
             time.sleep(0.2)
 
 
-def test_a_killed_replica_costs_nothing_but_time(cluster: Cluster, client: Client, speech: bytes):
+def test_a_killed_replica_does_not_change_the_video(cluster: Cluster, client: Client, speech: bytes):
     undisturbed = list(client.live(PORTRAIT, [speech], seed=5))
     for name in ("ETHD", "VAID"):
         given = client.live(PORTRAIT, [speech], seed=5)

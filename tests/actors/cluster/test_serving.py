@@ -1,4 +1,4 @@
-"""The whole application on a real cluster: the same video whatever happens, and latents by reference only."""
+"""The whole application on a cluster: kills and scaling do not change a video, and latents go by reference."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from tests.actors.cluster.conftest import Cluster, replicas
 
 @pytest.fixture(scope="module")
 def undisturbed(cluster: Cluster) -> tuple[str, list[bytes]]:
-    """A video that nothing happened to."""
+    """The id and the fragments of a video that was rendered without kills."""
     job_id = cluster.create()
     cluster.wait(job_id)
     return job_id, cluster.fragments(job_id)
 
 
-def test_the_video_is_the_pipelines(cluster: Cluster, undisturbed):
-    """Encoded by the same function, the pipeline's frames are the served fragments to the byte."""
+def test_the_fragments_equal_those_of_the_pipeline(cluster: Cluster, undisturbed):
     job_id, fragments = undisturbed
     job = cluster.jobs.get(job_id)
     files = JobFiles(cluster.artifacts, job_id)
@@ -43,7 +42,7 @@ def test_the_video_is_the_pipelines(cluster: Cluster, undisturbed):
             assert made == served, f"segment {segment.index}"
 
 
-def test_the_file_plays_from_beginning_to_end(cluster: Cluster, undisturbed):
+def test_the_file_has_every_frame_and_all_of_the_sound(cluster: Cluster, undisturbed):
     job_id, fragments = undisturbed
     answer = cluster.http.get(f"/v1/videos/{job_id}/content")
     assert answer.status_code == 200
@@ -57,17 +56,17 @@ def test_the_file_plays_from_beginning_to_end(cluster: Cluster, undisturbed):
 
 
 def test_gateway_and_director_never_hold_a_latent(cluster: Cluster, undisturbed):
-    """Every process that ever rebuilt a block or a chunk is a replica of V-AID, ETHD or the decoder."""
-    opened = {int(path.name.split("-")[0]) for path in cluster.watched.iterdir()}
-    titles = {pid: psutil.Process(pid).cmdline()[0] for pid in opened if psutil.pid_exists(pid)}
+    """Only replicas of V-AID, ETHD and the decoder deserialise blocks and chunks."""
+    readers = {int(path.name.split("-")[0]) for path in cluster.array_readers.iterdir()}
+    titles = {pid: psutil.Process(pid).cmdline()[0] for pid in readers if psutil.pid_exists(pid)}
     kinds = {title.split(":")[4].split(".")[0] for title in titles.values()}
-    assert {"ETHD", "decoder"} <= kinds <= {"VAID", "ETHD", "decoder"}  # V-AID looks into a block before its own
+    assert {"ETHD", "decoder"} <= kinds <= {"VAID", "ETHD", "decoder"}  # V-AID may read the previous block
     for name in ("gateway", "director"):
-        assert not {process.pid for process in replicas(name)} & opened
+        assert not {process.pid for process in replicas(name)} & readers
 
 
 @pytest.mark.parametrize("num_replicas", [4, 2])
-def test_the_number_of_replicas_changes_nothing(cluster: Cluster, undisturbed, num_replicas: int):
+def test_the_number_of_replicas_does_not_change_the_video(cluster: Cluster, undisturbed, num_replicas: int):
     cluster.scale("ETHD", num_replicas)
     job_id = cluster.create()
     cluster.wait(job_id)
@@ -75,8 +74,8 @@ def test_the_number_of_replicas_changes_nothing(cluster: Cluster, undisturbed, n
 
 
 @pytest.mark.parametrize("name", ["ETHD", "VAID", "decoder", "director", "gateway"])
-def test_a_killed_process_costs_nothing_but_time(cluster: Cluster, undisturbed, name: str):
-    """Killed mid-way: the job ends completed, its frames are the same, what was published is not made again."""
+def test_a_killed_replica_does_not_change_the_video(cluster: Cluster, undisturbed, name: str):
+    """The job completes, and the segments published before the kill are kept."""
     job_id = cluster.create()
     cluster.wait_for_segment(job_id, 1)
     published = cluster.jobs.segments(job_id)
@@ -94,11 +93,11 @@ def test_cancelling_frees_the_replicas(cluster: Cluster):
     answer = cluster.http.delete(f"/v1/videos/{job_id}")
     assert answer.status_code == 200
     after = cluster.create("sad")
-    cluster.wait(after)  # nothing of the cancelled one is in the way
+    cluster.wait(after)
     assert cluster.http.get(f"/v1/videos/{job_id}").status_code == 404
 
 
-def test_a_meaningless_emotion_fails_the_job_with_its_reason(cluster: Cluster):
+def test_a_text_without_an_emotion_fails_the_job_with_a_code(cluster: Cluster):
     job_id = cluster.create(emotion='{"kind": "text", "text": "qwx zzkj vvpt"}')
     job = cluster.wait(job_id, "failed")
     assert job.error is not None

@@ -9,7 +9,8 @@ import pytest
 
 from emotivetalk.actors.serving.gateway.service import Intake
 from emotivetalk.actors.serving.gateway.settings import BatchSettings, CallerLimits, GatewaySettings
-from tests.actors.gateway.serving import FACE, OTHER_TOKEN, SPEECH, TOKEN, Director, Server, Serving, pretend_to_prepare
+from tests.actors.fake_backend import FACE, SPEECH, FakeDirector, fake_prepare
+from tests.actors.gateway.serving import OTHER_TOKEN, TOKEN, Server, Serving
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SETTINGS = GatewaySettings(
@@ -30,12 +31,12 @@ def start(folder: Path, tools: Intake | None = None, **changes: object) -> Serve
     folder.mkdir()
     (folder / "tokens").write_text(f"alice: {TOKEN}\nbob: {OTHER_TOKEN}\n")
     settings = SETTINGS.model_dump() | {"tokens_file": folder / "tokens"} | changes
-    return Server(folder, GatewaySettings.model_validate(settings), tools or Intake(prepare=pretend_to_prepare))
+    return Server(folder, GatewaySettings.model_validate(settings), tools or Intake(prepare=fake_prepare))
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start services with other settings; all of them end with the test."""
+    """Return a function that starts a service with changed settings. All of them are stopped after the test."""
     servers: list[Server] = []
 
     def start_one(tools: Intake | None = None, **changes: object) -> Serving:
@@ -49,7 +50,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 @pytest.fixture(scope="session")
 def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """One service for all requests that leave nothing behind."""
+    """A service shared by the tests whose requests are all refused."""
     server = start(tmp_path_factory.mktemp("refusing") / "service")
     yield server.serving
     server.stop()
@@ -67,23 +68,21 @@ def client(serving: Serving) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def director(serving: Serving) -> Iterator[Director]:
-    """Renders at once."""
-    director = Director(serving.jobs, serving.artifacts)
+def director(serving: Serving) -> Iterator[FakeDirector]:
+    """A director that completes jobs at once."""
+    director = FakeDirector(serving.jobs, serving.artifacts)
     director.start()
     yield director
-    director.ending.set()
-    director.join()
+    director.stop()
 
 
 @pytest.fixture
-def gated(serving: Serving) -> Iterator[Director]:
-    """Renders a segment each time that its gate is released."""
-    director = Director(serving.jobs, serving.artifacts, threading.Semaphore(0))
+def gated(serving: Serving) -> Iterator[FakeDirector]:
+    """A director that publishes one segment each time its gate is released."""
+    director = FakeDirector(serving.jobs, serving.artifacts, threading.Semaphore(0))
     director.start()
     yield director
-    director.ending.set()
-    director.join()
+    director.stop()
 
 
 def client_of(serving: Serving, token: str | None = TOKEN) -> httpx.Client:
@@ -92,7 +91,7 @@ def client_of(serving: Serving, token: str | None = TOKEN) -> httpx.Client:
 
 
 def files(portrait: bytes = FACE, audio: bytes = SPEECH, **more: bytes) -> dict[str, tuple[str, bytes]]:
-    """The files of a form; the default speech lasts 3.5 s, which are 87 frames in nine segments."""
+    """Return the files of a form. The default speech lasts 3.5 s: 87 frames in nine segments."""
     return {name: (f"my {name}.bin", data) for name, data in {"portrait": portrait, "audio": audio, **more}.items()}
 
 

@@ -13,8 +13,10 @@ import pytest
 
 from emotivetalk.actors.serving.jobs.records import JobError, JobStatus
 from emotivetalk.actors.serving.jobs.tables import batches
+from tests.actors.fake_backend import FACE, SPEECH, FakeDirector, video_bytes
 from tests.actors.gateway.conftest import Serve, client_of
-from tests.actors.gateway.serving import FACE, OTHER_TOKEN, SPEECH, TOKEN, Director, Serving, film, wait_until
+from tests.actors.gateway.serving import OTHER_TOKEN, TOKEN, Serving
+from tests.processes import wait_until
 
 FINAL = ("completed", "failed", "expired", "cancelled")
 
@@ -67,7 +69,7 @@ def results(client: httpx.Client, file_id: str | None) -> dict[str | None, dict]
     return {row["custom_id"]: row for row in map(json.loads, text.splitlines())}
 
 
-def test_the_openai_client_does_the_whole_cycle(api: openai.OpenAI, director: Director, serving: Serving) -> None:
+def test_the_openai_client_does_the_whole_cycle(api: openai.OpenAI, director: FakeDirector, serving: Serving) -> None:
     manifest = "\n".join(line(f"row-{number}", seed=number, emotion="happy") for number in range(5))
     file = api.files.create(file=("rows.jsonl", manifest.encode()), purpose="batch")
     assert file.purpose == "batch" and file.bytes == len(manifest)
@@ -88,7 +90,7 @@ def test_the_openai_client_does_the_whole_cycle(api: openai.OpenAI, director: Di
         video = row["response"]["body"]
         assert row["error"] is None and video["status"] == "completed"
         content = api.videos.download_content(video["id"]).read()
-        assert content == film(9) and sha256(content).hexdigest() == row["result"]["sha256"]
+        assert content == video_bytes(9) and sha256(content).hexdigest() == row["result"]["sha256"]
         assert row["result"]["video_s"] == 87 / 25 and row["result"]["device_s"] == 9 * 0.25
     assert [one.id for one in api.batches.list()] == [batch.id]
     assert {one.purpose for one in api.files.list()} == {"batch", "batch_output"}
@@ -97,7 +99,7 @@ def test_the_openai_client_does_the_whole_cycle(api: openai.OpenAI, director: Di
         api.files.retrieve(file.id)
 
 
-def test_broken_rows_fail_with_a_code_and_the_others_are_rendered(client: httpx.Client, director: Director) -> None:
+def test_broken_rows_fail_with_a_code_and_the_others_are_rendered(client: httpx.Client, director: FakeDirector) -> None:
     lines = [
         line("good"),
         "{",
@@ -154,7 +156,7 @@ def test_a_manifest_that_cannot_be_used_fails_the_batch(
 
 
 def test_rows_name_uploaded_files_of_their_owner_only(
-    client: httpx.Client, serving: Serving, director: Director
+    client: httpx.Client, serving: Serving, director: FakeDirector
 ) -> None:
     face, speech = upload(client, FACE, "user_data"), upload(client, SPEECH, "user_data")
     row = {"custom_id": "one", "portrait": {"file_id": face}, "audio": {"file_id": speech}}
@@ -169,7 +171,7 @@ def test_rows_name_uploaded_files_of_their_owner_only(
         assert {file["purpose"] for file in other.get("/v1/files").json()["data"]} == {"batch", "batch_output"}
 
 
-def test_a_cancelled_batch_keeps_what_is_finished(client: httpx.Client, serving: Serving, gated: Director) -> None:
+def test_a_cancelled_batch_keeps_what_is_finished(client: httpx.Client, serving: Serving, gated: FakeDirector) -> None:
     assert gated.gate is not None
     batch_id = start(client, [line(f"row-{number}") for number in range(10)])
     gated.gate.release(9)  # the first video, whose nine segments
@@ -196,13 +198,13 @@ def test_a_batch_has_a_bounded_number_of_videos_and_leaves_room_for_single_ones(
         claim = serving.jobs.claim("test")
         assert claim is not None and claim.job.job_id == single.json()["id"]  # the youngest, before all rows
         serving.jobs.release(claim)
-        director = Director(serving.jobs, serving.artifacts)
+        director = FakeDirector(serving.jobs, serving.artifacts)
         director.start()
         assert ended(client, batch_id)["request_counts"]["completed"] == 20
         director.ending.set()
 
 
-def test_failed_and_deleted_videos_are_failed_rows(client: httpx.Client, serving: Serving, gated: Director) -> None:
+def test_failed_and_deleted_videos_are_failed_rows(client: httpx.Client, serving: Serving, gated: FakeDirector) -> None:
     assert gated.gate is not None
     batch_id = start(client, [line("fails"), line("deleted")])
     wait_until(lambda: len(serving.jobs.list("alice").jobs) == 2)
@@ -224,7 +226,7 @@ def test_another_runner_continues_without_a_second_video(serving: Serving, clien
     wait_until(lambda: serving.jobs.counts()[JobStatus.QUEUED] == 4)
     with serving.jobs.database.write() as connection:  # as if another worker had taken the batch over, and died
         connection.execute(batches.update().values(fence=batches.c.fence + 1, worker="thief", lease_until=0.0))
-    director = Director(serving.jobs, serving.artifacts)
+    director = FakeDirector(serving.jobs, serving.artifacts)
     director.start()
     done = ended(client, batch_id)
     director.ending.set()

@@ -1,4 +1,4 @@
-"""Bulk rendering against a real HTTP service: every row once or with a reason, also after failures, kills and changes."""
+"""Bulk rendering against an HTTP service: each row is rendered once or fails with a code, also in repeated runs."""
 
 import json
 import threading
@@ -16,13 +16,15 @@ from emotivetalk.client.bulk.rows import RowRules
 from emotivetalk.client.bulk.runner import BulkRenderer, RunSettings, Summary
 from emotivetalk.client.client import Client
 from emotivetalk.errors import InputError, OutputError
+from tests.actors.fake_backend import FakeDirector, video_bytes
 from tests.actors.gateway.conftest import Serve
-from tests.actors.gateway.serving import TOKEN, Director, Serving, film, wait_until
+from tests.actors.gateway.serving import TOKEN, Serving
+from tests.processes import wait_until
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    """Six rows of 1 to 6 half seconds, the last of which repeats an id."""
+    """Five rows, whose speech lasts 0.5 to 2.5 s."""
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "me.png").write_bytes(b"face: me")
@@ -61,14 +63,14 @@ def num_jobs(serving: Serving) -> int:
 
 
 def test_every_row_becomes_a_video_with_its_record(
-    serving: Serving, director: Director, bulk_client: Client, manifest: Path, tmp_path: Path
+    serving: Serving, director: FakeDirector, bulk_client: Client, manifest: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     summary = run(bulk_client, manifest, output)
     assert (summary.completed, summary.skipped, summary.failed) == (5, 0, 0)
     for number in range(1, 6):
         num_frames = (8000 * number * 25) // 16000
-        assert (output / f"row-{number}.mp4").read_bytes() == film(-(-num_frames // 10))
+        assert (output / f"row-{number}.mp4").read_bytes() == video_bytes(-(-num_frames // 10))
         record = json.loads((output / f"row-{number}.json").read_text())
         assert record["settings"]["seed"] == number and record["result"]["video_s"] == num_frames / 25
     table = pq.read_table(output / "results.parquet").to_pylist()
@@ -78,8 +80,8 @@ def test_every_row_becomes_a_video_with_its_record(
     assert not list(output.glob("**/*.part*"))
 
 
-def test_a_second_run_makes_only_what_is_missing_damaged_or_changed(
-    serving: Serving, director: Director, bulk_client: Client, manifest: Path, tmp_path: Path
+def test_a_second_run_renders_only_missing_damaged_and_changed_rows(
+    serving: Serving, director: FakeDirector, bulk_client: Client, manifest: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     run(bulk_client, manifest, output)
@@ -92,12 +94,12 @@ def test_a_second_run_makes_only_what_is_missing_damaged_or_changed(
     summary = run(bulk_client, manifest, output)
     assert (summary.completed, summary.skipped) == (3, 2)
     assert {row.id for row in results(output).values() if row.status == "completed"} == {"row-1", "row-2", "row-3"}
-    assert num_jobs(serving) == 6  # the service still had the first two; only the changed row was rendered
-    assert (output / "row-2.mp4").read_bytes() == film(3)
+    assert num_jobs(serving) == 6  # the deleted and the damaged video were downloaded again, not rendered
+    assert (output / "row-2.mp4").read_bytes() == video_bytes(3)
 
 
 def test_broken_rows_fail_with_a_code_and_the_others_are_rendered(
-    director: Director, bulk_client: Client, manifest: Path, tmp_path: Path
+    director: FakeDirector, bulk_client: Client, manifest: Path, tmp_path: Path
 ) -> None:
     (manifest.parent / "noface.png").write_bytes(b"a landscape")
     good = {"portrait": "me.png", "audio": "1.wav"}
@@ -120,8 +122,8 @@ def test_broken_rows_fail_with_a_code_and_the_others_are_rendered(
     assert all(found[6 + index].error_message for index in range(len(broken)))
 
 
-def test_a_failed_row_is_tried_again_only_if_asked(
-    serving: Serving, director: Director, bulk_client: Client, manifest: Path, tmp_path: Path
+def test_failed_rows_are_repeated_only_with_retry_failed(
+    serving: Serving, director: FakeDirector, bulk_client: Client, manifest: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     director.fails_with = JobError("replica_lost", "the replica died twice")
@@ -133,8 +135,8 @@ def test_a_failed_row_is_tried_again_only_if_asked(
     assert run(bulk_client, manifest, output).skipped == 5
 
 
-def test_a_stopped_run_continues_with_the_videos_under_way(
-    serving: Serving, gated: Director, bulk_client: Client, manifest: Path, tmp_path: Path
+def test_a_second_run_uses_the_jobs_of_a_stopped_one(
+    serving: Serving, gated: FakeDirector, bulk_client: Client, manifest: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     first = renderer(bulk_client, output)
@@ -147,28 +149,28 @@ def test_a_stopped_run_continues_with_the_videos_under_way(
     assert gated.gate is not None
     gated.gate.release(100)
     assert run(bulk_client, manifest, output).completed == 5
-    assert num_jobs(serving) == 5  # the two of the first run were used
+    assert num_jobs(serving) == 5
 
 
-def test_rows_wait_where_the_service_admits_few(serve: Serve, manifest: Path, tmp_path: Path) -> None:
+def test_rows_wait_if_the_service_limits_concurrent_jobs(serve: Serve, manifest: Path, tmp_path: Path) -> None:
     limits = CallerLimits(max_concurrent_jobs=1, requests_per_minute=100_000)
     serving = serve(limits=limits.model_dump())
-    director = Director(serving.jobs, serving.artifacts)
+    director = FakeDirector(serving.jobs, serving.artifacts)
     director.start()
     with Client(serving.url, TOKEN) as client:
         assert run(client, manifest, tmp_path / "out", rows_at_once=4).completed == 5
-    director.ending.set()
+    director.stop()
 
 
 def test_videos_can_be_removed_from_the_service(
-    serving: Serving, director: Director, bulk_client: Client, manifest: Path, tmp_path: Path
+    serving: Serving, director: FakeDirector, bulk_client: Client, manifest: Path, tmp_path: Path
 ) -> None:
     assert run(bulk_client, manifest, tmp_path / "out", keep_on_service=False).completed == 5
     assert num_jobs(serving) == 0
 
 
 def test_a_cancelled_video_is_a_failed_row(
-    serving: Serving, gated: Director, bulk_client: Client, manifest: Path, tmp_path: Path
+    serving: Serving, gated: FakeDirector, bulk_client: Client, manifest: Path, tmp_path: Path
 ) -> None:
     manifest.write_text(manifest.read_text().splitlines()[0] + "\n")
     output = tmp_path / "out"
@@ -182,8 +184,8 @@ def test_a_cancelled_video_is_a_failed_row(
     assert serving.jobs.list("alice").jobs[0].status is JobStatus.CANCELLED
 
 
-def test_a_manifest_that_breaks_on_the_way_ends_the_run(
-    director: Director, bulk_client: Client, manifest: Path, tmp_path: Path
+def test_invalid_bytes_in_the_manifest_end_the_run(
+    director: FakeDirector, bulk_client: Client, manifest: Path, tmp_path: Path
 ) -> None:
     with manifest.open("ab") as file:
         file.write(b"\xff\n")
@@ -191,8 +193,8 @@ def test_a_manifest_that_breaks_on_the_way_ends_the_run(
         run(bulk_client, manifest, tmp_path / "out")
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(
-    director: Director, bulk_client: Client, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_continues_after_a_full_disk(
+    director: FakeDirector, bulk_client: Client, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "out"
     real = Client.download
@@ -212,7 +214,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
     assert summary.skipped + summary.completed == 5 and summary.skipped >= 1
 
 
-def test_the_report_has_every_row_and_no_markup_from_names(tmp_path: Path) -> None:
+def test_the_report_has_every_row_and_escapes_names(tmp_path: Path) -> None:
     rows = [RowResult(number, f"row-{number}", "skipped", video=f"row-{number}.mp4") for number in range(1, 10_001)]
     rows.append(RowResult(10_001, None, "failed", "row_field_unknown", "no field '</script><script>alert(1)'"))
     source = tmp_path / "results.jsonl"

@@ -1,6 +1,6 @@
-"""Requests that nobody would write: whatever comes, an answer of the kind that the OpenAPI document promises, never a 5xx.
+"""Generated and malformed requests: every answer matches the OpenAPI document and none is a 5xx.
 
-`EMOTIVETALK_FUZZ_EXAMPLES=100` sends some 7,000 from here, and 20,000 from `tests/actors/grpc/test_malformed.py`.
+`EMOTIVETALK_FUZZ_EXAMPLES=100` sends about 7,000 requests here, and 20,000 in `tests/actors/grpc/test_malformed.py`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests.actors.fake_backend import FakeDirector
 from tests.actors.gateway.conftest import client_of, create, files, start
-from tests.actors.gateway.serving import TOKEN, Director, Serving, wait_until
+from tests.actors.gateway.serving import TOKEN, Serving
+from tests.processes import wait_until
 
 EXAMPLES = int(os.environ.get("EMOTIVETALK_FUZZ_EXAMPLES", "3"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -43,21 +45,20 @@ SETTINGS = settings(
 
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, str]]:
-    """A service with one finished video, which nobody deletes."""
+    """A service and the id of a finished video, which no request deletes."""
     server = start(tmp_path_factory.mktemp("fuzzed") / "service", playlist_wait_s=0.01)
-    director = Director(server.serving.jobs, server.serving.artifacts)
+    director = FakeDirector(server.serving.jobs, server.serving.artifacts)
     director.start()
     with client_of(server.serving) as client:
         video = create(client)["id"]
         wait_until(lambda: client.get(f"/v1/videos/{video}").json()["status"] == "completed")
     yield server.serving, video
-    director.ending.set()
-    director.join()
+    director.stop()
     server.stop()
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
-def test_requests_from_the_document(fuzzed: tuple[Serving, str], mode: GenerationMode) -> None:
+def test_requests_generated_from_the_openapi_document(fuzzed: tuple[Serving, str], mode: GenerationMode) -> None:
     serving, video = fuzzed
     schema = schemathesis.openapi.from_url(f"{serving.url}/openapi.json")
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
@@ -81,7 +82,7 @@ def test_requests_from_the_document(fuzzed: tuple[Serving, str], mode: Generatio
     assert list((serving.folder / "uploads").iterdir()) == []
 
 
-def test_forms_with_mutations(fuzzed: tuple[Serving, str]) -> None:
+def test_mutated_forms(fuzzed: tuple[Serving, str]) -> None:
     serving, _ = fuzzed
     request = httpx.Request("POST", serving.url, files=files(), data={"emotion": "happy:0.5", "seed": "1"})
     whole, kind = request.read(), request.headers["content-type"]
@@ -100,7 +101,7 @@ def test_forms_with_mutations(fuzzed: tuple[Serving, str]) -> None:
 
 
 def mutated(data: bytes, chance: random.Random) -> bytes:
-    """Bytes changed, taken out, put in, doubled, or cut off."""
+    """Overwrite, delete, insert, repeat or cut off some bytes."""
     result = bytearray(data)
     for _ in range(chance.randint(1, 4)):
         at = chance.randrange(len(result) + 1)

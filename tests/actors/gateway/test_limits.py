@@ -20,7 +20,8 @@ from emotivetalk.actors.serving.gateway.upload_clock import upload_clock
 from emotivetalk.actors.serving.intake.submission import Caller
 from emotivetalk.errors import InputError
 from tests.actors.gateway.conftest import Serve, client_of, create
-from tests.actors.gateway.serving import OTHER_TOKEN, TOKEN, Serving, wait_until
+from tests.actors.gateway.serving import OTHER_TOKEN, TOKEN, Serving
+from tests.processes import wait_until
 
 PROMPT_S = 5.0  # generous: a blocked service does not answer at all
 MANY = CallerLimits(requests_per_minute=100_000, max_requests=400, max_streams=400, max_concurrent_jobs=1000)

@@ -15,8 +15,10 @@ from PIL import Image
 from emotivetalk.actors.serving.gateway.service import Intake
 from emotivetalk.actors.serving.jobs.records import Job
 from emotivetalk.media.fragments import ClipAudio, encode_audio, fragment, init_segment
+from tests.actors.fake_backend import FACE, FakeDirector, fake_prepare, video_bytes
 from tests.actors.gateway.conftest import Serve, create, files
-from tests.actors.gateway.serving import FACE, TOKEN, Director, Serving, film, pretend_to_prepare, wait_until
+from tests.actors.gateway.serving import TOKEN, Serving
+from tests.processes import wait_until
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def completed(serving: Serving, job_id: str) -> Job:
 
 
 def test_a_remix_has_another_emotion_and_uploads_nothing(
-    api: openai.OpenAI, client: httpx.Client, serving: Serving, director: Director
+    api: openai.OpenAI, client: httpx.Client, serving: Serving, director: FakeDirector
 ) -> None:
     first = create(client, emotion="happy", seed=7)
     remix = api.videos.remix(first["id"], prompt="Speak sadly")
@@ -40,7 +42,7 @@ def test_a_remix_has_another_emotion_and_uploads_nothing(
     assert job.request["seed"] == 7 and job.request["emotion"] == {"kind": "text", "text": "Speak sadly"}
     for name in ("portrait.png", "speech.f32"):
         assert serving.artifacts.read(f"jobs/{remix.id}/{name}") == serving.artifacts.read(f"jobs/{first['id']}/{name}")
-    assert api.videos.download_content(remix.id).read() == film(9)
+    assert api.videos.download_content(remix.id).read() == video_bytes(9)
 
     client.delete(f"/v1/videos/{first['id']}")  # the remix has files of its own
     again = client.post(f"/v1/videos/{remix.id}/remix", json={"emotion": "angry:0.5", "seed": 8, "num_steps": 4}).json()
@@ -75,9 +77,9 @@ def test_what_videos_here_cannot_be_is_refused_with_the_reason(api: openai.OpenA
     assert list((serving.folder / "uploads").iterdir()) == []
 
 
-def test_a_character_is_a_portrait_with_a_name(serve: Serve, director: Director) -> None:
+def test_a_character_is_a_portrait_with_a_name(serve: Serve, director: FakeDirector) -> None:
     def prepare_portrait(picture, folder, **settings):  # type: ignore[no-untyped-def]
-        return pretend_to_prepare(picture, _speech(folder), None, None, folder, names={"portrait": "me"}).files[
+        return fake_prepare(picture, _speech(folder), None, None, folder, names={"portrait": "me"}).files[
             "portrait.png"
         ]
 
@@ -86,7 +88,7 @@ def test_a_character_is_a_portrait_with_a_name(serve: Serve, director: Director)
         path.write_bytes(b"speech: x")
         return path
 
-    serving = serve(Intake(prepare=pretend_to_prepare, prepare_portrait=prepare_portrait))
+    serving = serve(Intake(prepare=fake_prepare, prepare_portrait=prepare_portrait))
     with openai.OpenAI(api_key=TOKEN, base_url=f"{serving.url}/v1", max_retries=0) as api:
         made = api.videos.create_character(name="Teacher", video=("me.png", FACE))
         assert made.name == "Teacher" and made.id is not None
@@ -120,7 +122,7 @@ def test_a_thumbnail_is_the_first_frame(
     job_id = create(client)["id"]
     with pytest.raises(openai.ConflictError):
         api.videos.download_content(job_id, variant="thumbnail")
-    director = Director(serving.jobs, serving.artifacts)
+    director = FakeDirector(serving.jobs, serving.artifacts)
     director.start()
     completed(serving, job_id)
     director.ending.set()

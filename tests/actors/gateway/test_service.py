@@ -1,4 +1,4 @@
-"""The service without a transport: what is the same request, and what stays when something breaks off."""
+"""The service without a transport: fingerprints of requests, and clean-up after failures and cancellations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from emotivetalk.actors.serving.jobs.store import JobStore
 from emotivetalk.actors.serving.threads import in_thread
 from emotivetalk.errors import EmotiveTalkError, InputError
 from emotivetalk.request import LabelEmotion, VideoSettings
-from tests.actors.gateway.serving import FACE, MODEL, SPEECH, pretend_to_prepare
+from tests.actors.fake_backend import FACE, MODEL, SPEECH, fake_prepare
 
 ALICE = Caller("alice", CallerLimits())
 
@@ -31,9 +31,7 @@ def service(tmp_path: Path) -> Iterator[VideoService]:
     (tmp_path / "uploads").mkdir()
     settings = GatewaySettings(upload_folder=tmp_path / "uploads", poll_s=0.01, allow_anonymous=True)
     jobs = JobStore(f"sqlite:///{tmp_path}/jobs.db")
-    service = VideoService(
-        jobs, ArtifactStore(f"{tmp_path}/artifacts"), settings, MODEL, Intake(prepare=pretend_to_prepare)
-    )
+    service = VideoService(jobs, ArtifactStore(f"{tmp_path}/artifacts"), settings, MODEL, Intake(prepare=fake_prepare))
     yield service
     service.close()
     jobs.close()
@@ -46,12 +44,14 @@ def submission(tmp_path: Path) -> Submission:
     return Submission(Upload("me.png", tmp_path / "portrait"), Upload("hello.wav", tmp_path / "audio"))
 
 
-def left(service: VideoService) -> list[Path]:
+def leftovers(service: VideoService) -> list[Path]:
     folder = Path(service.artifacts.url)
     return [*folder.glob("jobs/*"), *(folder.parent / "uploads").iterdir()]
 
 
-def test_the_fingerprint_tells_requests_apart(service: VideoService, submission: Submission, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_everything_that_changes_the_video(
+    service: VideoService, submission: Submission, tmp_path: Path
+) -> None:
     (tmp_path / "other").write_bytes(FACE + b"!")
     (tmp_path / "same").write_bytes(FACE)
     variants = {
@@ -75,7 +75,7 @@ def test_the_fingerprint_tells_requests_apart(service: VideoService, submission:
 
 
 @pytest.mark.parametrize("breaking", ["upload", "create"])
-def test_what_fails_leaves_nothing(
+def test_a_failed_request_leaves_no_files(
     service: VideoService, submission: Submission, breaking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: object, **settings: object) -> None:
@@ -90,21 +90,21 @@ def test_what_fails_leaves_nothing(
         )
     with pytest.raises(ArtifactStoreError):
         asyncio.run(service.create(ALICE, submission))
-    assert left(service) == [] and service.jobs.pending_removals() == []
+    assert leftovers(service) == [] and service.jobs.pending_removals() == []
 
 
-def test_files_of_an_uncertain_row_are_left_to_the_reservation(
+def test_files_are_kept_until_the_reservation_expires_if_the_commit_is_uncertain(
     service: VideoService, submission: Submission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database that goes away in the middle of a commit may or may not have the row."""
+    """If the connection breaks during the commit, the database may or may not have the row."""
     create = service.jobs.create
 
     def create_and_lose_the_answer(*arguments: Any, **settings: Any) -> None:
         create(*arguments, **settings)
-        raise JobStoreError("job_store_unavailable", "the line broke", "Try again.")
+        raise JobStoreError("job_store_unavailable", "the connection broke", "Try again.")
 
     def lose_the_request(*arguments: object, **settings: object) -> None:
-        raise JobStoreError("job_store_unavailable", "the line broke", "Try again.")
+        raise JobStoreError("job_store_unavailable", "the connection broke", "Try again.")
 
     later = [0.0]
     clock = service.jobs._clock
@@ -113,15 +113,15 @@ def test_files_of_an_uncertain_row_are_left_to_the_reservation(
         monkeypatch.setattr(service.jobs, "create", fail)
         with pytest.raises(JobStoreError):
             asyncio.run(service.create(ALICE, submission))
-    assert len(left(service)) == 2
+    assert len(leftovers(service)) == 2
     later[0] = 4000
     assert asyncio.run(service.sweep()) == 1
     [job] = service.jobs.list("alice").jobs
-    assert [path.name for path in left(service)] == [job.job_id]
+    assert [path.name for path in leftovers(service)] == [job.job_id]
 
 
 def run_and_cancel(work: Callable[[], Coroutine[Any, Any, object]], once: threading.Event) -> bool:
-    """Cancel the work as soon as the event is set; return True if it ended as cancelled."""
+    """Cancel the work when the event is set. Returns True if it ended as cancelled."""
 
     async def run() -> bool:
         task = asyncio.ensure_future(work())
@@ -129,29 +129,27 @@ def run_and_cancel(work: Callable[[], Coroutine[Any, Any, object]], once: thread
             await asyncio.sleep(0.005)
         task.cancel()
         await asyncio.sleep(0.02)
-        task.cancel()  # twice: nothing may escape
+        task.cancel()  # a second cancellation must not interrupt the clean-up
         await asyncio.wait({task})
         return task.cancelled()
 
     return asyncio.run(run())
 
 
-def test_who_is_cancelled_while_inputs_are_checked_leaves_nothing(
-    service: VideoService, submission: Submission
-) -> None:
+def test_cancelling_while_inputs_are_prepared_leaves_nothing(service: VideoService, submission: Submission) -> None:
     begun = threading.Event()
 
     def slow(*arguments: Any, **settings: Any) -> Any:
         begun.set()
         time.sleep(0.1)
-        return pretend_to_prepare(*arguments, **settings)  # into a folder that is still there
+        return fake_prepare(*arguments, **settings)  # fails if the folder has been removed already
 
     service._tools = Intake(prepare=slow)
     assert run_and_cancel(lambda: service.create(ALICE, submission), begun)
-    assert left(service) == [] and service.jobs.list().jobs == []
+    assert leftovers(service) == [] and service.jobs.list().jobs == []
 
 
-def test_who_is_cancelled_while_the_row_is_written_has_a_job(
+def test_cancelling_while_the_row_is_written_keeps_the_job(
     service: VideoService, submission: Submission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, create = threading.Event(), service.jobs.create
@@ -167,7 +165,7 @@ def test_who_is_cancelled_while_the_row_is_written_has_a_job(
     assert service.artifacts.read(f"jobs/{job.job_id}/portrait.png") == FACE
 
 
-def test_in_thread_gives_results_and_errors(service: VideoService) -> None:
+def test_in_thread_returns_results_and_raises_errors(service: VideoService) -> None:
     async def run() -> int:
         with pytest.raises(ZeroDivisionError):
             await in_thread(service._io, lambda: 1 // 0)
@@ -176,13 +174,13 @@ def test_in_thread_gives_results_and_errors(service: VideoService) -> None:
     assert asyncio.run(run()) == 32
 
 
-def test_a_service_that_nobody_could_use_does_not_start(service: VideoService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_without_tokens_does_not_start(service: VideoService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EMOTIVETALK_TOKENS", raising=False)
     with pytest.raises(SettingsError, match="no caller could be admitted"):
         VideoService(service.jobs, service.artifacts, GatewaySettings(), MODEL)
 
 
-def test_sweeping_removes_what_expired(
+def test_sweep_removes_expired_jobs(
     service: VideoService, submission: Submission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def run() -> None:
@@ -191,15 +189,15 @@ def test_sweeping_removes_what_expired(
         assert await service.sweep() == 0
         clock = service.jobs._clock
         monkeypatch.setattr(service.jobs, "_clock", lambda: clock() + 8 * 86400)
-        assert await service.sweep() == 1 and left(service) == []
+        assert await service.sweep() == 1 and leftovers(service) == []
         with pytest.raises(JobNotFoundError):
             await service.get(ALICE, job.job_id)
 
     asyncio.run(run())
 
 
-def test_every_code_is_told() -> None:
-    """Each error of `actors/errors.py` and each answer has its place; nothing of ours gets out."""
+def test_every_error_code_has_an_answer() -> None:
+    """Messages of internal errors, which may name paths, are not sent to clients."""
     for code, answer in ANSWERS.items():
         assert answer_to(EmotiveTalkError(code, "x", "y")) is answer
         assert 400 <= answer.http < 600 and answer.grpc.isupper()

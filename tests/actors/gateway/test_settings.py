@@ -1,4 +1,4 @@
-"""Tokens and limits, as operators write them."""
+"""Tokens, limits per caller, and which peers count as local."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOKEN = "a-token-of-some-length"
 
 def test_tokens_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = hashlib.sha256(b"another-long-token").hexdigest()
-    text = f"# who may\n\nweb-shop : {TOKEN}\nphone: sha256:{digest}\n"
+    text = f"# callers\n\nweb-shop : {TOKEN}\nphone: sha256:{digest}\n"
     (tmp_path / "tokens").write_text(text)
     monkeypatch.setenv("EMOTIVETALK_TOKENS", text.replace("phone", "tablet"))
     from_file, from_environment = GatewaySettings(tokens_file=tmp_path / "tokens"), GatewaySettings()
@@ -39,13 +39,13 @@ def test_tokens_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pyte
         ("a: sha256:abc", "64 hexadecimal digits"),
     ],
 )
-def test_tokens_that_are_wrong(text: str, message: str) -> None:
+def test_malformed_tokens_are_refused(text: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
         parse_tokens(text)
     assert TOKEN not in str(caught.value)
 
 
-def test_settings_that_let_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_admit_no_caller_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EMOTIVETALK_TOKENS", raising=False)
     with pytest.raises(SettingsError, match="no caller could be admitted"):
         _ = GatewaySettings().tokens
@@ -56,7 +56,7 @@ def test_settings_that_let_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyP
         _ = GatewaySettings(allow_anonymous=True, limits_by_name={"bob": CallerLimits()}).tokens
 
 
-def test_limits() -> None:
+def test_limits_by_name_override_the_default() -> None:
     settings = GatewaySettings(limits_by_name={"bob": CallerLimits(max_upload_mb=1, max_audio_s=60)})
     assert settings.limits_of("bob").max_upload_bytes == 1_000_000
     assert settings.limits_of("eve") == CallerLimits()
@@ -66,7 +66,7 @@ def test_limits() -> None:
             CallerLimits.model_validate(wrong)
 
 
-def test_a_rate_refills(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_bucket_refills(monkeypatch: pytest.MonkeyPatch) -> None:
     from emotivetalk.actors.errors import RateLimitedError
 
     now = [0.0]
@@ -85,10 +85,10 @@ def test_a_rate_refills(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
-def test_this_machine(peer: str) -> None:
+def test_loopback_peers(peer: str) -> None:
     assert is_loopback(peer)
 
 
 @pytest.mark.parametrize("peer", ["10.0.0.1", "::ffff:10.0.0.1", "fe80::1", "localhost", "", None])
-def test_another_machine(peer: str | None) -> None:
+def test_other_peers_are_not_loopback(peer: str | None) -> None:
     assert not is_loopback(peer)

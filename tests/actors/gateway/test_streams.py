@@ -1,4 +1,4 @@
-"""A video while it is made: events, the stream, HLS; and the finished file by parts."""
+"""Events, streams and HLS playlists of unfinished videos, and ranges of the finished file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import httpx
 import pytest
 
 from emotivetalk.actors.serving.gateway.http.ranges import RangeError, part_of
+from tests.actors.fake_backend import FakeDirector, video_bytes
 from tests.actors.gateway.conftest import Serve, client_of, create
-from tests.actors.gateway.serving import Director, Serving, film, wait_until
+from tests.actors.gateway.serving import Serving
+from tests.processes import wait_until
 
 GROWING_PLAYLIST = [
     "#EXTM3U",
@@ -20,11 +22,11 @@ GROWING_PLAYLIST = [
     "#EXT-X-PLAYLIST-TYPE:EVENT",
     "#EXT-X-INDEPENDENT-SEGMENTS",
 ]
-"""Head of a playlist that still grows, before the first segment."""
+"""Lines of the playlist of an unfinished video, before its first segment."""
 
 
 def events(lines: Iterator[str]) -> Iterator[dict[str, str]]:
-    """Server-sent events as a browser reads them; comments as {"": text}."""
+    """Parse server-sent events; a comment becomes {"": text}."""
     event: dict[str, str] = {}
     for line in lines:
         if line == "" and event:
@@ -41,27 +43,27 @@ def finished(client: httpx.Client) -> str:
     return f"/v1/videos/{video['id']}"
 
 
-def test_events_tell_each_change_and_end(client: httpx.Client, gated: Director) -> None:
+def test_events_report_each_change_and_end_with_the_video(client: httpx.Client, gated: FakeDirector) -> None:
     assert gated.gate is not None
     url = f"/v1/videos/{create(client)['id']}"
     with client.stream("GET", f"{url}/events") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         stream = events(answer.iter_lines())
-        seen = [next(stream)]
+        received = [next(stream)]
         for expected in range(1, 10):
             gated.gate.release()
-            while not seen[-1].get("id", "").startswith(f"1-{min(expected * 10, 87)}-"):
-                seen.append(next(stream))
+            while not received[-1].get("id", "").startswith(f"1-{min(expected * 10, 87)}-"):
+                received.append(next(stream))
         rest = [event for event in stream if "event" in event]
-    told = [event for event in seen if "event" in event] + rest
-    assert {event["event"] for event in told[:-1]} == {"progress"} and told[-1]["event"] == "completed"
-    progress = [json.loads(event["data"])["progress"] for event in told]
+    all_events = [event for event in received if "event" in event] + rest
+    assert {event["event"] for event in all_events[:-1]} == {"progress"} and all_events[-1]["event"] == "completed"
+    progress = [json.loads(event["data"])["progress"] for event in all_events]
     assert progress == sorted(progress) and progress[-1] == 100 and len(set(progress)) >= 10
-    with client.stream("GET", f"{url}/events", headers={"last-event-id": told[-1]["id"]}) as answer:
-        assert answer.status_code == 204  # an EventSource stops then
+    with client.stream("GET", f"{url}/events", headers={"last-event-id": all_events[-1]["id"]}) as answer:
+        assert answer.status_code == 204  # 204 makes an EventSource stop
 
 
-def test_events_go_on_where_the_client_was(client: httpx.Client, gated: Director) -> None:
+def test_events_resume_after_the_last_event_id(client: httpx.Client, gated: FakeDirector) -> None:
     assert gated.gate is not None
     url = f"/v1/videos/{create(client)['id']}"
     wait_until(lambda: client.get(url).json()["status"] == "in_progress")
@@ -69,12 +71,12 @@ def test_events_go_on_where_the_client_was(client: httpx.Client, gated: Director
         first = next(events(answer.iter_lines()))
     with client.stream("GET", f"{url}/events", headers={"last-event-id": first["id"]}) as answer:
         stream = events(answer.iter_lines())
-        assert next(stream) == {"": "heartbeat"}  # nothing new: only the line is kept open
+        assert next(stream) == {"": "heartbeat"}  # the client has received everything so far
         client.delete(url)
         assert next(event for event in stream if "event" in event)["event"] == "deleted"
 
 
-def test_the_stream_is_the_file_and_comes_as_it_is_made(client: httpx.Client, gated: Director) -> None:
+def test_the_stream_delivers_each_segment_when_it_is_published(client: httpx.Client, gated: FakeDirector) -> None:
     assert gated.gate is not None
     url = f"/v1/videos/{create(client)['id']}"
     with client.stream("GET", f"{url}/stream") as answer:
@@ -83,15 +85,15 @@ def test_the_stream_is_the_file_and_comes_as_it_is_made(client: httpx.Client, ga
         received = b""
         for number in range(1, 10):
             gated.gate.release()
-            while len(received) < len(film(number)):
+            while len(received) < len(video_bytes(number)):
                 received += next(pieces)
-            assert received == film(number)
+            assert received == video_bytes(number)
         assert b"".join(pieces) == b""
     wait_until(lambda: client.get(url).json()["status"] == "completed")
     assert client.get(f"{url}/content").content == received == client.get(f"{url}/stream").content
 
 
-def test_a_stream_whose_video_goes_away_breaks_off(client: httpx.Client, gated: Director) -> None:
+def test_the_stream_of_a_deleted_video_is_cut_off(client: httpx.Client, gated: FakeDirector) -> None:
     assert gated.gate is not None
     url = f"/v1/videos/{create(client)['id']}"
     with client.stream("GET", f"{url}/stream") as answer:
@@ -103,7 +105,7 @@ def test_a_stream_whose_video_goes_away_breaks_off(client: httpx.Client, gated: 
             list(pieces)
 
 
-def test_a_client_that_leaves_cancels_nothing(client: httpx.Client, gated: Director) -> None:
+def test_closing_a_stream_does_not_cancel_the_job(client: httpx.Client, gated: FakeDirector) -> None:
     assert gated.gate is not None
     url = f"/v1/videos/{create(client)['id']}"
     for tail in ("stream", "events"):
@@ -114,11 +116,11 @@ def test_a_client_that_leaves_cancels_nothing(client: httpx.Client, gated: Direc
     wait_until(lambda: client.get(url).json()["status"] == "completed")
 
 
-def test_the_playlist_grows_and_ends(client: httpx.Client, gated: Director) -> None:
+def test_the_playlist_grows_until_the_video_is_complete(client: httpx.Client, gated: FakeDirector) -> None:
     assert gated.gate is not None
     url = f"/v1/videos/{create(client)['id']}"
     gated.gate.release()
-    answer = client.get(f"{url}/playlist.m3u8")  # waits for the first segment
+    answer = client.get(f"{url}/playlist.m3u8")  # returns when the first segment is published
     assert answer.headers["content-type"] == "application/vnd.apple.mpegurl"
     assert answer.text.splitlines() == [
         *GROWING_PLAYLIST,
@@ -138,7 +140,7 @@ def test_the_playlist_grows_and_ends(client: httpx.Client, gated: Director) -> N
     assert joined == client.get(f"{url}/content").content
 
 
-def test_what_is_not_there_yet(serve: Serve) -> None:
+def test_content_and_init_are_refused_before_they_exist(serve: Serve) -> None:
     serving = serve(playlist_wait_s=0.05)
     with client_of(serving) as client:
         url = f"/v1/videos/{create(client)['id']}"
@@ -155,7 +157,7 @@ def test_the_playlist_is_empty_before_the_first_segment(serve: Serve) -> None:
     assert answer.text.splitlines() == GROWING_PLAYLIST
 
 
-def test_parts_of_the_file(client: httpx.Client, director: Director) -> None:
+def test_range_requests(client: httpx.Client, director: FakeDirector) -> None:
     url = f"{finished(client)}/content"
     whole = client.get(url)
     data, etag = whole.content, whole.headers["etag"]
@@ -182,21 +184,21 @@ def test_parts_of_the_file(client: httpx.Client, director: Director) -> None:
         ("bytes=" + "9" * 30 + "-", None),
     ],
 )  # fmt: skip
-def test_ranges(header: str, expected: tuple[int, int] | None) -> None:
+def test_parsing_of_ranges(header: str, expected: tuple[int, int] | None) -> None:
     part = part_of({"range": header}, 10, '"tag"')
     assert (part.start, part.stop) == (expected or (0, 10))
     assert part.status == (200 if expected is None else 206)
 
 
-def test_ranges_outside() -> None:
+def test_ranges_outside_the_file_are_refused() -> None:
     for header, size in [("bytes=10-", 10), ("bytes=-0", 10), ("bytes=0-", 0)]:
         with pytest.raises(RangeError):
             part_of({"range": header}, size, '"tag"')
 
 
-def test_large_files_are_read_in_pieces(client: httpx.Client, serving: Serving, director: Director) -> None:
+def test_large_files_are_read_in_pieces(client: httpx.Client, serving: Serving, director: FakeDirector) -> None:
     url = finished(client)
-    data = bytes(range(256)) * 4096  # four pieces
+    data = bytes(range(256)) * 4096  # 1 MiB, sent in four pieces
     serving.artifacts.write(f"jobs/{url.rsplit('/', 1)[-1]}/video.mp4", data)
     assert client.get(f"{url}/content").content == data
     assert client.get(f"{url}/content", headers={"range": "bytes=262143-524289"}).content == data[262143:524290]

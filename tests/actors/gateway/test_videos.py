@@ -1,4 +1,4 @@
-"""`/v1/videos` as clients know it: create, look, list, download, delete; by OpenAI's client and by hand."""
+"""`/v1/videos`: create, get, list, download, cancel and delete, with OpenAI's client and with plain requests."""
 
 from __future__ import annotations
 
@@ -16,18 +16,10 @@ from skimage.data import astronaut
 
 from emotivetalk.actors.serving.gateway.service import Intake
 from emotivetalk.actors.serving.jobs.store import JobError, JobStatus
+from tests.actors.fake_backend import FACE, SPEECH, FakeDirector, fake_prepare, video_bytes
 from tests.actors.gateway.conftest import Serve, client_of, create, files
-from tests.actors.gateway.serving import (
-    FACE,
-    OTHER_TOKEN,
-    SPEECH,
-    TOKEN,
-    Director,
-    Serving,
-    film,
-    pretend_to_prepare,
-    wait_until,
-)
+from tests.actors.gateway.serving import OTHER_TOKEN, TOKEN, Serving
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
@@ -36,7 +28,7 @@ def data_url(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def test_the_openai_client_creates_polls_downloads_lists_and_deletes(serving: Serving, director: Director) -> None:
+def test_the_openai_client_creates_polls_downloads_lists_and_deletes(serving: Serving, director: FakeDirector) -> None:
     client = openai.OpenAI(base_url=f"{serving.url}/v1", api_key=TOKEN, max_retries=0)
     video = client.videos.create_and_poll(
         prompt="Speak cheerfully",
@@ -47,13 +39,13 @@ def test_the_openai_client_creates_polls_downloads_lists_and_deletes(serving: Se
     assert (video.seconds, video.size, video.prompt) == ("3", "64x64", "Speak cheerfully")
     assert video.model == "emotivetalk-test" and video.error is None
     assert video.completed_at is not None and video.created_at <= video.completed_at < (video.expires_at or 0)
-    assert client.videos.download_content(video.id).read() == film(9)
+    assert client.videos.download_content(video.id).read() == video_bytes(9)
 
     second = client.videos.create(
         prompt="", input_reference=FACE, model="emotivetalk-test", size="64x64", seconds="4",  # type: ignore[arg-type]
         extra_body={"audio_reference[audio_url]": data_url(SPEECH, "audio/wav"), "emotion": "sad:0.5", "seed": 7},
     )  # fmt: skip
-    assert [found.id for found in client.videos.list(limit=1)] == [second.id, video.id]  # it turns the pages
+    assert [found.id for found in client.videos.list(limit=1)] == [second.id, video.id]  # the client follows the pages
     deleted = client.videos.delete(video.id)
     assert deleted.deleted and deleted.id == video.id
     with pytest.raises(openai.NotFoundError, match="there is no video"):
@@ -62,7 +54,7 @@ def test_the_openai_client_creates_polls_downloads_lists_and_deletes(serving: Se
     assert [path.name for path in serving.leftovers()] == [second.id]
 
 
-def test_what_the_inputs_become(client: httpx.Client, serving: Serving) -> None:
+def test_a_request_becomes_a_job_with_its_files(client: httpx.Client, serving: Serving) -> None:
     video = create(client, emotion="sad:0.5", seed=7, num_steps=3, emotion_strength=1.5)
     job = serving.jobs.get(video["id"])
     assert (job.owner, job.num_frames, job.width, job.height) == ("alice", 87, 64, 64)
@@ -105,7 +97,7 @@ def test_emotions_in_a_form_and_in_json(
 
 
 @pytest.mark.parametrize(("kind", "name"), [("image", "emotion.png"), ("video", "emotion.npy")])
-def test_an_emotion_by_file(client: httpx.Client, serving: Serving, kind: str, name: str) -> None:
+def test_an_emotion_from_a_file(client: httpx.Client, serving: Serving, kind: str, name: str) -> None:
     for fields in ({}, {"emotion": json.dumps({"kind": kind})}, {"emotion[kind]": kind}):
         form = files(**{f"emotion_{kind}": b"a look"})
         answer = client.post("/v1/videos", files=form, data=fields)
@@ -115,19 +107,19 @@ def test_an_emotion_by_file(client: httpx.Client, serving: Serving, kind: str, n
 
 
 def test_inputs_by_url(serve: Serve, tmp_path: Path) -> None:
-    asked: list[tuple[str, int, bool]] = []
+    calls: list[tuple[str, int, bool]] = []
 
     async def fetch(url: str, folder: Path, max_bytes: int, *, allow_private: bool) -> Path:
-        asked.append((url, max_bytes, allow_private))
+        calls.append((url, max_bytes, allow_private))
         path = folder / "fetched"
         path.write_bytes(FACE if "face" in url else SPEECH)
         return path
 
-    serving = serve(Intake(prepare=pretend_to_prepare, fetch=fetch), allow_private_urls=False)
+    serving = serve(Intake(prepare=fake_prepare, fetch=fetch), allow_private_urls=False)
     body = {"input_reference": {"image_url": "https://e.org/face.png"}, "audio": "https://e.org/speech.wav"}
     with client_of(serving) as client:
         assert client.post("/v1/videos", json=body).status_code == 200
-    assert asked == [("https://e.org/face.png", 2_000_000, False), ("https://e.org/speech.wav", 2_000_000, False)]
+    assert calls == [("https://e.org/face.png", 2_000_000, False), ("https://e.org/speech.wav", 2_000_000, False)]
     closed = serve(allow_url_inputs=False)
     with client_of(closed) as client:
         assert client.post("/v1/videos", json=body).json()["error"]["code"] == "urls_disabled"
@@ -150,14 +142,16 @@ def test_the_same_key_and_request_give_the_same_video(client: httpx.Client, serv
     assert "idempotent-replayed" not in first.headers and again.headers["idempotent-replayed"] == "true"
     other = client.post("/v1/videos", files=files(), data={"seed": "1"}, headers=key)
     assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_conflict")
-    assert [path.name for path in serving.leftovers()] == [first.json()["id"]]  # the files of the others are gone
+    assert [path.name for path in serving.leftovers()] == [
+        first.json()["id"]
+    ]  # no files of the refused and repeated requests
     with client_of(serving, OTHER_TOKEN) as bob:
         assert bob.post("/v1/videos", files=files(), headers=key).json()["id"] != first.json()["id"]
     answer = client.post("/v1/videos", files=files(), headers={"idempotency-key": "k" * 256})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "idempotency_key_invalid")
 
 
-def test_pages(client: httpx.Client, serving: Serving) -> None:
+def test_lists_are_paged(client: httpx.Client, serving: Serving) -> None:
     ids = [create(client)["id"] for _ in range(5)]
     newest = client.get("/v1/videos", params={"limit": 2}).json()
     assert [video["id"] for video in newest["data"]] == [ids[4], ids[3]]
@@ -175,7 +169,7 @@ def test_pages(client: httpx.Client, serving: Serving) -> None:
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(wrong)))
 
 
-def test_others_see_nothing(client: httpx.Client, serving: Serving) -> None:
+def test_videos_of_other_callers_are_not_found(client: httpx.Client, serving: Serving) -> None:
     video = create(client)
     with client_of(serving, OTHER_TOKEN) as bob:
         for method, tail in [("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/content"), ("GET", "/events"), ("GET", "/stream"),
@@ -184,7 +178,7 @@ def test_others_see_nothing(client: httpx.Client, serving: Serving) -> None:
             assert (answer.status_code, answer.json()["error"]["code"]) == (404, "job_not_found")
 
 
-def test_a_running_video_is_cancelled_by_delete(client: httpx.Client, serving: Serving, gated: Director) -> None:
+def test_deleting_a_running_video_cancels_it(client: httpx.Client, serving: Serving, gated: FakeDirector) -> None:
     video = create(client)
     assert gated.gate is not None
     gated.gate.release()
@@ -195,12 +189,11 @@ def test_a_running_video_is_cancelled_by_delete(client: httpx.Client, serving: S
     assert client.get("/v1/videos").json()["data"] == []
 
 
-def test_cancel_keeps_the_video(client: httpx.Client, director: Director) -> None:
+def test_cancel_keeps_the_video(client: httpx.Client, director: FakeDirector) -> None:
     done = create(client)["id"]
     wait_until(lambda: client.get(f"/v1/videos/{done}").json()["status"] == "completed")
     assert client.post(f"/v1/videos/{done}/cancel").json()["status"] == "completed"
-    director.ending.set()
-    director.join()
+    director.stop()
     waiting = create(client)["id"]
     for _ in range(2):
         assert client.post(f"/v1/videos/{waiting}/cancel").json()["status"] == "cancelled"
@@ -208,7 +201,7 @@ def test_cancel_keeps_the_video(client: httpx.Client, director: Director) -> Non
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "video_cancelled")
 
 
-def test_a_video_that_failed(client: httpx.Client, director: Director) -> None:
+def test_a_failed_video_has_its_error(client: httpx.Client, director: FakeDirector) -> None:
     director.fails_with = JobError("emotion_invalid", "no emotion can be made out")
     video = create(client)
     wait_until(lambda: client.get(f"/v1/videos/{video['id']}").json()["status"] == "failed")
@@ -220,8 +213,7 @@ def test_a_video_that_failed(client: httpx.Client, director: Director) -> None:
 
 
 @pytest.mark.slow
-def test_real_inputs(serve: Serve, tmp_path: Path) -> None:
-    """Through the process that decodes uploads."""
+def test_real_inputs_are_decoded(serve: Serve, tmp_path: Path) -> None:
     serving = serve(Intake())
     Image.fromarray(astronaut()).save(tmp_path / "me.png")
     waveform = np.sin(np.arange(16_000) * 0.1) * np.random.default_rng(0).random(16_000)

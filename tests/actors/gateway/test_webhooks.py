@@ -1,4 +1,4 @@
-"""Webhooks: signed as Standard Webhooks says, again after a failure, and never to a private address."""
+"""Webhooks: signed as Standard Webhooks requires, repeated after a failure, never sent to a private address."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings, SettingsError
 from emotivetalk.actors.serving.jobs.store import JobError, JobStore
 from emotivetalk.actors.serving.jobs.webhooks import WebhookSender
+from tests.actors.fake_backend import MODEL, FakeDirector
 from tests.actors.gateway.conftest import SECRET, Serve, client_of, create, files
-from tests.actors.gateway.serving import MODEL, Director, Serving, wait_until
+from tests.actors.gateway.serving import Serving
+from tests.processes import wait_until
 
 
 class Receiver(ThreadingHTTPServer):
-    """Takes webhooks; answers with the statuses it is told, then with 204."""
+    """Records webhooks. Answers with `statuses` in order, then with 204."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -43,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("location", self.server.url)
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the name that the library has
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class names it so
         pass
 
 
@@ -67,8 +69,8 @@ def ended(client: httpx.Client, url: str) -> dict:
     return client.get(f"/v1/videos/{video['id']}").json()
 
 
-def test_a_finished_video_is_told_once(
-    client: httpx.Client, serving: Serving, director: Director, receiver: Receiver
+def test_a_completed_video_is_reported_once(
+    client: httpx.Client, serving: Serving, director: FakeDirector, receiver: Receiver
 ) -> None:
     video = ended(client, receiver.url)
     assert send(serving) == 1 and send(serving) == 0
@@ -80,7 +82,9 @@ def test_a_finished_video_is_told_once(
         Webhook(SECRET).verify(body + b" ", headers)
 
 
-def test_a_failed_video_is_told(client: httpx.Client, serving: Serving, director: Director, receiver: Receiver) -> None:
+def test_a_failed_video_is_reported(
+    client: httpx.Client, serving: Serving, director: FakeDirector, receiver: Receiver
+) -> None:
     director.fails_with = JobError("emotion_invalid", "no emotion can be made out")
     ended(client, receiver.url)
     send(serving)
@@ -89,16 +93,16 @@ def test_a_failed_video_is_told(client: httpx.Client, serving: Serving, director
     assert message["data"]["error"] == {"code": "emotion_invalid", "message": "no emotion can be made out"}
 
 
-def test_what_failed_is_sent_again_under_the_same_id(
-    client: httpx.Client, serving: Serving, director: Director, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_delivery_is_repeated_with_the_same_id(
+    client: httpx.Client, serving: Serving, director: FakeDirector, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receiver.statuses = [500, 302]  # a redirect is not followed: it could lead anywhere
+    receiver.statuses = [500, 302]  # redirects are not followed, since they could lead to a private address
     ended(client, receiver.url)
     later = [0.0]
     clock = serving.jobs._clock
     monkeypatch.setattr(serving.jobs, "_clock", lambda: clock() + later[0])
     for attempt in range(3):
-        assert send(serving) == 1 and send(serving) == 0  # not due again yet
+        assert send(serving) == 1 and send(serving) == 0  # the next attempt is not due yet
         assert len(receiver.received) == attempt + 1
         later[0] += 1000
     assert send(serving) == 0
@@ -108,21 +112,21 @@ def test_what_failed_is_sent_again_under_the_same_id(
         Webhook(SECRET).verify(body, headers)
 
 
-def test_a_receiver_that_hangs_is_given_up(serve: Serve, receiver: Receiver) -> None:
+def test_a_delivery_to_a_hanging_receiver_times_out(serve: Serve, receiver: Receiver) -> None:
     serving = serve(webhook_timeout_s=0.2)
     receiver.hangs.set()
-    director = Director(serving.jobs, serving.artifacts)
+    director = FakeDirector(serving.jobs, serving.artifacts)
     director.start()
     with client_of(serving) as client:
         ended(client, receiver.url)
-    director.ending.set()
+    director.stop()
     assert send(serving) == 1
     assert len(receiver.received) == 1 and send(serving) == 0
     receiver.hangs.clear()
 
 
-def test_no_private_addresses(
-    client: httpx.Client, serving: Serving, director: Director, receiver: Receiver, serve: Serve
+def test_private_addresses_are_refused(
+    client: httpx.Client, serving: Serving, director: FakeDirector, receiver: Receiver, serve: Serve
 ) -> None:
     ended(client, receiver.url.replace("127.0.0.1", "localhost"))
     strict = serving.service.settings.model_copy(update={"allow_private_urls": False})
@@ -149,17 +153,17 @@ def test_without_a_secret_there_are_no_webhooks(serve: Serve, monkeypatch: pytes
 
 
 def test_the_sender_runs_until_it_is_cancelled(
-    client: httpx.Client, serving: Serving, director: Director, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, serving: Serving, director: FakeDirector, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from emotivetalk.actors.errors import JobStoreError
 
     ended(client, receiver.url)
     find = serving.jobs.pending_deliveries
-    troubles = [JobStoreError("job_store_unavailable", "it is away", "Wait.")]
+    errors = [JobStoreError("job_store_unavailable", "the database is unreachable", "Wait.")]
 
     def pending(limit: int = 20) -> list:
-        if troubles:
-            raise troubles.pop()
+        if errors:
+            raise errors.pop()
         return find(limit)
 
     monkeypatch.setattr(JobStore, "pending_deliveries", lambda self, limit: pending(limit))

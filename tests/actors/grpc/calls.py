@@ -1,4 +1,4 @@
-"""Requests as tests send them, and what came back wrong."""
+"""Requests for tests, and access to the details of errors."""
 
 from collections.abc import Iterator
 
@@ -8,8 +8,11 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from emotivetalk.wire import videos_pb2 as pb
+from tests.actors.fake_backend import FACE
 
-PORTRAIT, AUDIO = b"a portrait", b"\1\2" * 1500
+PORTRAIT, AUDIO = FACE, b"speech: " + bytes(6)
+NUM_FRAMES = 75
+"""Length of the video of AUDIO, in three segments."""
 
 
 def bearer(token: str) -> list[tuple[str, str]]:
@@ -34,7 +37,7 @@ def upload(
 
 
 class Failure:
-    """A call's error with its rich details."""
+    """The error of a call, with its rich details."""
 
     def __init__(self, error: grpc.RpcError) -> None:
         self.code = error.code()  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,7 +1,6 @@
-"""A real server on a free port over SQLite and files, with a director that renders nothing but publishes like one."""
+"""The gRPC and HTTP servers on free ports, with real stores and a director that publishes without rendering."""
 
 import asyncio
-import hashlib
 import threading
 import time
 from collections.abc import Iterator
@@ -21,96 +20,44 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from emotivetalk.actors.errors import FencedError
 from emotivetalk.actors.serving.gateway.grpc.server import GrpcServer, TlsFiles, start_grpc_server
 from emotivetalk.actors.serving.gateway.http.app import http_app
 from emotivetalk.actors.serving.gateway.live_session import LiveLimits
-from emotivetalk.actors.serving.gateway.service import Intake, ServedModel, VideoService
+from emotivetalk.actors.serving.gateway.service import Intake, VideoService
 from emotivetalk.actors.serving.gateway.settings import CallerLimits, GatewaySettings
-from emotivetalk.actors.serving.intake.decoding import Prepared
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
-from emotivetalk.actors.serving.jobs.store import Claim, JobError, JobStore, Segment
+from emotivetalk.actors.serving.jobs.store import Claim, Job, JobError, JobStore
 from emotivetalk.actors.serving.observing.meters import Meters
 from emotivetalk.client import Client
-from emotivetalk.errors import InputError
 from emotivetalk.wire import videos_pb2_grpc as pb_grpc
+from tests.actors.fake_backend import MODEL, FakeDirector, fake_prepare
 from tests.actors.grpc.live_sessions import Sessions
 
 ALICE, BOB = "alice-0123456789abcdef", "bob-0123456789abcdef"
-SLOW = [f"slow{number}-0123456789abcdef" for number in range(3)]  # may ask once a minute, so each test has its own
-# A busy machine may leave a client without its turn for more than half a second: only tests of silence wait so briefly.
+SLOW = [f"slow{number}-0123456789abcdef" for number in range(3)]  # one request a minute each, so each test has its own
+# A client on a busy machine can be silent for more than half a second, so only the tests of idle_s use a short one.
 LIVE = LiveLimits(buffer_s=2.0, clip_s=8.0, idle_s=30.0, portrait_bytes=100_000)
-NUM_SEGMENTS = 3
-FAILS, STALLS = 13, 14  # seeds of jobs that fail, and that stay in progress after their first segment
+FAILS, STALLS = 13, 14  # seeds of jobs that fail, and of jobs that stay in progress after their first segment
+FRAGMENT_BYTES = 150_000
 
 
-def fake_prepare(portrait: Path, audio: Path, image: Path | None, video: Path | None, folder: Path, **_: object):
-    """Stands for the decoding of inputs: refuses what begins with "broken", else a second of video per kilobyte."""
-    if portrait.read_bytes().startswith(b"broken"):
-        raise InputError("image_unreadable", "image 'me.png' is not an image", "Give a PNG or JPEG file.")
-    (folder / "portrait.png").write_bytes(portrait.read_bytes())
-    (folder / "speech.f32").write_bytes(audio.read_bytes())
-    files = {name: folder / name for name in ("portrait.png", "speech.f32")}
-    if shown := image or video:
-        (folder / "emotion.png").write_bytes(shown.read_bytes())
-        files["emotion.png"] = folder / "emotion.png"
-    num_frames = max(NUM_SEGMENTS, audio.stat().st_size * 25 // 1000)
-    return Prepared(num_samples=num_frames * 640, num_frames=num_frames, size=256, files=files)
+class SeededDirector(FakeDirector):
+    """A FakeDirector whose fragments have 150 kB, and which fails or stalls the jobs of two seeds."""
 
+    frames_per_segment = 25
 
-class FakeDirector:
-    """Claims jobs and publishes random bytes as their segments, in its own thread."""
+    def fragment(self, job: Job, index: int) -> bytes:
+        return np.random.default_rng([job.request["seed"], index]).bytes(FRAGMENT_BYTES)
 
-    def __init__(self, jobs: JobStore, artifacts: ArtifactStore) -> None:
-        self._jobs = jobs
-        self._artifacts = artifacts
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(10)
-
-    def _run(self) -> None:
-        stalled: list[Claim] = []
-        while not self._stopping.wait(0.02):
-            claim = self._jobs.claim("fake")
-            if claim is None:
-                continue
-            try:
-                self._render(claim, stalled)
-            except FencedError:
-                continue
-
-    def _render(self, claim: Claim, stalled: list[Claim]) -> None:
-        job = claim.job
-        if job.request["seed"] == FAILS:
-            self._jobs.fail(claim, JobError("face_missing", "there is no face in the portrait"))
-            return
-        self._jobs.plan(claim, NUM_SEGMENTS)
-        folder = f"jobs/{job.job_id}"
-        whole = data = b"init-" + job.job_id.encode()
-        self._artifacts.write(f"{folder}/init.mp4", data)
-        bounds = np.linspace(0, job.num_frames, NUM_SEGMENTS + 1).astype(int)
-        for index, (start, stop) in enumerate(zip(bounds, bounds[1:])):
-            data = np.random.default_rng([job.request["seed"], index]).bytes(150_000)
-            path = f"{folder}/segments/{index:05d}-{claim.fence}.m4s"
-            self._artifacts.write(path, data)
-            sha256 = hashlib.sha256(data).hexdigest()
-            self._jobs.publish_segment(
-                claim, Segment(job.job_id, index, int(start), int(stop - start), path, len(data), sha256)
-            )
-            whole += data
-            if job.request["seed"] == STALLS:
-                stalled.append(claim)
-                return
-        self._artifacts.write(f"{folder}/video.mp4", whole)
-        self._jobs.complete(claim, f"{folder}/video.mp4")
+    def may_publish(self, claim: Claim, index: int) -> bool:
+        if claim.job.request["seed"] == FAILS:
+            self.jobs.fail(claim, JobError("face_missing", "there is no face in the portrait"))
+            return False
+        return claim.job.request["seed"] != STALLS or index == 0
 
 
 class Loop:
-    """An event loop in a thread, as the gateway replica has one."""
+    """An event loop in a thread, as in a gateway replica."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -128,7 +75,7 @@ class Loop:
 
 
 class HttpServer:
-    """The HTTP front door of the same service, by uvicorn."""
+    """The HTTP server of the same service, in the same event loop."""
 
     def __init__(self, loop: Loop, service: VideoService) -> None:
         app = http_app(lambda: service, service.settings)
@@ -162,7 +109,7 @@ class Serving:
         return f"127.0.0.1:{self.server.port}"
 
     def stored(self) -> tuple[list[str], int]:
-        """The jobs that have files, and how many there are in the database."""
+        """Return the ids of the jobs that have files, and the number of jobs in the database."""
         folder = self.folder / "artifacts" / "jobs"
         folders = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         return folders, sum(self.jobs.counts().values())
@@ -180,7 +127,7 @@ def running(
     meters: Meters | None = None,
     **settings: object,
 ) -> Iterator[Serving]:
-    """A server over stores of its own."""
+    """Run a gRPC server with its own stores."""
     (folder / "uploads").mkdir(parents=True)
     tokens = folder / "tokens"
     tokens.write_text(f"alice: {ALICE}\nbob: {BOB}\n" + "".join(f"{token[:5]}: {token}\n" for token in SLOW))
@@ -198,9 +145,8 @@ def running(
     sessions = Sessions()
 
     async def start() -> tuple[VideoService, GrpcServer]:
-        model = ServedModel("emotivetalk-test", "test@0", 256)
         tools = Intake(prepare=fake_prepare)
-        service = VideoService(jobs, artifacts, GatewaySettings(**values | settings), model, tools)
+        service = VideoService(jobs, artifacts, GatewaySettings(**values | settings), MODEL, tools)
         server = await start_grpc_server(
             service,
             "127.0.0.1",
@@ -213,7 +159,8 @@ def running(
         return service, server
 
     service, server = loop.run(start())
-    director = FakeDirector(jobs, artifacts)
+    director = SeededDirector(jobs, artifacts)
+    director.start()
     try:
         yield Serving(loop, jobs, artifacts, service, server, sessions, folder)
     finally:
@@ -250,7 +197,7 @@ def http_port(serving: Serving) -> Iterator[int]:
 
 @pytest.fixture(params=["http", "grpc"])
 def client(request: pytest.FixtureRequest, serving: Serving, http_port: int) -> Iterator[Client]:
-    """Each test over both protocols."""
+    """A client for each protocol: every test that uses it runs twice."""
     address = f"http://127.0.0.1:{http_port}" if request.param == "http" else serving.address
     with Client(address, ALICE, protocol=request.param, timeout_s=15) as made:
         yield made
@@ -258,7 +205,7 @@ def client(request: pytest.FixtureRequest, serving: Serving, http_port: int) -> 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
-    """A self-made one for localhost."""
+    """A self-signed certificate for localhost."""
     folder = tmp_path_factory.mktemp("tls")
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])

@@ -1,4 +1,4 @@
-"""A live engine that renders one fragment for every second of audio, and writes down what it was asked."""
+"""A live engine for tests: it sends back one fragment for each second of audio, and records its input."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ LAG_S = 1.25  # of the first fragment; a second more with each
 
 @dataclass
 class FakeSession:
-    """seed 1: no place is free. seed 2: renders nothing until it is told to. seed 3: breaks in the middle."""
+    """Seed 1: the service is full. Seed 2: nothing is rendered until `released` is set. Seed 3: rendering fails."""
 
     log: list[str] = field(default_factory=list)
     header: LiveHeader | None = None
@@ -32,7 +32,7 @@ class FakeSession:
     async def open(self, caller: Caller, header: LiveHeader) -> LiveStarted:
         self.header = header
         if header.settings.seed == 1:
-            raise OverloadError("live_full", "all places for live video are taken", 7.0)
+            raise OverloadError("live_full", "the limit of live calls is reached", 7.0)
         if header.settings.seed != 2:
             self.released.set()
         return LiveStarted(f"live_{caller.name}", 256, 256, b"init")
@@ -75,7 +75,7 @@ class FakeSession:
 
 
 class Sessions:
-    """Makes sessions and remembers them."""
+    """Makes sessions and keeps them for the tests."""
 
     def __init__(self) -> None:
         self.made: list[FakeSession] = []

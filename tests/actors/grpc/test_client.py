@@ -1,4 +1,4 @@
-"""The Python client gives the same over HTTP and gRPC, and says what went wrong in the service's words."""
+"""The Python client: equal results over HTTP and gRPC, and the service's errors with their codes and remedies."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ from emotivetalk.actors.serving.gateway.grpc.server import TlsFiles
 from emotivetalk.client import Client, VideoError
 from emotivetalk.client.videos import service_error
 from emotivetalk.errors import EmotiveTalkError, InputError
-from tests.actors.grpc.calls import AUDIO, PORTRAIT
+from tests.actors.grpc.calls import AUDIO, NUM_FRAMES, PORTRAIT
 from tests.actors.grpc.conftest import ALICE, BOB, FAILS, SLOW, STALLS, Serving, running
 
 
@@ -31,10 +31,12 @@ def audio(tmp_path: Path) -> Path:
     return path
 
 
-def test_from_order_to_file(client: Client, serving: Serving, portrait: Path, audio: Path, tmp_path: Path) -> None:
+def test_a_video_from_request_to_file(
+    client: Client, serving: Serving, portrait: Path, audio: Path, tmp_path: Path
+) -> None:
     video = client.create(portrait, audio, seed=21)
-    assert (video.status, video.progress, video.seed, video.width) == ("queued", 0, 21, 256)
-    assert video.num_frames == len(AUDIO) * 25 // 1000 and video.duration_s == video.num_frames / 25
+    assert (video.status, video.progress, video.seed, video.width) == ("queued", 0, 21, 64)
+    assert video.num_frames == NUM_FRAMES and video.duration_s == video.num_frames / 25
     states = list(client.watch(video.id))
     assert states[-1].status == "completed" and states[-1].is_final and states[-1].progress == 100
     assert client.wait(video.id) == states[-1] == client.get(video.id)
@@ -51,7 +53,7 @@ def test_from_order_to_file(client: Client, serving: Serving, portrait: Path, au
     assert raised.value.code == "job_not_found"
 
 
-def test_both_protocols_see_the_same(serving: Serving, http_port: int, portrait: Path, audio: Path) -> None:
+def test_both_protocols_give_equal_answers(serving: Serving, http_port: int, portrait: Path, audio: Path) -> None:
     with (
         Client(f"http://127.0.0.1:{http_port}", ALICE) as http,
         Client(serving.address, ALICE, protocol="grpc") as rpc,
@@ -81,15 +83,17 @@ def test_both_protocols_see_the_same(serving: Serving, http_port: int, portrait:
                 errors.append(raised.value)
             assert errors[0].code == errors[1].code
             assert isinstance(errors[0], InputError) == isinstance(errors[1], InputError)
-            if errors[0].code != "request_invalid":  # it names the field, by the protocol's own path
+            if (
+                errors[0].code != "request_invalid"
+            ):  # its message names the field by a path that depends on the protocol
                 assert str(errors[0]) == str(errors[1])
 
 
-def test_every_emotion_arrives_alike(
+def test_every_emotion_becomes_the_same_request_over_both_protocols(
     serving: Serving, http_port: int, portrait: Path, audio: Path, tmp_path: Path
 ) -> None:
-    shown = tmp_path / "smile.png"
-    shown.write_bytes(b"a smile")
+    smile = tmp_path / "smile.png"
+    smile.write_bytes(b"a smile")
     keys = [{"time_s": 0, "emotion": "sad", "intensity": 0.5}, {"time_s": 1.5, "text": "Cheer up"}]
     track = tmp_path / "track.json"
     track.write_text(json.dumps(keys))
@@ -98,8 +102,8 @@ def test_every_emotion_arrives_alike(
         {"emotion": "happy"},
         {"emotion": "happy:0.25"},
         {"emotion_text": "Be cheerful"},
-        {"emotion_image": shown},
-        {"emotion_video": str(shown)},
+        {"emotion_image": smile},
+        {"emotion_video": str(smile)},
         {"emotion_track": keys},
         {"emotion_track": track},
         {"emotion_from_speech": True},
@@ -116,7 +120,9 @@ def test_every_emotion_arrives_alike(
             assert jobs[0].fingerprint == jobs[1].fingerprint
 
 
-def test_a_key_makes_it_one_video(client: Client, portrait: Path, audio: Path, request: pytest.FixtureRequest) -> None:
+def test_a_repeated_idempotency_key_gives_the_same_video(
+    client: Client, portrait: Path, audio: Path, request: pytest.FixtureRequest
+) -> None:
     key = request.node.name
     first = client.create(portrait, audio, idempotency_key=key)
     assert client.create(portrait, audio, idempotency_key=key).id == first.id
@@ -125,7 +131,9 @@ def test_a_key_makes_it_one_video(client: Client, portrait: Path, audio: Path, r
     assert raised.value.code == "idempotency_conflict"
 
 
-def test_cancel(client: Client, portrait: Path, audio: Path, tmp_path: Path) -> None:
+def test_a_cancelled_video_ends_streams_and_cannot_be_downloaded(
+    client: Client, portrait: Path, audio: Path, tmp_path: Path
+) -> None:
     video = client.create(portrait, audio, seed=STALLS)
     pieces = client.stream(video.id)
     assert next(pieces)
@@ -140,7 +148,7 @@ def test_cancel(client: Client, portrait: Path, audio: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_wait_has_an_end(client: Client, portrait: Path, audio: Path) -> None:
+def test_wait_times_out(client: Client, portrait: Path, audio: Path) -> None:
     video = client.create(portrait, audio, seed=STALLS)
     with pytest.raises(EmotiveTalkError) as raised:
         client.wait(video.id, timeout_s=0.3)
@@ -148,7 +156,7 @@ def test_wait_has_an_end(client: Client, portrait: Path, audio: Path) -> None:
     assert client.cancel(video.id).status == "cancelled"
 
 
-def test_a_deleted_video_ends_its_watching(client: Client, portrait: Path, audio: Path) -> None:
+def test_watching_ends_when_the_video_is_deleted(client: Client, portrait: Path, audio: Path) -> None:
     video = client.create(portrait, audio, seed=STALLS)
     states = client.watch(video.id)
     next(states)
@@ -189,21 +197,23 @@ def test_inputs_are_checked_before_they_are_sent(client: Client, portrait: Path,
         client.list(order="newest")  # pyright: ignore
 
 
-def test_errors_are_the_services_own(client: Client, audio: Path, tmp_path: Path) -> None:
+def test_errors_have_the_services_code_message_and_remedy(client: Client, audio: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"broken")
     with pytest.raises(InputError) as raised:
         client.create(broken, audio)
     error = raised.value
-    assert (error.code, error.message) == ("image_unreadable", "image 'me.png' is not an image")
-    assert error.remedy == "Give a PNG or JPEG file."
+    assert (error.code, error.message) == ("face_missing", "there is no face in portrait 'broken.png'")
+    assert error.remedy == "Give another."
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_tokens_and_rates(serving: Serving, http_port: int, protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_and_rate_limits(
+    serving: Serving, http_port: int, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     address = f"http://127.0.0.1:{http_port}" if protocol == "http" else serving.address
-    with Client(address, protocol=protocol) as stranger, pytest.raises(InputError) as raised:  # pyright: ignore
-        stranger.list()
+    with Client(address, protocol=protocol) as anonymous, pytest.raises(InputError) as raised:  # pyright: ignore
+        anonymous.list()
     assert raised.value.code == "unauthorized"
     monkeypatch.setenv("EMOTIVETALK_TOKEN", BOB)
     with Client(address, protocol=protocol) as bob:  # pyright: ignore
@@ -218,11 +228,11 @@ def test_tokens_and_rates(serving: Serving, http_port: int, protocol: str, monke
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_no_service_there(
+def test_an_unreachable_service_is_one_error(
     protocol: str, portrait: Path, audio: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    naps: list[float] = []
-    monkeypatch.setattr(time, "sleep", naps.append)
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
     address = "http://127.0.0.1:1" if protocol == "http" else "127.0.0.1:1"
     with Client(address, ALICE, protocol=protocol, timeout_s=5) as client:  # pyright: ignore
         for call in (
@@ -234,11 +244,11 @@ def test_no_service_there(
             with pytest.raises(EmotiveTalkError) as raised:
                 call()
             assert raised.value.code == "service_unreachable"
-    assert naps, "it tried once more"
+    assert pauses, "the call was not repeated"
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_something_else_answers() -> None:
+def test_answers_of_another_server_are_one_error() -> None:
     def page(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200 if "get" not in request.url.path else 502, text="<html>nginx</html>")
 
@@ -251,7 +261,7 @@ def test_something_else_answers() -> None:
             assert raised.value.code == "service_unreachable"
 
 
-def test_wait_sits_out_a_restart(serving: Serving, portrait: Path, audio: Path) -> None:
+def test_wait_continues_after_a_restart_of_the_service(serving: Serving, portrait: Path, audio: Path) -> None:
     with Client(serving.address, ALICE, protocol="grpc") as client:
         video = client.create(portrait, audio)
         final = client.wait(video.id)
@@ -268,13 +278,13 @@ def test_wait_sits_out_a_restart(serving: Serving, portrait: Path, audio: Path) 
         assert client.wait(video.id) == final
 
 
-def test_wait_shows_a_bar_on_a_terminal(
+def test_wait_shows_progress_on_a_terminal(
     client: Client, portrait: Path, audio: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     video = client.create(portrait, audio)
     client.wait(video.id)
     assert capsys.readouterr().err == ""
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes anything for a terminal then
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich treat any stream as a terminal
     client.wait(video.id)
     assert f"{video.num_frames}/{video.num_frames}" in capsys.readouterr().err
     client.wait(video.id, progress=False)
@@ -287,14 +297,14 @@ def test_tls(certificate: TlsFiles, tmp_path: Path) -> None:
         with Client(address, ALICE, protocol="grpc", certificates=certificate.certificate) as client:
             assert client.list().videos == ()
         with (
-            Client(address, ALICE, protocol="grpc", timeout_s=5) as stranger,
+            Client(address, ALICE, protocol="grpc", timeout_s=5) as anonymous,
             pytest.raises(EmotiveTalkError) as raised,
         ):
-            stranger._transport.list(1, None, "desc", None)
+            anonymous._transport.list(1, None, "desc", None)
         assert raised.value.code == "service_unreachable"
 
 
-def test_errors_keep_message_and_remedy_apart() -> None:
+def test_the_remedy_is_split_from_the_message() -> None:
     error = service_error("a_code", "it is wrong. Do this. Or that.", remedy="Do this. Or that.", is_input=True)
     assert (error.message, error.remedy, str(error)) == (
         "it is wrong",

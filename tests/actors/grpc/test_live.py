@@ -1,4 +1,4 @@
-"""GenerateLive: order, limits, backpressure, and that nothing goes on after the call."""
+"""GenerateLive: order of messages, limits, backpressure, and the end of a call."""
 
 import queue
 import threading
@@ -28,9 +28,9 @@ IDLE_S = 0.5
 
 
 @pytest.fixture
-def impatient(tmp_path: Path) -> Iterator[Serving]:
-    """A server that hangs up after half a second of silence."""
-    with running(tmp_path / "impatient", live_limits=replace(LIVE, idle_s=IDLE_S)) as started:
+def short_idle(tmp_path: Path) -> Iterator[Serving]:
+    """A server that ends calls after half a second without input."""
+    with running(tmp_path / "short_idle", live_limits=replace(LIVE, idle_s=IDLE_S)) as started:
         yield started
 
 
@@ -51,7 +51,7 @@ def seconds(duration_s: float) -> pb.GenerateLiveRequest:
     return pb.GenerateLiveRequest(audio=pb.LiveAudio(s16le=bytes(int(duration_s * 16_000) * 2)))
 
 
-def feeling(**source: object) -> pb.GenerateLiveRequest:
+def emotion_change(**source: object) -> pb.GenerateLiveRequest:
     return pb.GenerateLiveRequest(emotion=pb.Emotion(**source))  # pyright: ignore[reportArgumentType]
 
 
@@ -61,7 +61,7 @@ def failure(stub: pb_grpc.VideoServiceStub, *requests: pb.GenerateLiveRequest) -
     return Failure(raised.value)
 
 
-def closes(serving: Serving) -> bool:
+def wait_until_closed(serving: Serving) -> bool:
     deadline = time.monotonic() + 5
     while not serving.sessions.made[-1].is_closed:
         assert time.monotonic() < deadline, "the session was not closed"
@@ -69,15 +69,15 @@ def closes(serving: Serving) -> bool:
     return True
 
 
-class Talk:
-    """Requests one after the other, as a person speaks."""
+class RequestStream:
+    """Requests that a test sends one by one while the call is open."""
 
     def __init__(self, *requests: pb.GenerateLiveRequest) -> None:
         self._queue: queue.Queue[pb.GenerateLiveRequest | None] = queue.Queue()
         for request in requests:
-            self.say(request)
+            self.send(request)
 
-    def say(self, request: pb.GenerateLiveRequest) -> None:
+    def send(self, request: pb.GenerateLiveRequest) -> None:
         self._queue.put(request)
 
     def stop(self) -> None:
@@ -88,14 +88,14 @@ class Talk:
             yield request
 
 
-def test_header_fragments_status(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+def test_a_call_from_header_to_completion(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     samples = np.linspace(-0.5, 0.5, 40_000, dtype=np.float32)
     requests = [
         head(emotion=pb.Emotion(text=pb.TextEmotion(text="Be calm")), settings=pb.RenderSettings(seed=9)),
         floats(samples[:10_000]),
-        feeling(label=pb.LabelEmotion(emotion="happy", intensity=0.5)),
+        emotion_change(label=pb.LabelEmotion(emotion="happy", intensity=0.5)),
         floats(samples[10_000:]),
-        feeling(portrait=pb.PortraitEmotion()),
+        emotion_change(portrait=pb.PortraitEmotion()),
         END,
     ]
     responses = list(stub.GenerateLive(iter(requests), **AS_ALICE))
@@ -113,10 +113,10 @@ def test_header_fragments_status(stub: pb_grpc.VideoServiceStub, serving: Servin
         (1, 25, 25),
         (2, 50, 13),
     ]
-    heard = b"".join(
+    received = b"".join(
         b"".join(fragment.data for fragment in fragments if fragment.index == index)[:-70_000] for index in range(3)
     )
-    assert np.array_equal(np.frombuffer(heard, "<f4"), samples)
+    assert np.array_equal(np.frombuffer(received, "<f4"), samples)
     assert responses[-1].completed.num_frames == 63
     assert responses[-1].completed.duration.ToTimedelta().total_seconds() == pytest.approx(63 / 25)
 
@@ -124,24 +124,24 @@ def test_header_fragments_status(stub: pb_grpc.VideoServiceStub, serving: Servin
     assert session.header is not None and session.header.portrait == PORTRAIT
     assert (session.header.emotion, session.header.settings.seed) == (TextEmotion(text="Be calm"), 9)
     assert session.log == [f"10000: {LabelEmotion(emotion='happy', intensity=0.5)}", "40000: None"]
-    assert closes(serving)
+    assert wait_until_closed(serving)
 
 
-def test_fragments_come_while_the_speech_goes_on(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
-    talk = Talk(seeded(0), seconds(1.0))
-    responses = stub.GenerateLive(iter(talk), **AS_ALICE)
+def test_fragments_are_sent_while_audio_arrives(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+    stream = RequestStream(seeded(0), seconds(1.0))
+    responses = stub.GenerateLive(iter(stream), **AS_ALICE)
     assert next(responses).WhichOneof("part") == "started"
     assert next(responses).fragment.index == 0
     while not (part := next(responses).fragment).is_last_part:
         assert part.index == 0
-    talk.say(seconds(1.0))
+    stream.send(seconds(1.0))
     assert next(responses).fragment.index == 1
-    talk.say(END)
+    stream.send(END)
     assert list(responses)[-1].completed.num_frames == 50
-    assert closes(serving)
+    assert wait_until_closed(serving)
 
 
-def test_16_bit_samples() -> None:
+def test_samples_become_floats_in_minus_one_to_one() -> None:
     from emotivetalk.actors.serving.gateway.grpc.messages import read_audio
 
     read = read_audio(pb.LiveAudio(s16le=np.array([-32768, 0, 16384], "<i2").tobytes()))
@@ -149,46 +149,46 @@ def test_16_bit_samples() -> None:
     assert read_audio(pb.LiveAudio(f32le=np.array([-3, 0.25], "<f4").tobytes())).tolist() == [-1.0, 0.25]
 
 
-def test_the_client_is_held_back_while_nothing_is_rendered(impatient: Serving) -> None:
-    talk = Talk(seeded(2), *[seconds(0.5)] * 12)
-    with grpc.insecure_channel(impatient.address) as channel:
-        responses = pb_grpc.VideoServiceStub(channel).GenerateLive(iter(talk), **AS_ALICE)
+def test_the_client_is_blocked_while_the_buffer_is_full(short_idle: Serving) -> None:
+    stream = RequestStream(seeded(2), *[seconds(0.5)] * 12)
+    with grpc.insecure_channel(short_idle.address) as channel:
+        responses = pb_grpc.VideoServiceStub(channel).GenerateLive(iter(stream), **AS_ALICE)
         next(responses)
-        session = impatient.sessions.made[-1]
-        time.sleep(IDLE_S + 0.5)  # being held back is not being idle
+        session = short_idle.sessions.made[-1]
+        time.sleep(IDLE_S + 0.5)  # a blocked client is not idle
         assert session.num_pushed == LIVE.buffer_s * 16_000
-        talk.say(END)
-        impatient.loop.loop.call_soon_threadsafe(session.released.set)
+        stream.send(END)
+        short_idle.loop.loop.call_soon_threadsafe(session.released.set)
         assert list(responses)[-1].completed.num_frames == 150
     assert session.num_pushed == 6 * 16_000
 
 
-def test_limits(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+def test_audio_and_portraits_above_the_limits_are_refused(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     assert failure(stub, seeded(0), seconds(LIVE.buffer_s + 0.1)).reason == "live_chunk_too_long"
     chunks = [seconds(2.0)] * 4
     assert failure(stub, seeded(0), *chunks, seconds(0.1)).reason == "live_clip_too_long"
-    assert closes(serving)
+    assert wait_until_closed(serving)
     big = pb.LiveHeader(portrait=bytes(LIVE.portrait_bytes + 1))
     assert failure(stub, pb.GenerateLiveRequest(header=big)).reason == "image_too_many_bytes"
     assert failure(stub, pb.GenerateLiveRequest(header=pb.LiveHeader())).reason == "image_empty"
 
 
 @pytest.mark.parametrize("requests", [[], [seeded(0)], [seeded(0), seconds(0.1)]])
-def test_silence_ends_the_call(impatient: Serving, requests: list[pb.GenerateLiveRequest]) -> None:
-    talk = Talk(*requests)
-    with grpc.insecure_channel(impatient.address) as channel:
+def test_a_call_without_input_times_out(short_idle: Serving, requests: list[pb.GenerateLiveRequest]) -> None:
+    stream = RequestStream(*requests)
+    with grpc.insecure_channel(short_idle.address) as channel:
         begun = time.monotonic()
         with pytest.raises(grpc.RpcError) as raised:
-            list(pb_grpc.VideoServiceStub(channel).GenerateLive(iter(talk), **AS_ALICE))
+            list(pb_grpc.VideoServiceStub(channel).GenerateLive(iter(stream), **AS_ALICE))
         took_s = time.monotonic() - begun
-    talk.stop()
+    stream.stop()
     found = Failure(raised.value)
     assert (found.code, found.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "live_idle")
     assert IDLE_S <= took_s < IDLE_S + 3
-    assert closes(impatient)
+    assert wait_until_closed(short_idle)
 
 
-def test_messages_out_of_order_or_range(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+def test_messages_out_of_order_or_range_are_refused(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     nan = floats(np.array([np.nan]))
     wrong = [
         (),
@@ -197,70 +197,70 @@ def test_messages_out_of_order_or_range(stub: pb_grpc.VideoServiceStub, serving:
         (END,),
         (seeded(0), seeded(0)),
         (seeded(0), pb.GenerateLiveRequest()),
-        (seeded(0), seconds(0.1)),  # and no end
+        (seeded(0), seconds(0.1)),  # without end_of_audio
         (seeded(-1),),
         (head(settings=pb.RenderSettings(audio_track=1)),),
         (seeded(0), nan),
         (seeded(0), pb.GenerateLiveRequest(audio=pb.LiveAudio())),
         (seeded(0), pb.GenerateLiveRequest(audio=pb.LiveAudio(s16le=b"odd"))),
         (seeded(0), pb.GenerateLiveRequest(audio=pb.LiveAudio(f32le=b"sixsix"))),
-        (seeded(0), feeling()),
-        (seeded(0), feeling(speech=pb.SpeechEmotion())),
-        (seeded(0), feeling(image=pb.ImageEmotion())),
-        (seeded(0), feeling(label=pb.LabelEmotion(emotion="sad", intensity=-1))),
+        (seeded(0), emotion_change()),
+        (seeded(0), emotion_change(speech=pb.SpeechEmotion())),
+        (seeded(0), emotion_change(image=pb.ImageEmotion())),
+        (seeded(0), emotion_change(label=pb.LabelEmotion(emotion="sad", intensity=-1))),
         (head(emotion=pb.Emotion(speech=pb.SpeechEmotion())),),
     ]
     for requests in wrong:
         found = failure(stub, *requests)
         assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "request_invalid"), requests
-        assert closes(serving)
-    assert failure(stub, seeded(0), feeling(label=pb.LabelEmotion(emotion="hungry"))).reason == "emotion_invalid"
+        assert wait_until_closed(serving)
+    assert failure(stub, seeded(0), emotion_change(label=pb.LabelEmotion(emotion="hungry"))).reason == "emotion_invalid"
 
 
-def test_an_end_without_audio_is_an_empty_video(stub: pb_grpc.VideoServiceStub) -> None:
+def test_a_call_without_audio_is_an_empty_video(stub: pb_grpc.VideoServiceStub) -> None:
     responses = list(stub.GenerateLive(iter([seeded(0), END]), **AS_ALICE))
     assert [response.WhichOneof("part") for response in responses] == ["started", "completed"]
 
 
-def test_no_place_is_free(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+def test_a_full_service_says_when_to_retry(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     found = failure(stub, seeded(1))
     assert (found.code, found.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "live_full")
     retry = found.detail(error_details_pb2.RetryInfo)
     assert isinstance(retry, error_details_pb2.RetryInfo) and retry.retry_delay.seconds == 7
-    assert closes(serving)
+    assert wait_until_closed(serving)
 
 
-def test_the_engine_breaks(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+def test_an_error_of_the_engine_is_internal(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     found = failure(stub, seeded(3), seconds(1.5), END)
     assert (found.code, found.reason) == (grpc.StatusCode.INTERNAL, "internal")
     assert "secret" not in str(found.status)
-    assert closes(serving)
+    assert wait_until_closed(serving)
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
-def test_ending_the_call_ends_its_work(stub: pb_grpc.VideoServiceStub, serving: Serving, how: str) -> None:
-    talk = Talk(seeded(2), seconds(0.2))
+def test_ending_a_call_closes_its_session(stub: pb_grpc.VideoServiceStub, serving: Serving, how: str) -> None:
+    stream = RequestStream(seeded(2), seconds(0.2))
     timeout_s = 0.3 if how == "deadline" else 15.0
-    responses = stub.GenerateLive(iter(talk), metadata=bearer(ALICE), timeout=timeout_s)
+    responses = stub.GenerateLive(iter(stream), metadata=bearer(ALICE), timeout=timeout_s)
     next(responses)
     if how == "cancel":
         responses.cancel()
     with pytest.raises(grpc.RpcError) as raised:
         list(responses)
-    talk.stop()
+    stream.stop()
     codes = {"cancel": grpc.StatusCode.CANCELLED, "deadline": grpc.StatusCode.DEADLINE_EXCEEDED}
     assert raised.value.code() == codes[how]  # pyright: ignore
-    assert closes(serving)
+    assert wait_until_closed(serving)
 
 
-def test_a_service_without_a_live_engine_says_so(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_without_a_live_engine_refuses_the_call(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(tmp_path / "serving", live=False) as serving, grpc.insecure_channel(serving.address) as channel:
         found = failure(pb_grpc.VideoServiceStub(channel), seeded(0))
         assert (found.code, found.reason) == (grpc.StatusCode.UNIMPLEMENTED, "live_unavailable")
         assert "renders no live video" in found.status.message
 
 
-# ------------------------------------------------------------------------------------------------------- our own client
+# ------------------------------------------------------------------------------------------------------- the client
 
 
 @pytest.fixture
@@ -270,23 +270,23 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_client_speaks_and_listens(serving: Serving, picture: Path) -> None:
+def test_the_client_sends_speech_and_receives_fragments(serving: Serving, picture: Path) -> None:
     samples = np.linspace(-20_000, 20_000, 40_000).astype("<i2")
     spoken = samples.tobytes()
     pieces = [spoken[:7001], EmotionChange("happy:0.5"), spoken[7001:70_000], EmotionChange(), spoken[70_000:]]
     with Client(serving.address, ALICE, protocol="grpc") as client:
         init, *fragments = list(client.live(picture, pieces, emotion_text="Be calm", seed=9))
     assert init == b"init" and len(fragments) == 3
-    heard = np.frombuffer(b"".join(one[:-70_000] for one in fragments), "<f4")
-    assert np.array_equal(heard, samples.astype(np.float32) / 32_768)
+    received = np.frombuffer(b"".join(one[:-70_000] for one in fragments), "<f4")
+    assert np.array_equal(received, samples.astype(np.float32) / 32_768)
     session = serving.sessions.made[-1]
     assert session.header is not None and session.header.portrait_name == "me.png"
     assert (session.header.emotion, session.header.settings.seed) == (TextEmotion(text="Be calm"), 9)
     assert session.log == [f"3500: {LabelEmotion(emotion='happy', intensity=0.5)}", "35000: None"]
-    assert closes(serving)
+    assert wait_until_closed(serving)
 
 
-def test_the_client_gives_fragments_while_it_speaks(serving: Serving, picture: Path) -> None:
+def test_the_client_yields_fragments_while_it_sends(serving: Serving, picture: Path) -> None:
     spoken: queue.Queue[bytes | None] = queue.Queue()
     spoken.put(bytes(32_000))
     with Client(serving.address, ALICE, protocol="grpc") as client:
@@ -297,7 +297,7 @@ def test_the_client_gives_fragments_while_it_speaks(serving: Serving, picture: P
         stopped = client.live(picture, iter(spoken.get, None))
         next(stopped)
         stopped.close()  # pyright: ignore[reportAttributeAccessIssue]
-        assert closes(serving)
+        assert wait_until_closed(serving)
         spoken.put(None)
 
 
@@ -329,17 +329,17 @@ def test_a_client_that_is_held_back_cannot_run_ahead(serving: Serving, picture: 
         assert LIVE.buffer_s <= 0.2 * num_pieces < LIVE.buffer_s + 6  # and not minutes ahead
         ending.set()
         given.close()  # pyright: ignore[reportAttributeAccessIssue]
-    assert closes(serving)
+    assert wait_until_closed(serving)
 
 
-def test_the_client_says_what_went_wrong(serving: Serving, picture: Path) -> None:
-    def breaks() -> Iterator[bytes]:
+def test_errors_of_live_calls_reach_the_caller(serving: Serving, picture: Path) -> None:
+    def failing() -> Iterator[bytes]:
         yield bytes(3200)
-        raise OSError("the microphone was pulled out")
+        raise OSError("the microphone was disconnected")
 
     with Client(serving.address, ALICE, protocol="grpc") as client:
         with pytest.raises(OSError, match="microphone"):
-            list(client.live(picture, breaks()))
+            list(client.live(picture, failing()))
         with pytest.raises(OverloadError) as full:
             list(client.live(picture, [], seed=1))
         assert full.value.code == "live_full" and full.value.retry_after_s == 7

@@ -1,4 +1,4 @@
-"""The .proto files keep buf's STANDARD rules and are commented throughout; the generated code is what they generate."""
+"""The .proto files follow buf's STANDARD rules and every element has a comment; the generated code is up to date."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ UPPER_SNAKE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*")
 
 @pytest.fixture(scope="module", params=PROTOS)
 def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FileDescriptorProto:
-    """The descriptor with its comments, compiled as buf would: the root is proto/."""
+    """The descriptor with its comments. As for buf, the root is proto/."""
     out = tmp_path_factory.mktemp("descriptor") / "set.binpb"
     includes = Path(protoc.__file__).parent / "_proto"
     arguments = ["", f"-I{ROOT / 'proto'}", f"-I{includes}", "--include_source_info", f"--descriptor_set_out={out}"]
@@ -52,15 +52,15 @@ def test_package_is_versioned_and_matches_the_folder(file: FileDescriptorProto) 
     assert {path.suffix for path in (ROOT / "proto").rglob("*") if path.is_file()} == {".proto"}
 
 
-def test_imports_are_plain_and_used(file: FileDescriptorProto) -> None:
+def test_imports_are_neither_public_nor_weak_and_all_are_used(file: FileDescriptorProto) -> None:
     assert not file.public_dependency and not file.weak_dependency
     used = {field.type_name for message in messages(file) for field in message.field}
     for dependency in file.dependency:
         name = dependency.rsplit("/", 1)[-1].removesuffix(".proto").capitalize()
-        assert f".google.protobuf.{name}" in used, f"{dependency} is imported and not used"
+        assert f".google.protobuf.{name}" in used, f"{dependency} is imported but not used"
 
 
-def test_names(file: FileDescriptorProto) -> None:
+def test_names_follow_bufs_conventions(file: FileDescriptorProto) -> None:
     for message in messages(file):
         assert PASCAL.fullmatch(message.name), message.name
         for field in message.field:
@@ -74,7 +74,7 @@ def test_names(file: FileDescriptorProto) -> None:
             assert PASCAL.fullmatch(method.name)
 
 
-def test_enums(file: FileDescriptorProto) -> None:
+def test_enums_have_a_zero_value_and_prefixes(file: FileDescriptorProto) -> None:
     assert list(enums(file))
     for enum in enums(file):
         assert PASCAL.fullmatch(enum.name)
@@ -86,13 +86,13 @@ def test_enums(file: FileDescriptorProto) -> None:
 
 
 def test_each_rpc_has_messages_of_its_own(file: FileDescriptorProto) -> None:
-    seen: set[str] = set()
+    messages: set[str] = set()
     for service in file.service:
         for method in service.method:
             assert method.input_type == f".{file.package}.{method.name}Request"
             assert method.output_type == f".{file.package}.{method.name}Response"
-            assert not seen & {method.input_type, method.output_type}
-            seen |= {method.input_type, method.output_type}
+            assert not messages & {method.input_type, method.output_type}
+            messages |= {method.input_type, method.output_type}
 
 
 def paths(file: FileDescriptorProto) -> Iterator[tuple[tuple[int, ...], str]]:
@@ -145,7 +145,7 @@ def test_generated_code_is_up_to_date(tmp_path: Path) -> None:
         assert (ROOT / path).read_text() == (tmp_path / path).read_text(), f"{path}: run scripts/generate_proto.sh"
 
 
-def test_the_wire_keeps_the_package_of_the_proto(file: FileDescriptorProto) -> None:
+def test_the_generated_code_has_the_package_of_the_proto(file: FileDescriptorProto) -> None:
     from emotivetalk.wire import videos_pb2
 
     assert videos_pb2.DESCRIPTOR.package == file.package == "emotivetalk.v1"

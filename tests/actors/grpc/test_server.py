@@ -1,4 +1,4 @@
-"""Every method over a real connection: what it answers, how it fails, and what ending a call leaves behind."""
+"""Every method over a real connection: answers, errors, and clean-up after cancelled calls."""
 
 import itertools
 import time
@@ -18,8 +18,9 @@ from emotivetalk.actors.serving.jobs.store import JobStatus
 from emotivetalk.errors import EmotiveTalkError
 from emotivetalk.wire import videos_pb2 as pb
 from emotivetalk.wire import videos_pb2_grpc as pb_grpc
-from tests.actors.grpc.calls import AUDIO, PORTRAIT, Failure, bearer, header, upload
-from tests.actors.grpc.conftest import ALICE, BOB, FAILS, SLOW, STALLS, Serving, running
+from tests.actors.grpc.calls import AUDIO, NUM_FRAMES, PORTRAIT, Failure, bearer, header, upload
+from tests.actors.grpc.conftest import ALICE, BOB, FAILS, FRAGMENT_BYTES, SLOW, STALLS, Serving, running
+from tests.processes import wait_until
 
 TIMEOUT_S = 15.0
 AS_ALICE = {"metadata": bearer(ALICE), "timeout": TIMEOUT_S}
@@ -35,27 +36,20 @@ def finished(stub: pb_grpc.VideoServiceStub, video_id: str) -> pb.Video:
     return list(stub.WatchVideo(pb.WatchVideoRequest(id=video_id), **AS_ALICE))[-1].video
 
 
-def wait_until(check) -> None:
-    deadline = time.monotonic() + 10
-    while not check():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.02)
-
-
 # ---------------------------------------------------------------------------------------------------------- the methods
 
 
-def test_create_watch_stream(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+def test_a_video_is_created_watched_and_streamed(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     response = stub.CreateVideo(upload(header(settings=pb.RenderSettings(seed=5))), **AS_ALICE)
     assert response.created
     video = response.video
     assert (video.status, video.model, video.width, video.height) == (
         pb.VIDEO_STATUS_QUEUED,
         "emotivetalk-test",
-        256,
-        256,
+        64,
+        64,
     )
-    assert video.num_frames == len(AUDIO) * 25 // 1000 and video.seed == 5
+    assert video.num_frames == NUM_FRAMES and video.seed == 5
     assert video.duration.ToTimedelta().total_seconds() == video.num_frames / 25
     assert abs(video.created_at.ToMicroseconds() / 1e6 - time.time()) < 10
 
@@ -73,7 +67,7 @@ def test_create_watch_stream(stub: pb_grpc.VideoServiceStub, serving: Serving) -
     assert got == states[-1]
 
 
-def test_stream_goes_on_where_it_broke_off(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+def test_a_stream_can_start_at_a_later_segment(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     video = create(stub, seed=6)
     finished(stub, video.id)
     rest = b"".join(
@@ -84,11 +78,11 @@ def test_stream_goes_on_where_it_broke_off(stub: pb_grpc.VideoServiceStub, servi
     assert rest == init + serving.artifacts.read(segments[2].path)
 
 
-def test_stream_sends_what_is_there_before_the_end(stub: pb_grpc.VideoServiceStub) -> None:
+def test_segments_are_streamed_before_the_video_is_complete(stub: pb_grpc.VideoServiceStub) -> None:
     video = create(stub, seed=STALLS)
     call = stub.StreamVideo(pb.StreamVideoRequest(id=video.id), **AS_ALICE)
     head = b""
-    while len(head) < 150_000:
+    while len(head) < FRAGMENT_BYTES:
         head += next(call).data
     stub.CancelVideo(pb.CancelVideoRequest(id=video.id), **AS_ALICE)
     with pytest.raises(grpc.RpcError) as raised:
@@ -96,12 +90,12 @@ def test_stream_sends_what_is_there_before_the_end(stub: pb_grpc.VideoServiceStu
     assert Failure(raised.value).reason == "video_cancelled"
 
 
-def test_emotions(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
-    shown = pb.FileSource(upload=pb.FileUpload(name="smile.png"))
+def test_every_source_of_emotion_reaches_the_job(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+    smile = pb.FileSource(upload=pb.FileUpload(name="smile.png"))
     emotions = {
         "label": pb.Emotion(label=pb.LabelEmotion(emotion="happy", intensity=0.5)),
         "text": pb.Emotion(text=pb.TextEmotion(text="Be cheerful")),
-        "image": pb.Emotion(image=pb.ImageEmotion(file=shown)),
+        "image": pb.Emotion(image=pb.ImageEmotion(file=smile)),
         "speech": pb.Emotion(speech=pb.SpeechEmotion()),
         "track": pb.Emotion(
             track=pb.TrackEmotion(
@@ -120,7 +114,7 @@ def test_emotions(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     assert serving.jobs.get(own.id).request["emotion"] is None
 
 
-def test_idempotency(stub: pb_grpc.VideoServiceStub) -> None:
+def test_a_repeated_idempotency_key_gives_the_same_video(stub: pb_grpc.VideoServiceStub) -> None:
     first = create(stub, idempotency_key="once")
     again = stub.CreateVideo(upload(header(idempotency_key="once")), **AS_ALICE)
     assert (again.video.id, again.created) == (first.id, False)
@@ -130,7 +124,7 @@ def test_idempotency(stub: pb_grpc.VideoServiceStub) -> None:
     assert (failure.code, failure.reason) == (grpc.StatusCode.ALREADY_EXISTS, "idempotency_conflict")
 
 
-def test_list_pages(stub: pb_grpc.VideoServiceStub) -> None:
+def test_lists_are_paged(stub: pb_grpc.VideoServiceStub) -> None:
     made = [create(stub).id for _ in range(3)]
     pages, after = [], ""
     for _ in range(2):
@@ -159,7 +153,7 @@ def test_cancel_and_delete(stub: pb_grpc.VideoServiceStub, serving: Serving) -> 
         assert Failure(raised.value).code == grpc.StatusCode.NOT_FOUND
 
 
-def test_a_failed_job_says_why(stub: pb_grpc.VideoServiceStub) -> None:
+def test_a_failed_job_has_its_error(stub: pb_grpc.VideoServiceStub) -> None:
     video = create(stub, seed=FAILS)
     final = finished(stub, video.id)
     assert (final.status, final.error.code) == (pb.VIDEO_STATUS_FAILED, "face_missing")
@@ -168,7 +162,7 @@ def test_a_failed_job_says_why(stub: pb_grpc.VideoServiceStub) -> None:
     assert Failure(raised.value).reason == "video_failed"
 
 
-def test_jobs_of_others_are_not_there(stub: pb_grpc.VideoServiceStub) -> None:
+def test_jobs_of_other_callers_are_not_found(stub: pb_grpc.VideoServiceStub) -> None:
     video = create(stub)
     calls = (
         lambda: stub.GetVideo(pb.GetVideoRequest(id=video.id), **AS_BOB),
@@ -198,7 +192,7 @@ def chunk(role: "pb.FileRole", data: bytes = b"x") -> pb.CreateVideoRequest:
     return pb.CreateVideoRequest(chunk=pb.FileChunk(role=role, data=data))
 
 
-def test_uploads_that_cannot_be_used_leave_nothing(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+def test_refused_uploads_leave_nothing(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     before = serving.stored()
     whole = list(upload(header()))
     short = header()
@@ -222,7 +216,7 @@ def test_uploads_that_cannot_be_used_leave_nothing(stub: pb_grpc.VideoServiceStu
             upload(header(webhook_url="https://example.com/" + "x" * 3000)),
         ],
         "emotion_invalid": [upload(header(emotion=pb.Emotion(label=pb.LabelEmotion(emotion="hungry"))))],
-        "image_unreadable": [upload(header(), portrait=b"broken")],
+        "face_missing": [upload(header(), portrait=b"broken")],
         "upload_incomplete": [upload(short)],
         "upload_too_large": [upload(header(), audio=bytes(2_100_000))],
         "idempotency_key_invalid": [upload(header(idempotency_key="x" * 256))],
@@ -235,13 +229,13 @@ def test_uploads_that_cannot_be_used_leave_nothing(stub: pb_grpc.VideoServiceStu
     assert serving.stored() == before
 
 
-def test_rich_details(stub: pb_grpc.VideoServiceStub) -> None:
+def test_errors_have_rich_details(stub: pb_grpc.VideoServiceStub) -> None:
     failure = refused(stub, upload(header(), portrait=b"broken"))
     assert failure.info.domain == "emotivetalk"
-    assert failure.info.metadata["remedy"] == "Give a PNG or JPEG file."
-    assert failure.status.message == "image 'me.png' is not an image. Give a PNG or JPEG file."
-    shown = failure.detail(error_details_pb2.LocalizedMessage)
-    assert shown == error_details_pb2.LocalizedMessage(locale="en", message=failure.status.message)
+    assert failure.info.metadata["remedy"] == "Give another."
+    assert failure.status.message == "there is no face in portrait 'me.png'. Give another."
+    localized = failure.detail(error_details_pb2.LocalizedMessage)
+    assert localized == error_details_pb2.LocalizedMessage(locale="en", message=failure.status.message)
 
     failure = refused(stub, upload(header(emotion=pb.Emotion(label=pb.LabelEmotion(emotion="sad", intensity=2)))))
     bad = failure.detail(error_details_pb2.BadRequest)
@@ -250,7 +244,7 @@ def test_rich_details(stub: pb_grpc.VideoServiceStub) -> None:
     assert "less than or equal to 1" in bad.field_violations[0].description
 
 
-def test_rate_limit_says_when_to_try_again(stub: pb_grpc.VideoServiceStub) -> None:
+def test_a_rate_limit_says_when_to_retry(stub: pb_grpc.VideoServiceStub) -> None:
     request, options = pb.ListVideosRequest(), {"metadata": bearer(SLOW[0]), "timeout": TIMEOUT_S}
     stub.ListVideos(request, **options)
     with pytest.raises(grpc.RpcError) as raised:
@@ -272,7 +266,7 @@ def test_rate_limit_says_when_to_try_again(stub: pb_grpc.VideoServiceStub) -> No
         [*bearer("unknown-0123456789abcdef"), *bearer(ALICE)],
     ],
 )
-def test_without_a_known_token_nothing_is_answered(
+def test_calls_without_a_known_token_are_refused(
     stub: pb_grpc.VideoServiceStub, metadata: list[tuple[str, str]]
 ) -> None:
     calls = (
@@ -288,7 +282,7 @@ def test_without_a_known_token_nothing_is_answered(
         assert (failure.code, failure.reason) == (grpc.StatusCode.UNAUTHENTICATED, "unauthorized")
 
 
-def test_errors_of_ours_tell_nothing_of_our_insides(
+def test_internal_errors_do_not_reveal_their_message(
     stub: pb_grpc.VideoServiceStub, serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -302,7 +296,7 @@ def test_errors_of_ours_tell_nothing_of_our_insides(
     assert "secret" not in str(failure.status)
 
 
-def test_long_messages_fit_into_metadata(stub: pb_grpc.VideoServiceStub) -> None:
+def test_long_messages_are_clipped_to_fit_into_metadata(stub: pb_grpc.VideoServiceStub) -> None:
     name = "\N{GRINNING FACE}" * 3000
     failure = refused(stub, upload(header(emotion=pb.Emotion(label=pb.LabelEmotion(emotion=name[:32])))))
     assert failure.reason == "emotion_invalid"
@@ -313,10 +307,10 @@ def test_long_messages_fit_into_metadata(stub: pb_grpc.VideoServiceStub) -> None
     assert len(clipped(name, 100).encode()) <= 100
 
 
-# ------------------------------------------------------------------------------------ deadlines, cancellation, the rest
+# ------------------------------------------------------------------------------------ deadlines, cancellation, servers
 
 
-def test_deadline_ends_the_call_and_not_the_job(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+def test_a_deadline_ends_the_call_but_not_the_job(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     video = create(stub, seed=STALLS)
     for method, request in (
         (stub.WatchVideo, pb.WatchVideoRequest(id=video.id)),
@@ -331,7 +325,7 @@ def test_deadline_ends_the_call_and_not_the_job(stub: pb_grpc.VideoServiceStub, 
     stub.CancelVideo(pb.CancelVideoRequest(id=video.id), **AS_ALICE)
 
 
-def test_cancelling_a_call_does_not_touch_the_job(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+def test_cancelling_a_call_does_not_cancel_the_job(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     video = create(stub, seed=STALLS)
     calls = [
         stub.WatchVideo(pb.WatchVideoRequest(id=video.id), **AS_ALICE),
@@ -360,7 +354,7 @@ def test_an_upload_that_stops_half_way_leaves_nothing(stub: pb_grpc.VideoService
     assert serving.stored() == before
 
 
-def test_an_upload_that_stalls_is_ended(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
+def test_a_stalled_upload_times_out(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     def stalling() -> Iterator[pb.CreateVideoRequest]:
         yield pb.CreateVideoRequest(header=header())
         time.sleep(3)
@@ -385,7 +379,7 @@ def test_health_and_reflection_need_no_token(channel: grpc.Channel) -> None:
     ]
 
 
-def test_health_follows_the_stores_and_the_shutdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_depends_on_the_stores_and_on_shutdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emotivetalk.actors.serving.gateway.grpc.server.HEALTH_PERIOD_S", 0.02)
     with running(tmp_path / "serving") as serving, grpc.insecure_channel(serving.address) as channel:
         states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
@@ -402,7 +396,7 @@ def test_health_follows_the_stores_and_the_shutdown(tmp_path: Path, monkeypatch:
         assert next(states).status == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def test_a_second_server_shares_the_port(serving: Serving) -> None:
+def test_two_servers_can_share_a_port(serving: Serving) -> None:
     second = serving.loop.run(start_grpc_server(serving.service, "127.0.0.1", serving.server.port))
     assert second.port == serving.server.port
     serving.loop.run(second.stop(grace_s=0))
@@ -418,7 +412,7 @@ def test_tls(tmp_path: Path, certificate: TlsFiles) -> None:
         assert raised.value.code() == grpc.StatusCode.UNAVAILABLE  # pyright: ignore
 
 
-def test_places_and_certificates_that_cannot_be_used(serving: Serving, tmp_path: Path) -> None:
+def test_invalid_addresses_and_certificates_are_refused(serving: Serving, tmp_path: Path) -> None:
     broken = tmp_path / "broken.pem"
     broken.write_text("no certificate")
     cases = [
@@ -432,7 +426,7 @@ def test_places_and_certificates_that_cannot_be_used(serving: Serving, tmp_path:
         assert raised.value.code == code
 
 
-def test_anonymous_callers_come_from_this_machine(tmp_path: Path) -> None:
+def test_anonymous_callers_are_admitted_from_this_machine(tmp_path: Path) -> None:
     with (
         running(tmp_path / "serving", tokens_file=None, allow_anonymous=True, limits_by_name={}) as serving,
         grpc.insecure_channel(serving.address) as channel,

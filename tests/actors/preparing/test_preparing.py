@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from emotivetalk.actors.preparing.driver import Launch, Preparation, prepare_corpus
+from emotivetalk.actors.preparing.driver import Preparation, PreparationLaunch, prepare_corpus
 from emotivetalk.corpus.preparing.reasons import Reason
 from emotivetalk.corpus.preparing.results import read_row
 from emotivetalk.corpus.preparing.sandbox import Bounds, Sandbox
@@ -35,7 +35,12 @@ def undisturbed(cluster, raws, tmp_path_factory) -> tuple[Path, Preparation]:
     settings = PrepareSettings(sync=weights_hash(STARTER))
     progress: list[tuple[int, int]] = []
     preparation = prepare_corpus(
-        find_sources([str(raws[0])], {}), output, settings, STARTER, Launch(2), lambda *at: progress.append(at)
+        find_sources([str(raws[0])], {}),
+        output,
+        settings,
+        STARTER,
+        PreparationLaunch(2),
+        lambda *at: progress.append(at),
     )
     assert progress[0] == (0, len(raws[1])) and progress[-1] == (len(raws[1]), len(raws[1]))
     return output, preparation
@@ -82,7 +87,11 @@ def test_the_corpus_can_be_read_and_a_second_run_changes_nothing(undisturbed, ra
     assert report["clips"]["kept"] == kept and report["files"]["total"] == len(raws[1])
     before = {path: path.stat().st_mtime_ns for path in output.glob("*.parquet")}
     again = prepare_corpus(
-        find_sources([str(raws[0])], {}), output, PrepareSettings(sync=weights_hash(STARTER)), STARTER, Launch(2)
+        find_sources([str(raws[0])], {}),
+        output,
+        PrepareSettings(sync=weights_hash(STARTER)),
+        STARTER,
+        PreparationLaunch(2),
     )
     assert again.num_new == 0 and again.rows == preparation.rows
     assert {path: path.stat().st_mtime_ns for path in output.glob("*.parquet")} == before

@@ -33,6 +33,7 @@ from emotivetalk.models.encoders import MOTION_SIZE
 from emotivetalk.pictures import read_emotion_image, read_emotion_video
 from emotivetalk.request import InputSettings
 from tests.media.test_bad_input import IMAGES, SPEECH, VIDEO, Make, film, noise_image, wav
+from tests.processes import is_running, wait_until
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 PORTRAIT, HELLO = EXAMPLES / "portrait.png", EXAMPLES / "hello.wav"
@@ -320,17 +321,7 @@ def test_child_processes_end_with_the_isolated_process(
     with fails(tmp_path, "media_timeout"):
         run(inputs, tmp_path, timeout_s=1.0)
     child = int((tmp_path / "child").read_text())
-    deadline = time.monotonic() + 5
-    while is_running(child) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_running(child)
-
-
-def is_running(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
+    wait_until(lambda: not is_running(child))
 
 
 def test_the_isolated_process_does_not_inherit_the_environment(

@@ -18,12 +18,10 @@ def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    """A Ray cluster of four CPUs, on however many cores, in this process; the driver joins it."""
+    """A Ray cluster with four CPUs, whatever the machine has. The driver joins it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-        patch.setenv(
-            "RAY_worker_niceness", "0"
-        )  # Ray's workers step back for whatever else runs; the tests wait for them
+        patch.setenv("RAY_worker_niceness", "0")  # by default, Ray runs workers at a low priority
         ray.init(num_cpus=NUM_CPUS, include_dashboard=False, log_to_driver=False)
         yield
         ray.shutdown()

@@ -1,4 +1,4 @@
-"""Two processes that train without Ray, so that many runs share one start. Each scenario is a run in its own folder."""
+"""Runs on two workers without Ray. All runs share the two processes, and each has its own folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from io import StringIO
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from rich.console import Console
 
 from emotivetalk.actors.training.agreement import AgreedError
 from emotivetalk.training.checkpoints.training_state import training_checkpoints
@@ -21,6 +19,7 @@ from emotivetalk.training.run.config import TrainConfig
 from emotivetalk.training.run.loop import run
 from tests.actors.training.runs import copy_until, toy_config
 from tests.actors.training.toys import ToyConfig, ToyStage
+from tests.consoles import text_console
 
 NUM_WORKERS = 2
 
@@ -30,7 +29,7 @@ def train(config: TrainConfig, stage: type[ToyStage] = ToyStage) -> None:
     from emotivetalk.actors.training.tensorboard_log import BoardLog
 
     class PlainLog(BoardLog):
-        """Log without the plot, which takes longer than these runs."""
+        """A log without the plot, which would take longer than the runs."""
 
         def plot(self) -> None: ...
 
@@ -38,11 +37,11 @@ def train(config: TrainConfig, stage: type[ToyStage] = ToyStage) -> None:
     found = training_checkpoints(config.output / "training")
     last = found[-1] if found else None
     trainer = ShardedTrainer(stage(config.stage), config, last, config.output / "stop")
-    run(trainer, last, Console(file=StringIO()), partial(PlainLog, num_workers=NUM_WORKERS))
+    run(trainer, last, text_console(), partial(PlainLog, num_workers=NUM_WORKERS))
 
 
 def expect_failure(config: TrainConfig, note: Path, stage: type[ToyStage] = ToyStage) -> None:
-    """Every worker writes what it was told."""
+    """Train, and let every worker write the error that it gets to `note`."""
     try:
         train(config, stage)
     except AgreedError as agreed:
@@ -53,18 +52,18 @@ def expect_failure(config: TrainConfig, note: Path, stage: type[ToyStage] = ToyS
 
 
 def full_disk(config: TrainConfig, note: Path) -> None:
-    """Worker 1 can write its first checkpoint, and no larger file than a byte from the second step on."""
+    """Train with a file-size limit of one byte on worker 1, set after its first checkpoint."""
 
-    class Filling(ToyStage):
+    class LimitedStage(ToyStage):
         def batch(self, seeds: Sequence[int]):
             if self.num_batches == 5 and dist.get_rank() == 1:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
             return super().batch(seeds)
 
-    expect_failure(config, note, Filling)
+    expect_failure(config, note, LimitedStage)
 
 
-def scenarios(folder: Path, configs: dict[str, TrainConfig], plain: Path) -> None:
+def train_all(folder: Path, configs: dict[str, TrainConfig], plain: Path) -> None:
     for config in configs.values():
         train(config)
     for zero in range(4):
@@ -73,7 +72,7 @@ def scenarios(folder: Path, configs: dict[str, TrainConfig], plain: Path) -> Non
             copy_until(plain, resumed, 10)
         dist.barrier()
         train(toy_config(resumed, zero=zero))
-        # What ZeRO 3 wrote goes on under the others, and the other way round.
+        # Continue the checkpoint of one ZeRO stage with another.
         crossed = folder / f"zero_{3 - zero}_to_zero_{zero}"
         if dist.get_rank() == 0:
             copy_until(folder / f"zero_{3 - zero}", crossed, 10)
@@ -84,15 +83,15 @@ def scenarios(folder: Path, configs: dict[str, TrainConfig], plain: Path) -> Non
 
 
 def main(rank: int, folder: Path, configs: dict[str, TrainConfig], plain: Path) -> None:
-    """One process; what goes wrong in it is in its `error_<rank>.txt`."""
+    """Run one of the two processes. Writes its traceback to `error_<rank>.txt`."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(NUM_WORKERS)}
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore", FutureWarning)  # of torch's, at every call that DeepSpeed makes
-    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=NUM_WORKERS)
+    warnings.simplefilter("ignore", FutureWarning)  # from torch, at every call of DeepSpeed
+    dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=NUM_WORKERS)
     try:
-        scenarios(folder, configs, plain)
+        train_all(folder, configs, plain)
     except BaseException:
         (folder / f"error_{rank}.txt").write_text(traceback.format_exc(), encoding="utf-8")
         raise
     dist.destroy_process_group()
-    os._exit(0)  # threads of gloo's may outlive the interpreter, which then aborts although all is done
+    os._exit(0)  # threads of gloo can abort the interpreter at exit

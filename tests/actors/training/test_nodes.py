@@ -1,6 +1,6 @@
-"""A cluster of several nodes, of which one is lost: the run goes on where there is room again, with the losses that it would have had.
+"""A run continues after the loss of a node, as soon as another has joined, and its losses do not change.
 
-The nodes are raylets of their own on one machine, joined as `--address` joins any cluster.
+The nodes are separate raylets on one machine. The command joins them with `--address`, like any cluster.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from ray.cluster_utils import Cluster
 
 from emotivetalk.training.run.config import load_config
 from emotivetalk.training.run.loop import train as plain_train
-from tests.actors.training.runs import EQUAL, TAME_ADAMW, lines, quiet
+from tests.actors.training.runs import EQUAL, TAME_ADAMW, log_lines
+from tests.consoles import text_console
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "train_configs" / "autoencoder_debug.yaml"
@@ -27,7 +28,7 @@ STORE_BYTES = 200 * 2**20
 
 @pytest.fixture
 def nodes() -> Iterator[Cluster]:
-    """A head without a CPU for workers, and two nodes with one each."""
+    """A cluster whose head has no CPUs for workers."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}.items():
             patch.setenv(name, value)
@@ -47,23 +48,25 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: 
 
 
 @pytest.mark.slow
-def test_a_node_is_lost_and_another_takes_its_place(nodes: Cluster, tmp_path: Path) -> None:
+def test_a_run_continues_when_another_node_replaces_a_lost_one(nodes: Cluster, tmp_path: Path) -> None:
     run, whole = tmp_path / "run", tmp_path / "whole"
-    plain_train(load_config(CONFIG, [*SETTINGS, f"output={whole}", f"checkpoint={whole}/checkpoint"]), console=quiet())
+    plain_train(
+        load_config(CONFIG, [*SETTINGS, f"output={whole}", f"checkpoint={whole}/checkpoint"]), console=text_console()
+    )
     workers = [nodes.add_node(num_cpus=1, object_store_memory=STORE_BYTES) for _ in range(2)]
     overrides = [f"--set={setting}" for setting in (*SETTINGS, f"output={run}", f"checkpoint={run}/checkpoint")]
     command = [sys.executable, "-m", "emotivetalk", "train", str(CONFIG), *overrides, "--workers", "2"]
-    said = tmp_path / "said.txt"
-    with said.open("w") as stderr:
+    errors = tmp_path / "errors.txt"
+    with errors.open("w") as stderr:
         training = subprocess.Popen([*command, "--address", nodes.address], cwd=ROOT, env=os.environ, stderr=stderr)
     try:
-        wait_for(lambda: (run / "steps.jsonl").exists() and len(lines(run)) >= 6, training)
+        wait_for(lambda: (run / "steps.jsonl").exists() and len(log_lines(run)) >= 6, training)
         nodes.remove_node(workers[1], allow_graceful=False)
         nodes.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
-        assert training.wait(300) == 0, said.read_text()
+        assert training.wait(300) == 0, errors.read_text()
     finally:
         training.kill()
-    assert "going on after step" in said.read_text()
-    ours, theirs = ([line["loss"] for line in lines(folder)] for folder in (run, whole))
+    assert "resuming after step" in errors.read_text()
+    ours, theirs = ([line["loss"] for line in log_lines(folder)] for folder in (run, whole))
     assert ours == pytest.approx(theirs, rel=EQUAL)
     assert (run / "checkpoint" / "vae" / "config.json").exists()

@@ -1,4 +1,4 @@
-"""The starter's recipe on workers, at debug size: every stage in its order, exported, and made to speak."""
+"""The starter's recipe on workers at debug size: all stages in order, export, and a first video."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from emotivetalk.training.stages.registry import STAGE_NAMES
 from tests.training import debug
 
 ROOT = Path(__file__).resolve().parents[3]
-STAGES = [
-    name for name in STAGE_NAMES if name != "reader"
-]  # the reader is the evaluation's, and no part of a checkpoint
+STAGES = [name for name in STAGE_NAMES if name != "reader"]  # the reader is not part of a checkpoint
 
 
 def command(*arguments: object) -> None:
@@ -23,13 +21,13 @@ def command(*arguments: object) -> None:
     assert result.exit_code == 0, (result.output, result.exception)
 
 
-def test_the_recipe_names_all_stages_in_their_order() -> None:
+def test_the_makefile_has_all_stages_in_order() -> None:
     line = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("STAGES :="))
     made = line.removeprefix("STAGES :=").split()
     assert all((ROOT / "train_configs" / f"{name}_starter.yaml").is_file() for name in made)
-    again = {"ethd_images", "autoencoder_detail"}  # these train networks of other stages once more
+    again = {"ethd_images", "autoencoder_detail"}  # these continue the training of other stages' networks
     assert [name for name in made if name not in again] == STAGES
-    assert made.index("autoencoder_detail") < made.index("ethd_images")  # it moves the latents that ETHD learns
+    assert made.index("autoencoder_detail") < made.index("ethd_images")  # it changes the latents that ETHD learns
 
 
 @pytest.mark.slow

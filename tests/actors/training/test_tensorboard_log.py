@@ -1,4 +1,4 @@
-"""TensorBoard gets the leader's previews: pictures, videos that move, and texts."""
+"""Previews of rank 0 are written to TensorBoard: pictures, animated videos and texts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from emotivetalk.actors.training.tensorboard_log import BoardLog
 from emotivetalk.media.preview import contact_sheet, save_animation
 from emotivetalk.training.run.loop import run
 from emotivetalk.training.run.trainer import Trainer
-from tests.actors.training.runs import quiet, toy_config
+from tests.actors.training.runs import toy_config
 from tests.actors.training.toys import ToyStage
+from tests.consoles import text_console
 
 NUM_FRAMES = 5
 
 
-class Showing(ToyStage):
-    """Draws what ETHD's stage draws: a sheet and a video."""
+class PreviewStage(ToyStage):
+    """Writes a picture and a video, as ETHD's stage does."""
 
     def preview(self, module: nn.Module, folder: Path, step: int) -> None:
         frames = np.random.default_rng(step).integers(0, 255, (NUM_FRAMES, 32, 48, 3), np.uint8)
@@ -32,10 +33,10 @@ class Showing(ToyStage):
         (folder / f"{step:06d}.txt").write_text(f"after {step} steps", encoding="utf-8")
 
 
-def test_previews_are_shown_and_videos_move(tmp_path: Path) -> None:
+def test_previews_are_logged_and_videos_are_animated(tmp_path: Path) -> None:
     config = toy_config(tmp_path, steps=4, preview_every=2)
     torch.manual_seed(config.seed)
-    run(Trainer(Showing(config.stage), config), None, quiet(), partial(BoardLog, num_workers=1))
+    run(Trainer(PreviewStage(config.stage), config), None, text_console(), partial(BoardLog, num_workers=1))
 
     events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0, "tensors": 0})
     events.Reload()

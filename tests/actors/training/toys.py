@@ -1,4 +1,4 @@
-"""A stage for the tests: small, quick, equal for any number of workers, and able to be killed where a test wants."""
+"""A small stage for tests. Its losses do not depend on the number of workers, and its workers can be killed at given points."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class ToyBatch:
     targets: Tensor
 
 
-class Mishap(StageConfig):
-    """The point at which one worker is killed, once.
+class PlannedKill(StageConfig):
+    """The point at which one worker kills itself, once.
 
-    place: "batch", when it makes the batch of step `step`; "save", in the middle of the first checkpoint from then on.
-    marker: a file that says that it has happened.
+    place: "batch" for the batch of step `step`, "save" for the middle of the first checkpoint after it.
+    marker: a file that is written before the kill.
     """
 
     place: Literal["batch", "save"] = "batch"
@@ -42,21 +42,22 @@ class Mishap(StageConfig):
 
 
 class ToyConfig(StageConfig):
-    """bad_step: the target of this step's last sample is not a number, that of `spike_step`'s is huge.
+    """Settings of the toy stage.
 
-    corrupt_step: of this one, the samples cannot be read.
+    bad_step: step whose last target is NaN. spike_step: step whose last target is huge.
+    corrupt_step: step whose samples cannot be read.
     """
 
     width: int = 32
     pause_s: float = 0.0
-    mishaps: tuple[Mishap, ...] = ()
+    kills: tuple[PlannedKill, ...] = ()
     bad_step: int | None = None
     corrupt_step: int | None = None
     spike_step: int | None = None
 
 
 class ToyModule(nn.Module):
-    """A convolution for Muon, in channels_last, a weight that two layers share, the rest for AdamW, and a frozen layer."""
+    """A convolution in channels_last for Muon, a weight shared by two layers, parameters for AdamW, and a frozen layer."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -88,12 +89,12 @@ class ToyStage(Stage[ToyBatch]):
         self.config = config
         self.module = ToyModule(config.width)
         self.step, self.num_batches = 0, 0
-        # The trainer asks for the state once when it loads a checkpoint, and then whenever it saves one.
-        self.module.register_state_dict_pre_hook(lambda *arguments: self._happen("save"))
+        # The trainer reads the state dict when it loads a checkpoint, and when it saves one.
+        self.module.register_state_dict_pre_hook(lambda *arguments: self._kill_if_planned("save"))
 
     def batch(self, seeds: Sequence[int]) -> ToyBatch:
         self.step = STEPS.get(seeds[0], 0)
-        self._happen("batch")
+        self._kill_if_planned("batch")
         if self.step == self.config.corrupt_step:
             raise InputError("corpus_shard_corrupt", "train-00000.parquet cannot be read", "Write the corpus again")
         self.num_batches += 1
@@ -104,12 +105,12 @@ class ToyStage(Stage[ToyBatch]):
             targets[-1] *= {self.config.bad_step: torch.nan, self.config.spike_step: 1e3}.get(self.step, 1.0)
         return ToyBatch(images, targets)
 
-    def _happen(self, place: str) -> None:
+    def _kill_if_planned(self, place: str) -> None:
         rank, has_begun = int(os.environ.get("RANK", 0)), self.num_batches > 0
-        for mishap in self.config.mishaps:
-            is_here = (place, rank) == (mishap.place, mishap.rank) and not mishap.marker.exists()
-            if is_here and has_begun and self.step >= mishap.step:
-                mishap.marker.write_text("it happened", encoding="utf-8")
+        for kill in self.config.kills:
+            is_here = (place, rank) == (kill.place, kill.rank) and not kill.marker.exists()
+            if is_here and has_begun and self.step >= kill.step:
+                kill.marker.write_text("killed", encoding="utf-8")
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def validate(self, module: nn.Module) -> dict[str, float]:

@@ -1,11 +1,10 @@
-"""Authentication, limits per caller, and clean-up: a request that was refused or broke off leaves nothing."""
+"""Authentication, limits per caller, malformed requests and broken connections. None leaves files or jobs behind."""
 
 from __future__ import annotations
 
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
@@ -13,8 +12,10 @@ import pytest
 from emotivetalk.actors.serving.gateway.service import Intake
 from emotivetalk.actors.serving.intake.decoding import Prepared
 from emotivetalk.actors.serving.jobs.store import JobStatus
+from tests.actors.fake_backend import FACE, SPEECH, FakeDirector, fake_prepare
 from tests.actors.gateway.conftest import Serve, client_of, create, files
-from tests.actors.gateway.serving import FACE, SPEECH, TOKEN, Director, Serving, pretend_to_prepare, wait_until
+from tests.actors.gateway.serving import TOKEN, Serving
+from tests.processes import wait_until
 
 AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}
 LIMITS = {"max_upload_mb": 2, "requests_per_minute": 100_000, "max_concurrent_jobs": 1000}
@@ -26,7 +27,7 @@ def refused(answer: httpx.Response, status: int, code: str) -> dict:
     return answer.json()["error"]
 
 
-def test_a_token_is_needed(serving: Serving) -> None:
+def test_a_token_is_required(serving: Serving) -> None:
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": f"Basic {TOKEN}"}):
         for method, path in [("POST", "/v1/videos"), ("GET", "/v1/videos"), ("GET", "/metrics")]:
             answer = httpx.request(method, serving.url + path, headers=headers, trust_env=False)
@@ -36,23 +37,23 @@ def test_a_token_is_needed(serving: Serving) -> None:
         assert httpx.get(serving.url + path, trust_env=False).status_code == 200
 
 
-def test_anonymous_callers(serve: Serve) -> None:
+def test_anonymous_callers_are_admitted_from_local_pages_only(serve: Serve) -> None:
     serving = serve(allow_anonymous=True, tokens_file=None)
     for token in (None, "whatever-a-client-sends"):
         with client_of(serving, token) as client:
             video = create(client)
             assert serving.jobs.get(video["id"]).owner == ""
-            # What a page of the web can make a browser on this machine send is not let in.
+            # A web page can make a browser on this machine send requests; those are refused.
             for headers in ({"origin": "https://evil.example"}, {"host": "evil.example"}, {"origin": "null"}):
                 refused(client.get("/v1/videos", headers=headers), 403, "origin_forbidden")
             assert client.get("/v1/videos", headers={"origin": "http://localhost:3000"}).status_code == 200
 
 
-def test_too_many_bytes(client: httpx.Client, serving: Serving) -> None:
+def test_uploads_above_the_limit_are_refused(client: httpx.Client, serving: Serving) -> None:
     for form in (files(FACE + bytes(2_000_000)), {"audio": ("a", bytes(1_500_000)), "portrait": ("b", bytes(600_000))}):
         refused(client.post("/v1/videos", files=form), 413, "upload_too_large")
 
-    def without_length():  # so that only counting helps
+    def without_length():  # without content-length, the server must count
         boundary = b"--b\r\ncontent-disposition: form-data; name=portrait; filename=x\r\n\r\n"
         yield boundary
         for _ in range(30):
@@ -65,7 +66,7 @@ def test_too_many_bytes(client: httpx.Client, serving: Serving) -> None:
     assert serving.leftovers() == []
 
 
-def test_requests_per_minute(serve: Serve) -> None:
+def test_requests_per_minute_are_limited(serve: Serve) -> None:
     serving = serve(limits_by_name={"alice": LIMITS | {"requests_per_minute": 3}})
     with client_of(serving) as client:
         assert [client.get("/v1/videos").status_code for _ in range(4)] == [200, 200, 200, 429]
@@ -74,22 +75,22 @@ def test_requests_per_minute(serve: Serve) -> None:
         assert 1 <= int(answer.headers["retry-after"]) <= 20
 
 
-def test_concurrent_jobs(serve: Serve) -> None:
+def test_concurrent_jobs_are_limited(serve: Serve) -> None:
     serving = serve(limits_by_name={"alice": LIMITS | {"max_concurrent_jobs": 1}})
     with client_of(serving) as client:
         headers = {"idempotency-key": "one"}
         video = client.post("/v1/videos", files=files(), headers=headers).json()
-        for key in ({}, {"idempotency-key": "two"}):  # refused before and after the upload is read
+        for key in ({}, {"idempotency-key": "two"}):  # refused before the upload is read, and after it
             answer = client.post("/v1/videos", files=files(), headers=key)
             refused(answer, 429, "too_many_jobs")
             assert int(answer.headers["retry-after"]) >= 1
-        again = client.post("/v1/videos", files=files(), headers=headers)  # but who lost the answer gets it
+        again = client.post("/v1/videos", files=files(), headers=headers)  # a repeated request still gets its video
         assert again.json()["id"] == video["id"]
         client.delete(f"/v1/videos/{video['id']}")
         create(client)
 
 
-def test_a_full_queue(serve: Serve) -> None:
+def test_a_full_queue_refuses_jobs(serve: Serve) -> None:
     serving = serve(max_queued=2)
     with client_of(serving) as client:
         for _ in range(2):
@@ -100,14 +101,14 @@ def test_a_full_queue(serve: Serve) -> None:
     assert len(serving.leftovers()) == 2
 
 
-def test_more_than_the_checking_processes_can_take(serve: Serve) -> None:
+def test_more_uploads_than_can_be_prepared_are_refused(serve: Serve) -> None:
     def slow(*arguments: object, **settings: object) -> Prepared:
         time.sleep(0.02)
-        return pretend_to_prepare(*arguments, **settings)  # type: ignore[arg-type]
+        return fake_prepare(*arguments, **settings)  # type: ignore[arg-type]
 
     serving = serve(Intake(prepare=slow), max_preparing=1)
-    with client_of(serving) as client, ThreadPoolExecutor(40) as crowd:
-        answers = list(crowd.map(lambda _: client.post("/v1/videos", files=files()), range(40)))
+    with client_of(serving) as client, ThreadPoolExecutor(40) as clients:
+        answers = list(clients.map(lambda _: client.post("/v1/videos", files=files()), range(40)))
     busy = [answer for answer in answers if answer.status_code != 200]
     assert {answer.json()["error"]["code"] for answer in busy} <= {"gateway_busy"}
     assert len(answers) - len(busy) == serving.jobs.counts()[JobStatus.QUEUED] > 16
@@ -149,7 +150,7 @@ def test_more_than_the_checking_processes_can_take(serve: Serve) -> None:
         ({}, {"webhook_url": "http://[::1"}, "request_invalid", "webhook_url"),
     ],
 )  # fmt: skip
-def test_requests_that_are_wrong(
+def test_invalid_requests_are_refused(
     refusing: Serving, form: dict[str, bytes], fields: dict[str, str], code: str, param: str | None
 ) -> None:
     form = form if "portrait" in form or "audio" in form else {"portrait": FACE, "audio": SPEECH} | form
@@ -163,7 +164,7 @@ def test_requests_that_are_wrong(
     assert refusing.leftovers() == []
 
 
-def test_an_unknown_model(refusing: Serving) -> None:
+def test_an_unknown_model_is_refused(refusing: Serving) -> None:
     with client_of(refusing) as client:
         refused(client.post("/v1/videos", files=files(), data={"model": "sora-2"}), 404, "model_not_found")
 
@@ -196,7 +197,7 @@ def test_an_unknown_model(refusing: Serving) -> None:
         ("multipart/form-data; boundary=" + "b" * 400, b"x", 400, "body_malformed"),
     ],
 )  # fmt: skip
-def test_bodies_that_are_malformed(refusing: Serving, kind: str, body: bytes, status: int, code: str) -> None:
+def test_malformed_bodies_are_refused(refusing: Serving, kind: str, body: bytes, status: int, code: str) -> None:
     refused(
         httpx.post(
             f"{refusing.url}/v1/videos", content=body, headers=AUTHORIZED | {"content-type": kind}, trust_env=False
@@ -207,7 +208,7 @@ def test_bodies_that_are_malformed(refusing: Serving, kind: str, body: bytes, st
     assert refusing.leftovers() == []
 
 
-def test_paths_that_are_wrong(refusing: Serving) -> None:
+def test_unknown_paths_are_refused(refusing: Serving) -> None:
     with client_of(refusing) as client:
         for path in ("/v1/videos/nothing", "/v1/videos/video_", "/v1/videos/%00", "/v1/videos/video_" + "0" * 5000):
             refused(client.get(path), 404, "job_not_found")
@@ -217,14 +218,14 @@ def test_paths_that_are_wrong(refusing: Serving) -> None:
         refused(client.get("/v1/videos", params={"after": "nothing"}), 404, "job_not_found")
 
 
-def raw(serving: Serving, head: str, body: bytes) -> socket.socket:
+def connect(serving: Serving, head: str, body: bytes) -> socket.socket:
     host, port = serving.url.removeprefix("http://").split(":")
-    line = socket.create_connection((host, int(port)), timeout=10)
-    line.sendall(
+    connection = socket.create_connection((host, int(port)), timeout=10)
+    connection.sendall(
         f"POST /v1/videos HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {TOKEN}\r\n{head}\r\n\r\n".encode()
     )
-    line.sendall(body)
-    return line
+    connection.sendall(body)
+    return connection
 
 
 FORM = "content-type: multipart/form-data; boundary=b\r\ncontent-length: "
@@ -232,28 +233,28 @@ PART = b'--b\r\ncontent-disposition: form-data; name="portrait"; filename="x"\r\
 
 
 def test_an_upload_that_stops_half_way_leaves_nothing(serving: Serving) -> None:
-    line = raw(serving, FORM + "100000", PART + FACE)
+    connection = connect(serving, FORM + "100000", PART + FACE)
     wait_until(lambda: list((serving.folder / "uploads").glob("*/upload-portrait")))
-    line.close()
+    connection.close()
     wait_until(lambda: serving.leftovers() == [])
     assert sum(serving.jobs.counts().values()) == 0
 
 
-def test_an_upload_that_is_too_slow(serve: Serve) -> None:
+def test_a_slow_upload_times_out(serve: Serve) -> None:
     serving = serve(upload_timeout_s=0.2)
-    line = raw(serving, FORM + "100000", PART + FACE)
-    assert line.recv(100).startswith(b"HTTP/1.1 408")
-    line.close()
+    connection = connect(serving, FORM + "100000", PART + FACE)
+    assert connection.recv(100).startswith(b"HTTP/1.1 408")
+    connection.close()
     assert serving.leftovers() == []
 
 
-def test_who_leaves_before_the_answer_gets_no_job(serve: Serve) -> None:
-    begun: list[Path] = []
+def test_a_client_that_disconnects_before_the_answer_gets_no_job(serve: Serve) -> None:
+    begun: list[bool] = []
 
     def slow(*arguments: object, **settings: object) -> Prepared:
-        begun.append(Path())
+        begun.append(True)
         time.sleep(0.3)
-        return pretend_to_prepare(*arguments, **settings)  # type: ignore[arg-type]
+        return fake_prepare(*arguments, **settings)  # type: ignore[arg-type]
 
     serving = serve(Intake(prepare=slow))
     form = b"".join(
@@ -261,20 +262,20 @@ def test_who_leaves_before_the_answer_gets_no_job(serve: Serve) -> None:
         for part in ((b"portrait", FACE), (b"audio", SPEECH))
     )
     body = form + b"--b--\r\n"
-    line = raw(serving, FORM + str(len(body)), body)
+    connection = connect(serving, FORM + str(len(body)), body)
     wait_until(lambda: begun)
-    line.close()
+    connection.close()
     wait_until(lambda: serving.leftovers() == [])
     assert sum(serving.jobs.counts().values()) == 0
 
 
-def test_requests_have_ids(refusing: Serving) -> None:
+def test_request_ids_are_returned(refusing: Serving) -> None:
     with client_of(refusing) as client:
         assert client.get("/healthz", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
         assert client.get("/healthz", headers={"x-request-id": "a b"}).headers["x-request-id"] != "a b"
 
 
-def test_a_store_that_is_away(client: httpx.Client, serving: Serving) -> None:
+def test_an_unreachable_store_gives_503(client: httpx.Client, serving: Serving) -> None:
     serving.jobs.close()
     (serving.folder / "jobs.db").unlink()
     (serving.folder / "jobs.db").mkdir()
@@ -285,7 +286,7 @@ def test_a_store_that_is_away(client: httpx.Client, serving: Serving) -> None:
     assert client.get("/healthz").status_code == 200
 
 
-def test_metrics(client: httpx.Client, serving: Serving, director: Director) -> None:
+def test_metrics_of_jobs_and_requests(client: httpx.Client, serving: Serving, director: FakeDirector) -> None:
     video = create(client)
     wait_until(lambda: client.get(f"/v1/videos/{video['id']}").json()["status"] == "completed")
     client.get("/v1/videos/nothing")
