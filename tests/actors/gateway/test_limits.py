@@ -156,18 +156,23 @@ def test_counts_return_to_zero() -> None:
 
 
 def trickle(connection: socket.socket, data: bytes, timeout_s: float = 20.0) -> bytes:
-    """Send a byte every 50 ms until the server answers or closes; return the answer."""
+    """Send a byte every 50 ms until the server closes the connection; return its answer."""
     deadline = time.monotonic() + timeout_s
     connection.settimeout(0.05)
+    answer = b""
     while time.monotonic() < deadline:
         try:
-            return connection.recv(65536)
+            received = connection.recv(65536)
         except TimeoutError:
-            with suppress(ConnectionError):  # what has come is still read
+            with suppress(ConnectionError):  # an answer that has arrived can still be read
                 connection.sendall(data)
         except ConnectionError:
-            return b""
-    raise AssertionError("the server still waits")
+            return answer
+        else:
+            if not received:
+                return answer
+            answer += received
+    raise AssertionError("the server keeps the connection open")
 
 
 def test_a_body_that_trickles_is_cut_off(serve: Serve) -> None:
