@@ -54,7 +54,8 @@ class Server:
         service = VideoService(jobs, ArtifactStore(f"{folder}/artifacts"), settings, MODEL, tools)
         protocol = timed_protocol(settings.header_timeout_s)
         app = http_app(lambda: service, settings)
-        config = uvicorn.Config(app, port=0, log_level="error", lifespan="off", http=protocol)
+        # A busy machine can be silent for longer than uvicorn's 5 s.
+        config = uvicorn.Config(app, port=0, log_level="error", lifespan="off", http=protocol, timeout_keep_alive=60)
         self._server = uvicorn.Server(config)
         self._runner = BatchRunner(service, HttpFront(MODEL.name), "test")
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)

@@ -12,6 +12,7 @@ from tests.actors.fake_backend import MODEL
 from tests.actors.gateway.conftest import Serve, client_of, create, files
 from tests.actors.gateway.serving import Serving
 from tests.actors.serving.rendering import record_spans
+from tests.processes import wait_until
 
 TRACE, CLIENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{CLIENT}-01"
@@ -28,12 +29,14 @@ def test_a_job_belongs_to_the_trace_of_its_request(
     spans = record_spans(monkeypatch)
     video = client.post("/v1/videos", files=files(), headers={"traceparent": TRACEPARENT}).json()
     client.get(f"/v1/videos/{video['id']}")
+    wait_until(lambda: spans.all)  # a span ends after its response is sent
     (span,) = spans.all  # no span from FastAPI, and none for the GET, since it has no traceparent
     assert span.name == "POST /v1/videos" and f"{span.context.trace_id:032x}" == TRACE
     assert span.parent is not None and f"{span.parent.span_id:016x}" == CLIENT
     assert span.attributes["http.response.status_code"] == 200
     assert serving.jobs.get(video["id"]).traceparent == f"00-{TRACE}-{span.context.span_id:016x}-01"
     client.get(f"/v1/videos/{video['id']}", headers={"traceparent": TRACEPARENT})
+    wait_until(lambda: len(spans.all) == 2)
     assert spans.all[-1].name == "GET /v1/videos/{video_id}"
 
 
@@ -50,11 +53,13 @@ def test_only_server_errors_set_the_status_of_a_span(
 ) -> None:
     spans = record_spans(monkeypatch)
     assert client.post("/v1/videos", files=files(portrait=b"a dog")).status_code == 400
+    wait_until(lambda: spans.all)
     assert spans.all[-1].status.is_unset
     serving.jobs.close()
     (serving.folder / "jobs.db").unlink()
     (serving.folder / "jobs.db").mkdir()
     assert client.post("/v1/videos", files=files()).status_code == 503
+    wait_until(lambda: len(spans.all) == 2)
     assert not spans.all[-1].status.is_ok and spans.all[-1].attributes["http.response.status_code"] == 503
 
 

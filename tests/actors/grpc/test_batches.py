@@ -41,7 +41,7 @@ def test_a_manifest_becomes_videos_and_reasons(client: Client, serving: Serving,
     rows = [
         {"custom_id": "one", "portrait": {"file_id": portrait}, "audio": data_url(AUDIO)},
         {"custom_id": "fails", "portrait": data_url(PORTRAIT), "audio": data_url(AUDIO), "seed": FAILS},
-        {"custom_id": "broken", "portrait": data_url(b"broken"), "audio": data_url(AUDIO)},
+        {"custom_id": "broken", "portrait": data_url(PORTRAIT), "audio": data_url(b"broken")},
     ]
     manifest = tmp_path / "rows.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -54,9 +54,8 @@ def test_a_manifest_becomes_videos_and_reasons(client: Client, serving: Serving,
     assert done.metadata == {"course": "one"} and done.errors == ()
     assert done.id in [one.id for one in client.batches.list(limit=5)]
     results = {row["custom_id"]: row for row in client.batches.results(done)}
-    assert (
-        results["fails"]["error"]["code"] == "face_missing" and results["broken"]["error"]["code"] == "image_unreadable"
-    )
+    assert results["fails"]["error"]["code"] == "face_missing"  # while it is rendered
+    assert results["broken"]["error"]["code"] == "audio_corrupt"  # before it is rendered
     video = client.get(results["one"]["response"]["body"]["id"])
     assert video.status == "completed"
     target = client.download(video.id, tmp_path / "one.mp4")
