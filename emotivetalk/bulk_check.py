@@ -22,7 +22,7 @@ _CACHED = 4096
 
 @dataclass
 class _Found:
-    """What the rows ask for."""
+    """Totals over the rows of a manifest."""
 
     num_rows: int = 0
     num_failed: int = 0

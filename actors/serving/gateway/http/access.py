@@ -1,4 +1,4 @@
-"""Who calls: the service behind the application, authentication and rate, as dependencies of the routes."""
+"""Dependencies of the routes: the service behind the application, the authenticated caller, and its rate limit."""
 
 from __future__ import annotations
 

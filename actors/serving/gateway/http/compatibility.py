@@ -39,7 +39,7 @@ class ModelList(BaseModel):
 
 
 class RemixVideo(SamplingSettings):
-    """What differs from the video that is remixed. Settings that are left out stay."""
+    """The changes of a remix. Settings that are left out keep the values of the remixed video."""
 
     emotion: Emotion | None = Field(default=None, description="As for a new video; none is the portrait's own.")
     prompt: str | None = Field(default=None, max_length=MAX_TEXT_LENGTH, description="The emotion as text.")
