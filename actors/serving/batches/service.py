@@ -14,7 +14,7 @@ from typing import Any, Literal
 from emotivetalk.actors.errors import OverloadError
 from emotivetalk.actors.serving.gateway.settings import BatchSettings
 from emotivetalk.actors.serving.intake.submission import Caller, Upload
-from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
+from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore, read_pieces
 from emotivetalk.actors.serving.jobs.batch_records import Batch, BatchStatus, Page, StoredFile
 from emotivetalk.actors.serving.jobs.batch_store import BatchStore
 from emotivetalk.actors.serving.jobs.files import JobFiles
@@ -27,7 +27,6 @@ from emotivetalk.request.batch_line import ENDPOINT
 PURPOSES = ("batch", "user_data", "vision", "character", "batch_output")
 MAX_WINDOW_H = 168
 MAX_METADATA = 16
-READ_BYTES = 1 << 18
 _HOUR_S = 3600.0
 _WINDOW = re.compile(r"([1-9][0-9]{0,2})h")
 
@@ -108,16 +107,9 @@ class BatchService:
         """Remove a file. Batches and videos that were made of it stay."""
         await in_thread(self._io, self.store.delete_file, file_id, caller.name)
 
-    async def read_file(self, file: StoredFile) -> AsyncGenerator[bytes, None]:
+    def read_file(self, file: StoredFile) -> AsyncGenerator[bytes, None]:
         """Yield the content in pieces of at most 256 KiB."""
-        for start in range(0, file.num_bytes, READ_BYTES):
-            yield await in_thread(
-                self._io,
-                self.artifacts.read_range,
-                content_path(file),
-                start,
-                min(start + READ_BYTES, file.num_bytes),
-            )
+        return read_pieces(self._io, self.artifacts, content_path(file), 0, file.num_bytes)
 
     async def fetch_file(self, file_id: str, owner: str, folder: Path) -> Upload:
         """Copy a stored file into a folder; an `intake.preparation.FetchFile`."""

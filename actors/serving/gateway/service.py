@@ -10,12 +10,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -25,22 +23,17 @@ from jaxtyping import UInt8
 
 from emotivetalk.actors.errors import (
     ArtifactStoreError,
-    JobNotFoundError,
     OverloadError,
     QueueFullError,
     TooManyJobsError,
     UnauthorizedError,
-    VideoCancelledError,
-    VideoFailedError,
-    VideoNotReadyError,
 )
 from emotivetalk.actors.serving.batches.service import BatchService, stored_folder
 from emotivetalk.actors.serving.gateway.admission import Admission
-from emotivetalk.actors.serving.gateway.http.playlist import playlist_text
 from emotivetalk.actors.serving.gateway.live_session import LiveHeader
+from emotivetalk.actors.serving.gateway.playback import Playback, checked_id
 from emotivetalk.actors.serving.gateway.rate_limit import TokenBucket
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
-from emotivetalk.actors.serving.gateway.watching import JobWatcher
 from emotivetalk.actors.serving.intake.preparation import Intake, PreparedPortraits, prepare_inputs, temporary_folder
 from emotivetalk.actors.serving.intake.storage import store_job, store_remix
 from emotivetalk.actors.serving.intake.submission import (
@@ -53,20 +46,16 @@ from emotivetalk.actors.serving.intake.submission import (
 )
 from emotivetalk.actors.serving.jobs.artifacts import ArtifactStore
 from emotivetalk.actors.serving.jobs.batch_records import StoredFile
-from emotivetalk.actors.serving.jobs.files import JobFiles
 from emotivetalk.actors.serving.jobs.records import Outlook
-from emotivetalk.actors.serving.jobs.store import Job, JobPage, JobStatus, JobStore, Segment
+from emotivetalk.actors.serving.jobs.store import Job, JobPage, JobStatus, JobStore
 from emotivetalk.actors.serving.observing import logs
 from emotivetalk.actors.serving.threads import in_thread
 from emotivetalk.errors import InputError, InvalidRequestError
-from emotivetalk.media.fragments import first_frame_jpeg
 from emotivetalk.media.image import load_image
 from emotivetalk.request import Emotion, ImageEmotion, InputSettings, VideoEmotion, VideoRequest, checked
 
-__all__ = ["Caller", "Content", "Intake", "ServedModel", "Source", "Submission", "Upload", "VideoService"]
+__all__ = ["Caller", "Intake", "ServedModel", "Source", "Submission", "Upload", "VideoService"]
 
-JOB_ID = re.compile(r"video_[0-9a-f]{32}")
-READ_BYTES = 1 << 18
 RETRY_AFTER_S = 5.0
 MAX_WAITING = 16  # requests that may wait for each process that checks inputs
 IO_THREADS = 16
@@ -75,20 +64,12 @@ READY_S = 2.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Content:
-    """A finished video: artifact path, size in bytes, and a strong ETag with its quotes."""
-
-    path: str
-    size: int
-    etag: str
-
-
 class VideoService:
-    """Creates, reports, streams and removes videos. Blocking calls run in threads.
+    """Creates, reports and removes videos. Blocking calls run in threads.
 
     All methods that take a job's id raise JobNotFoundError, also if the job belongs to another caller. An instance belongs
-    to one event loop; instances in several processes share their stores.
+    to one event loop; instances in several processes share their stores. `playback` delivers videos, `batches` holds
+    files and batches.
 
     Args:
         on_change: called with the id of each job that was created, cancelled or deleted, so that the directors need not
@@ -123,12 +104,12 @@ class VideoService:
         self._health = ThreadPoolExecutor(2, "gateway-health")  # health checks wait behind nothing else
         self._io = ThreadPoolExecutor(IO_THREADS, "gateway-io")
         self._preparers = ThreadPoolExecutor(settings.max_preparing, "gateway-prepare")
-        self._watcher = JobWatcher(jobs, settings.poll_s)
+        self.playback = Playback(jobs, artifacts, self._io, poll_s=settings.poll_s, hls_target_s=settings.hls_target_s)
         self.batches = BatchService(jobs, artifacts, settings.batches, self._io)
 
     def close(self) -> None:
         """Finish the work of the threads and end them."""
-        self._watcher.close()
+        self.playback.close()
         self._health.shutdown()
         self._io.shutdown()
         self._preparers.shutdown()
@@ -269,21 +250,6 @@ class VideoService:
         log.info("job created as a remix of %s", source.job_id, extra={"owner": job.owner})
         return job
 
-    async def thumbnail(self, caller: Caller, job_id: str) -> bytes:
-        """Return a JPEG of the video's first frame.
-
-        Raises:
-            VideoNotReadyError: no segment is published yet.
-            VideoFailedError, VideoCancelledError: there is none.
-        """
-        job = await self.get(caller, job_id)
-        if job.next_segment == 0:
-            check_not_lost(job)
-            raise VideoNotReadyError(job.job_id, job.status, job.progress)
-        first = (await in_thread(self._io, self.jobs.segments, job.job_id))[0]
-        data = await self._read(JobFiles(self.artifacts, job.job_id).init) + await self._read(first.path)
-        return await in_thread(self._io, first_frame_jpeg, data)
-
     async def create_character(self, caller: Caller, picture: Upload, name: str) -> StoredFile:
         """Store a picture that shows one face, under a name.
 
@@ -352,7 +318,7 @@ class VideoService:
 
     async def get(self, caller: Caller, job_id: str) -> Job:
         """Return the job's current state."""
-        return await in_thread(self._io, self.jobs.get, checked_id(job_id), caller.name)
+        return await self.playback.job(caller, job_id)
 
     async def outlook(self, job: Job) -> Outlook | None:
         """Return when an unfinished job will probably end; None for one that has ended."""
@@ -428,121 +394,6 @@ class VideoService:
         self.jobs.record_removal(job_id)
         return True
 
-    # --------------------------------------------------------------------------------------------- progress, content
-
-    async def watch(self, caller: Caller, job_id: str) -> AsyncGenerator[Job, None]:
-        """Yield the job now and whenever its status, frames or progress change, until it has ended."""
-        last: tuple[JobStatus, int, int] | None = None
-        async with aclosing(self._watcher.states(checked_id(job_id), caller.name)) as states:
-            async for job in states:
-                if (job.status, job.frames_done, job.progress) != last:
-                    last = (job.status, job.frames_done, job.progress)
-                    yield job
-
-    async def segments(self, caller: Caller, job_id: str, first: int = 0) -> AsyncGenerator[Segment, None]:
-        """Yield segments from index `first` on as they are published, up to the last one of a completed video.
-
-        Raises:
-            VideoFailedError, VideoCancelledError: no more segments will come.
-        """
-        async with aclosing(self._watcher.published(checked_id(job_id), caller.name)) as states:
-            async for job, published in states:
-                while first < len(published):
-                    yield published[first]
-                    first += 1
-                check_not_lost(job)
-
-    async def stream(self, caller: Caller, job_id: str, first_segment: int = 0) -> AsyncGenerator[bytes, None]:
-        """Yield the video while it is being made: the initialisation segment, then each fragment from `first_segment` on.
-
-        From segment 0 on, the concatenation is the finished file.
-
-        Raises:
-            VideoFailedError, VideoCancelledError: the rest will not come.
-        """
-        is_first = True
-        async with aclosing(self.segments(caller, job_id, first_segment)) as segments:
-            async for segment in segments:
-                if is_first:
-                    is_first = False
-                    yield await self._read(JobFiles(self.artifacts, job_id).init)
-                yield await self._read(segment.path)
-
-    async def wait_for_segment(self, caller: Caller, job_id: str, timeout_s: float) -> None:
-        """Wait until the first segment is published, or for `timeout_s`.
-
-        Raises:
-            VideoFailedError, VideoCancelledError: no segment will come.
-        """
-        with suppress(TimeoutError):
-            async with (
-                asyncio.timeout(timeout_s),
-                aclosing(self._watcher.states(checked_id(job_id), caller.name)) as states,
-            ):
-                async for job in states:
-                    check_not_lost(job)
-                    if job.next_segment > 0:
-                        return
-
-    async def content(self, caller: Caller, job_id: str) -> Content:
-        """Locate the finished video.
-
-        Raises:
-            VideoNotReadyError: it is not finished yet.
-            VideoFailedError, VideoCancelledError: it will not be finished.
-        """
-        job = await self.get(caller, job_id)
-        check_not_lost(job)
-        if job.result is None:
-            raise VideoNotReadyError(job.job_id, job.status, job.progress)
-        size = await in_thread(self._io, self.artifacts.size, job.result)
-        return Content(job.result, size, f'"{job.job_id}-{job.completed_at:.0f}"')
-
-    async def read(self, content: Content, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes from `start` to `stop` (exclusive; None is the end), in pieces of at most 256 KiB."""
-        stop = content.size if stop is None else min(stop, content.size)
-        for at in range(start, stop, READ_BYTES):
-            yield await in_thread(self._io, self.artifacts.read_range, content.path, at, min(at + READ_BYTES, stop))
-
-    async def init_segment(self, caller: Caller, job_id: str) -> bytes:
-        """Return the head of the stream (ftyp and moov).
-
-        Raises:
-            VideoNotReadyError: no segment is published yet.
-        """
-        job = await self.get(caller, job_id)
-        if job.next_segment == 0:
-            raise VideoNotReadyError(job.job_id, job.status, job.progress)
-        return await self._read(JobFiles(self.artifacts, job.job_id).init)
-
-    async def segment(self, caller: Caller, job_id: str, index: int) -> bytes:
-        """Return a published fragment.
-
-        Raises:
-            InputError: code "segment_not_found": no segment with this index is published.
-        """
-        job = await self.get(caller, job_id)
-        found = await in_thread(self._io, self.jobs.segments, job.job_id, index) if index < job.next_segment else []
-        if not found or found[0].index != index:
-            raise InputError(
-                "segment_not_found", f"video {job.job_id} has no segment {index} yet", "Read the playlist again."
-            )
-        return await self._read(found[0].path)
-
-    async def playlist(self, caller: Caller, job_id: str) -> str:
-        """Return the HLS playlist of the published segments: EVENT while it grows, VOD when the video is complete.
-
-        Its URIs, `init.mp4` and `segments/<index>.m4s`, are relative to the playlist's own. It is empty before the first
-        segment; players read a playlist that grows again by themselves.
-
-        Raises:
-            VideoFailedError, VideoCancelledError: the rest will not come.
-        """
-        job = await self.get(caller, job_id)
-        check_not_lost(job)
-        segments = await in_thread(self._io, self.jobs.segments, job.job_id)
-        return playlist_text(segments, job.status is JobStatus.COMPLETED, self.settings.hls_target_s)
-
     async def ready(self) -> None:
         """Raise EmotiveTalkError unless both stores can be used. A success is remembered for two seconds.
 
@@ -562,32 +413,6 @@ class VideoService:
         await in_thread(self._health, self.jobs.check)
         await in_thread(self._health, self.artifacts.check)
         self._ready_until = time.monotonic() + READY_S
-
-    async def _read(self, path: str) -> bytes:
-        return await in_thread(self._io, self.artifacts.read, path)
-
-
-def checked_id(job_id: str) -> str:
-    """Return a well-formed id, and add it to the log's context.
-
-    Raises:
-        JobNotFoundError: it is malformed (NUL bytes, megabytes), and must not reach a database.
-    """
-    if not JOB_ID.fullmatch(job_id):
-        raise JobNotFoundError(job_id if len(job_id) <= 64 and job_id.isprintable() else "with this id")
-    logs.about(job_id)
-    return job_id
-
-
-def check_not_lost(job: Job) -> None:
-    """Raise VideoFailedError or VideoCancelledError if the job failed or was cancelled."""
-    if job.status is JobStatus.FAILED:
-        error = job.error
-        raise VideoFailedError(
-            job.job_id, error.code if error else "", error.message if error else "the reason is unknown"
-        )
-    if job.status is JobStatus.CANCELLED:
-        raise VideoCancelledError(job.job_id)
 
 
 def is_loopback(peer: str | None) -> bool:

@@ -11,7 +11,8 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -19,7 +20,10 @@ from typing import BinaryIO, cast
 import fsspec
 
 from emotivetalk.actors.errors import ArtifactNotFoundError, ArtifactStoreError
+from emotivetalk.actors.serving.threads import in_thread
 from emotivetalk.errors import InputError
+
+PIECE_BYTES = 1 << 18
 
 # No "..", absolute paths or backslashes; no hidden names, which are used for unfinished files.
 _PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199})*")
@@ -200,3 +204,11 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 
 def _protocols(files: fsspec.AbstractFileSystem) -> tuple[str, ...]:
     return (files.protocol,) if isinstance(files.protocol, str) else tuple(files.protocol)
+
+
+async def read_pieces(
+    io: Executor, artifacts: ArtifactStore, path: str, start: int, stop: int
+) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes from `start` up to `stop` (exclusive), in pieces of at most 256 KiB, read in threads of `io`."""
+    for at in range(start, stop, PIECE_BYTES):
+        yield await in_thread(io, artifacts.read_range, path, at, min(at + PIECE_BYTES, stop))

@@ -21,6 +21,7 @@ from emotivetalk.wire import videos_pb2_grpc as pb_grpc
 from tests.actors.grpc.calls import PORTRAIT, Failure, bearer
 from tests.actors.grpc.conftest import ALICE, LIVE, Serving, running
 from tests.actors.grpc.live_sessions import LAG_S
+from tests.processes import wait_until
 
 AS_ALICE = {"metadata": bearer(ALICE), "timeout": 15.0}
 END = pb.GenerateLiveRequest(end_of_audio=pb.EndOfAudio())
@@ -61,12 +62,8 @@ def failure(stub: pb_grpc.VideoServiceStub, *requests: pb.GenerateLiveRequest) -
     return Failure(raised.value)
 
 
-def wait_until_closed(serving: Serving) -> bool:
-    deadline = time.monotonic() + 5
-    while not serving.sessions.made[-1].is_closed:
-        assert time.monotonic() < deadline, "the session was not closed"
-        time.sleep(0.01)
-    return True
+def wait_until_closed(serving: Serving) -> None:
+    wait_until(lambda: serving.sessions.made[-1].is_closed)
 
 
 class RequestStream:
@@ -124,7 +121,7 @@ def test_a_call_from_header_to_completion(stub: pb_grpc.VideoServiceStub, servin
     assert session.header is not None and session.header.portrait == PORTRAIT
     assert (session.header.emotion, session.header.settings.seed) == (TextEmotion(text="Be calm"), 9)
     assert session.log == [f"10000: {LabelEmotion(emotion='happy', intensity=0.5)}", "40000: None"]
-    assert wait_until_closed(serving)
+    wait_until_closed(serving)
 
 
 def test_fragments_are_sent_while_audio_arrives(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
@@ -138,7 +135,7 @@ def test_fragments_are_sent_while_audio_arrives(stub: pb_grpc.VideoServiceStub, 
     assert next(responses).fragment.index == 1
     stream.send(END)
     assert list(responses)[-1].completed.num_frames == 50
-    assert wait_until_closed(serving)
+    wait_until_closed(serving)
 
 
 def test_samples_become_floats_in_minus_one_to_one() -> None:
@@ -167,7 +164,7 @@ def test_audio_and_portraits_above_the_limits_are_refused(stub: pb_grpc.VideoSer
     assert failure(stub, seeded(0), seconds(LIVE.buffer_s + 0.1)).reason == "live_chunk_too_long"
     chunks = [seconds(2.0)] * 4
     assert failure(stub, seeded(0), *chunks, seconds(0.1)).reason == "live_clip_too_long"
-    assert wait_until_closed(serving)
+    wait_until_closed(serving)
     big = pb.LiveHeader(portrait=bytes(LIVE.portrait_bytes + 1))
     assert failure(stub, pb.GenerateLiveRequest(header=big)).reason == "image_too_many_bytes"
     assert failure(stub, pb.GenerateLiveRequest(header=pb.LiveHeader())).reason == "image_empty"
@@ -185,7 +182,7 @@ def test_a_call_without_input_times_out(short_idle: Serving, requests: list[pb.G
     found = Failure(raised.value)
     assert (found.code, found.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "live_idle")
     assert IDLE_S <= took_s < IDLE_S + 3
-    assert wait_until_closed(short_idle)
+    wait_until_closed(short_idle)
 
 
 def test_messages_out_of_order_or_range_are_refused(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
@@ -213,7 +210,7 @@ def test_messages_out_of_order_or_range_are_refused(stub: pb_grpc.VideoServiceSt
     for requests in wrong:
         found = failure(stub, *requests)
         assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "request_invalid"), requests
-        assert wait_until_closed(serving)
+        wait_until_closed(serving)
     assert failure(stub, seeded(0), emotion_change(label=pb.LabelEmotion(emotion="hungry"))).reason == "emotion_invalid"
 
 
@@ -227,14 +224,14 @@ def test_a_full_service_says_when_to_retry(stub: pb_grpc.VideoServiceStub, servi
     assert (found.code, found.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "live_full")
     retry = found.detail(error_details_pb2.RetryInfo)
     assert isinstance(retry, error_details_pb2.RetryInfo) and retry.retry_delay.seconds == 7
-    assert wait_until_closed(serving)
+    wait_until_closed(serving)
 
 
 def test_an_error_of_the_engine_is_internal(stub: pb_grpc.VideoServiceStub, serving: Serving) -> None:
     found = failure(stub, seeded(3), seconds(1.5), END)
     assert (found.code, found.reason) == (grpc.StatusCode.INTERNAL, "internal")
     assert "secret" not in str(found.status)
-    assert wait_until_closed(serving)
+    wait_until_closed(serving)
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
@@ -250,7 +247,7 @@ def test_ending_a_call_closes_its_session(stub: pb_grpc.VideoServiceStub, servin
     stream.stop()
     codes = {"cancel": grpc.StatusCode.CANCELLED, "deadline": grpc.StatusCode.DEADLINE_EXCEEDED}
     assert raised.value.code() == codes[how]  # pyright: ignore
-    assert wait_until_closed(serving)
+    wait_until_closed(serving)
 
 
 def test_a_service_without_a_live_engine_refuses_the_call(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +280,7 @@ def test_the_client_sends_speech_and_receives_fragments(serving: Serving, pictur
     assert session.header is not None and session.header.portrait_name == "me.png"
     assert (session.header.emotion, session.header.settings.seed) == (TextEmotion(text="Be calm"), 9)
     assert session.log == [f"3500: {LabelEmotion(emotion='happy', intensity=0.5)}", "35000: None"]
-    assert wait_until_closed(serving)
+    wait_until_closed(serving)
 
 
 def test_the_client_yields_fragments_while_it_sends(serving: Serving, picture: Path) -> None:
@@ -297,7 +294,7 @@ def test_the_client_yields_fragments_while_it_sends(serving: Serving, picture: P
         stopped = client.live(picture, iter(spoken.get, None))
         next(stopped)
         stopped.close()  # pyright: ignore[reportAttributeAccessIssue]
-        assert wait_until_closed(serving)
+        wait_until_closed(serving)
         spoken.put(None)
 
 
@@ -329,7 +326,7 @@ def test_a_client_that_is_held_back_cannot_run_ahead(serving: Serving, picture: 
         assert LIVE.buffer_s <= 0.2 * num_pieces < LIVE.buffer_s + 6  # and not minutes ahead
         ending.set()
         given.close()  # pyright: ignore[reportAttributeAccessIssue]
-    assert wait_until_closed(serving)
+    wait_until_closed(serving)
 
 
 def test_errors_of_live_calls_reach_the_caller(serving: Serving, picture: Path) -> None:

@@ -133,7 +133,7 @@ class VideoServicer(pb_grpc.VideoServiceServicer):
     ) -> AsyncIterator[pb.WatchVideoResponse]:
         caller = CALLER.get()
         self._service.admit(caller)
-        async with aclosing(self._service.watch(caller, request.id)) as jobs:
+        async with aclosing(self._service.playback.watch(caller, request.id)) as jobs:
             async for job in jobs:
                 yield pb.WatchVideoResponse(video=self._message(job))
 
@@ -146,7 +146,7 @@ class VideoServicer(pb_grpc.VideoServiceServicer):
             raise InputError(
                 "request_invalid", f"first_segment is {request.first_segment}; the first segment is 0", "Count from 0."
             )
-        async with aclosing(self._service.stream(caller, request.id, request.first_segment)) as pieces:
+        async with aclosing(self._service.playback.stream(caller, request.id, request.first_segment)) as pieces:
             async for piece in pieces:
                 for start in range(0, len(piece), PART_BYTES):
                     yield pb.StreamVideoResponse(data=piece[start : start + PART_BYTES])

@@ -43,7 +43,8 @@ from emotivetalk.actors.serving.gateway.http.schemas import (
     VideoList,
 )
 from emotivetalk.actors.serving.gateway.http.uploads import read_submission
-from emotivetalk.actors.serving.gateway.service import VideoService, check_not_lost
+from emotivetalk.actors.serving.gateway.playback import check_not_lost
+from emotivetalk.actors.serving.gateway.service import VideoService
 from emotivetalk.actors.serving.gateway.settings import GatewaySettings
 from emotivetalk.actors.serving.jobs.store import Job, JobStatus
 from emotivetalk.actors.serving.observing.job_metrics import JobCollector, metrics_page
@@ -184,9 +185,9 @@ async def download_video(
 ) -> Response:
     """Download the finished video, or a range of it; or a picture of it as soon as there is one."""
     if variant == "thumbnail":
-        picture = await service.thumbnail(caller, video_id)
+        picture = await service.playback.thumbnail(caller, video_id)
         return Response(picture, headers={"cache-control": "private, max-age=86400"}, media_type="image/jpeg")
-    content = await service.content(caller, video_id)
+    content = await service.playback.content(caller, video_id)
     part = part_of(request.headers, content.size, content.etag)
     headers = part.headers | {
         "cache-control": "private, no-cache",
@@ -196,7 +197,7 @@ async def download_video(
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
         return Response(status_code=part.status, headers=headers, media_type="video/mp4")
-    pieces = service.read(content, part.start, part.stop)
+    pieces = service.playback.read(content, part.start, part.stop)
     return StreamingResponse(pieces, part.status, headers, media_type="video/mp4")
 
 
@@ -249,7 +250,7 @@ async def stream_video(service: ServiceDependency, caller: StreamingCaller, vide
     The stream waits for frames that are not rendered yet. If the video fails, the response is cut off.
     """
     check_not_lost(await service.get(caller, video_id))
-    fragments = service.stream(caller, video_id)
+    fragments = service.playback.stream(caller, video_id)
     return StreamingResponse(_closing(fragments), headers={"cache-control": "no-store"}, media_type="video/mp4")
 
 
@@ -264,8 +265,8 @@ async def play_video(service: ServiceDependency, caller: KnownCaller, video_id: 
 
     It waits a few seconds for the first segment and is empty if there is none yet.
     """
-    await service.wait_for_segment(caller, video_id, service.settings.playlist_wait_s)
-    playlist = await service.playlist(caller, video_id)
+    await service.playback.wait_for_segment(caller, video_id, service.settings.playlist_wait_s)
+    playlist = await service.playback.playlist(caller, video_id)
     return Response(playlist, headers={"cache-control": "no-cache"}, media_type=HLS)
 
 
@@ -276,7 +277,7 @@ async def play_video(service: ServiceDependency, caller: KnownCaller, video_id: 
 )
 async def get_init(service: ServiceDependency, caller: KnownCaller, video_id: JobId) -> Response:
     """Get the initialisation segment of the playlist."""
-    return Response(await service.init_segment(caller, video_id), headers=FOREVER, media_type="video/mp4")
+    return Response(await service.playback.init_segment(caller, video_id), headers=FOREVER, media_type="video/mp4")
 
 
 @videos.get(
@@ -288,7 +289,7 @@ async def get_segment(
     service: ServiceDependency, caller: KnownCaller, video_id: JobId, index: Annotated[int, Path(ge=0, le=10_000_000)]
 ) -> Response:
     """Get a segment of the playlist."""
-    return Response(await service.segment(caller, video_id, index), headers=FOREVER, media_type="video/mp4")
+    return Response(await service.playback.segment(caller, video_id, index), headers=FOREVER, media_type="video/mp4")
 
 
 def _video(job: Job, service: VideoService, response: Response) -> Video:

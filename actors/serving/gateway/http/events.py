@@ -24,7 +24,7 @@ async def job_events(
     Args:
         last_id: id of the last event that the client received (Last-Event-ID), which is not repeated.
     """
-    states = service.watch(caller, job_id)
+    states = service.playback.watch(caller, job_id)
     pending: asyncio.Future[Job] | None = None
     try:
         while True:
